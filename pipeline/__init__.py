@@ -1,0 +1,1 @@
+"""Long-tailed classifiers in decoupled stages."""

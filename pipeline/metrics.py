@@ -1,0 +1,68 @@
+"""What is reported of a classifier: accuracy by group, per class, balanced, and calibration. Pure."""
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from pipeline.longtail import shot_groups
+
+
+class Metrics(BaseModel):
+    """Figures of one classifier on one split, in percent; a group without classes is None."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    accuracy: float
+    many: float | None
+    medium: float | None
+    few: float | None
+    balanced_accuracy: float
+    ece: float
+    per_class: list[float | None]
+
+
+def expected_calibration_error(probabilities_NC: Tensor, labels_N: Tensor, bins: int = 15) -> float:
+    """Expected calibration error of the top-1 confidence, percent: (N, C), (N,) -> float.
+
+    `bins` equal-width, right-closed bins on (0, 1]; mean |accuracy - confidence| weighted by the bins' share of rows
+    (Guo et al., On Calibration of Modern Neural Networks, Eq. 3).
+    """
+    if len(labels_N) == 0:
+        raise ValueError("expected_calibration_error: no rows")
+    confidence_N, predicted_N = probabilities_NC.double().max(dim=1)
+    correct_N = (predicted_N == labels_N).double()
+    bin_N = (torch.ceil(confidence_N * bins).long() - 1).clamp(0, bins - 1)
+    gap = torch.zeros(bins, dtype=torch.float64, device=confidence_N.device)
+    gap.index_add_(0, bin_N, correct_N - confidence_N)
+    return float(100 * gap.abs().sum() / len(labels_N))
+
+
+def evaluate(
+    probabilities_NC: Tensor, labels_N: Tensor, train_counts: list[int], many_above: int = 100, few_below: int = 20
+) -> Metrics:
+    """Metrics of (N, C) probabilities against (N,) labels; groups by the classes' training counts (C).
+
+    Groups are averaged over their rows, as is usual in this field; on a balanced split that equals the mean over classes.
+    A class without rows in the split is None in `per_class` and left out of `balanced_accuracy`.
+    """
+    classes = probabilities_NC.shape[1]
+    correct_N = (probabilities_NC.argmax(dim=1) == labels_N).double()
+    rows_C = torch.bincount(labels_N, minlength=classes).double()
+    hits_C = torch.zeros(classes, dtype=torch.float64, device=labels_N.device).index_add_(0, labels_N, correct_N)
+    groups = shot_groups(train_counts, many_above, few_below)
+    per_class = [None if n == 0 else 100 * h / n for h, n in zip(hits_C.tolist(), rows_C.tolist(), strict=True)]
+    present = [value for value in per_class if value is not None]
+    return Metrics(
+        accuracy=100 * float(correct_N.mean()),
+        many=_group_accuracy(hits_C, rows_C, groups["many"]),
+        medium=_group_accuracy(hits_C, rows_C, groups["medium"]),
+        few=_group_accuracy(hits_C, rows_C, groups["few"]),
+        balanced_accuracy=sum(present) / len(present),
+        ece=expected_calibration_error(probabilities_NC, labels_N),
+        per_class=per_class,
+    )
+
+
+def _group_accuracy(hits_C: Tensor, rows_C: Tensor, group: list[int]) -> float | None:
+    rows = float(rows_C[group].sum()) if group else 0.0
+    return 100 * float(hits_C[group].sum()) / rows if rows else None

@@ -1,0 +1,183 @@
+"""Every setting of the three stages: frozen models, defaults from the paper.
+
+A config file gives any of them, `--set section.key=value` overrides one. `config.py` reads both; nothing here reads anything.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """Frozen, no unknown keys, no NaN."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Data(Section):
+    """Where images and labels come from. Paths may hold `~`, `$VARIABLE` and, for Parquet, `*`."""
+
+    source: Literal["digits", "parquet", "cifar10", "cifar100", "folder", "list"] = "digits"
+    train: str = ""
+    """Parquet files, a folder of class folders, a list file, or torchvision's root."""
+    val: str = ""
+    test: str = ""
+    """Empty: `test_share` of each training class is held out before the long-tailed draw."""
+    test_share: Share = 0.2
+    root: str = ""
+    """Folder that the paths of a list file are relative to."""
+    classes: tuple[str, ...] = ()
+    """Class names in label order, where the source has none; for `list`, may stay empty."""
+    image_column: str = "image"
+    label_column: str = "label"
+    image_size: Count = 32
+    """Pixels a side at which the backbone sees an image."""
+    mean: tuple[NonNegative, ...] = (0.4914, 0.4822, 0.4465)
+    std: tuple[Positive, ...] = (0.2023, 0.1994, 0.2010)
+    download: bool = False
+    broken: Literal["error", "skip"] = "error"
+    """An image that cannot be decoded: stop and name it, or leave it out and list it."""
+    ram_limit: Positive = 4.0
+    """GiB of decoded uint8 images that may be held in RAM; above it images are decoded as they are used."""
+    workers: Annotated[int, Field(ge=0)] = 2
+
+
+class LongTail(Section):
+    """The imbalance that is drawn from the training split; the test split is never touched."""
+
+    profile: Literal["exponential", "natural"] = "exponential"
+    imbalance_factor: Annotated[float, Field(ge=1)] = 100.0
+    draw: Literal["shuffle", "cao"] = "shuffle"
+    """`cao`: numpy's legacy `seed(0)` shuffle, class by class, as the LDAM code draws CIFAR-LT."""
+    n_max: Annotated[int, Field(ge=0)] = 0
+    """Size of the largest class after the draw; 0: the largest there is."""
+    many_above: Count = 100
+    few_below: Count = 20
+
+
+class Backbone(Section):
+    name: str = "resnet32"
+    weights: str = ""
+    """torchvision backbones: '' for random, or the name of a weights entry, such as 'IMAGENET1K_V2'."""
+
+
+class Stage1(Section):
+    """Backbone training (paper, section 4.1)."""
+
+    epochs: Count = 200
+    batch_size: Count = 128
+    learning_rate: Positive = 0.1
+    momentum: Share = 0.9
+    weight_decay: NonNegative = 2e-4
+    schedule: Literal["steps", "cosine"] = "steps"
+    warmup_epochs: NonNegative = 5.0
+    milestones: tuple[float, ...] = (0.8, 0.9)
+    """Shares of `epochs` after which the rate is multiplied by `gamma`: 160 and 180 of 200."""
+    gamma: Positive = 0.1
+    mixing: Literal["none", "mixup"] = "mixup"
+    mixup_alpha: Positive = 1.0
+    augmentation: Literal["none", "crop", "crop-flip", "resized-crop"] = "crop-flip"
+    amp: Literal["off", "bf16", "fp16"] = "off"
+    channels_last: bool = True
+    compile: bool = False
+    device: str = "auto"
+
+
+class Extract(Section):
+    """What is dumped from the frozen backbone."""
+
+    views: Annotated[int, Field(ge=0, le=99)] = 4
+    """Augmented views of each training image, beside the clean one."""
+    dtype: Literal["float16", "float32"] = "float16"
+    batch_size: Count = 256
+    amp: Literal["off", "bf16", "fp16"] = "off"
+
+
+class STG(Section):
+    """The Semantic Transformation Generator (paper, section 3.3)."""
+
+    epochs: Count = 30
+    batch_size: Annotated[int, Field(ge=2)] = 256
+    learning_rate: Positive = 1e-3
+    head_classes: Annotated[int, Field(ge=0)] = 0
+    """How many of the largest classes are head; 0: by the rules below."""
+    head_above: Count = 100
+    head_share_limit: Annotated[float, Field(gt=0, le=1)] = 0.6
+    head_share: Annotated[float, Field(gt=0, le=1)] = 0.4
+    """Head: count > `head_above`; where that covers more than `head_share_limit` of the classes, the largest `head_share`."""
+    memory: Annotated[int, Field(ge=0)] = 1200
+    """Features kept from earlier batches for Eq. 1."""
+    full_statistics: bool = False
+    """Exact class statistics of the whole split in place of batch and memory."""
+    include_self: bool = True
+    smoothing: Literal["class", "sample", "none"] = "class"
+    smoothing_momentum: Share = 0.9
+    loss: Literal["mse-log", "mse", "kl", "nll", "l1"] = "mse-log"
+    variance: Literal["log", "softplus"] = "log"
+    hidden: tuple[Positive, ...] = (2.0, 2.0)
+    """Widths of the hidden layers, in feature widths."""
+    token_std: NonNegative = 0.02
+    similarity: Literal["l2", "cosine", "logit"] = "l2"
+    """How the nearest head class of a tail sample is found."""
+    views: bool = True
+    """Draw one of the cached views per sample and step; off: clean features only."""
+    held_out: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
+    """Share of each head class kept from training, on which the distance to the closed form is measured."""
+
+
+class Retrain(Section):
+    """The classifier on cached features (paper, section 3.4)."""
+
+    head: Literal["stage1", "crt", "lws", "generalized", "logit-adjustment", "tau-norm", "ncm"] = "crt"
+    augmentation: Literal["none", "stg", "closed-form", "dropout", "noise"] = "stg"
+    strength: NonNegative = 1.5
+    """lambda of Eq. 3."""
+    threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """t of Eq. 4: the share of dimensions taken from the augmented feature."""
+    augmented: Literal["tail", "all"] = "tail"
+    dropout: Share = 0.3
+    noise: NonNegative = 0.5
+    start: Literal["stage1", "fresh"] = "stage1"
+    sampling: Literal["balanced", "instance"] = "balanced"
+    views: bool = True
+    epochs: Count = 10
+    batch_size: Count = 128
+    optimizer: Literal["adam", "sgd"] = "adam"
+    learning_rate: Positive = 1e-3
+    momentum: Share = 0.9
+    weight_decay: NonNegative = 0.0
+    schedule: Literal["constant", "cosine"] = "constant"
+    classifier_factor: NonNegative = 0.2
+    """`generalized`: learning rate of weights and biases over that of the scales."""
+    smoothing_head: Share = 0.4
+    smoothing_tail: Share = 0.1
+    """`generalized`: label-aware smoothing of the largest and of the smallest class."""
+    tau: NonNegative = 1.0
+    """Strength of `logit-adjustment` and `tau-norm`."""
+    seeds: Count = 1
+    """Replicas trained at once, with seeds `seed`, `seed` + 1, …"""
+
+
+class Settings(Section):
+    """All settings of a run."""
+
+    name: str = Field(default="own", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    data: Data = Data()
+    longtail: LongTail = LongTail()
+    backbone: Backbone = Backbone()
+    stage1: Stage1 = Stage1()
+    extract: Extract = Extract()
+    stg: STG = STG()
+    retrain: Retrain = Retrain()
+
+    @model_validator(mode="after")
+    def _groups_do_not_overlap(self) -> "Settings":
+        if self.longtail.few_below > self.longtail.many_above + 1:
+            raise ValueError("longtail.few_below must not exceed longtail.many_above + 1, or a class is both many and few")
+        return self
