@@ -1,0 +1,64 @@
+"""Image augmentation: batched on uint8 tensors in RAM, or torchvision's transforms one image at a time."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchvision.transforms import v2
+
+JITTER = 0.4
+"""Brightness, contrast and saturation of ImageNet-LT and Places-LT (Liu et al., 2019)."""
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Where each of N rows is cropped, in pixels from the padded corner, and whether it is flipped."""
+
+    top_N: Tensor
+    left_N: Tensor
+    flip_N: Tensor
+
+
+def padding(size: int) -> int:
+    """Pixels of padding at each side before a random crop: 4 at 32, as is usual for CIFAR, and in proportion elsewhere."""
+    return max(size // 8, 1)
+
+
+def draw(augmentation: str, rows: int, size: int, generator: torch.Generator) -> Draws:
+    """Draws for every row of a split at once, so that a row's view depends neither on batches nor on their order."""
+    pad = padding(size)
+    top_N, left_N = torch.full((2, rows), pad)
+    flip_N = torch.zeros(rows, dtype=torch.bool)
+    if augmentation in ("crop", "crop-flip"):
+        top_N, left_N = torch.randint(0, 2 * pad + 1, (2, rows), generator=generator)
+    if augmentation == "crop-flip":
+        flip_N = torch.randint(0, 2, (rows,), generator=generator).bool()
+    return Draws(top_N, left_N, flip_N)
+
+
+def crop_flip(padded_NSS3: Tensor, size: int, rows_B: Tensor, draws: Draws) -> Tensor:
+    """Crops of rows of padded images (N, S + 2p, S + 2p, 3) as (B, 3, S, S), channels last in memory."""
+    side = padded_NSS3.shape[1]
+    offsets_S = torch.arange(size)
+    y_BS = draws.top_N[rows_B, None] + offsets_S
+    x_BS = draws.left_N[rows_B, None] + torch.where(draws.flip_N[rows_B, None], size - 1 - offsets_S, offsets_S)
+    flat_BSS = (rows_B[:, None, None] * side + y_BS[:, :, None]) * side + x_BS[:, None, :]
+    pixels_BSS3 = padded_NSS3.view(-1, 3)[flat_BSS.view(-1)].view(len(rows_B), size, size, 3)
+    return pixels_BSS3.permute(0, 3, 1, 2)
+
+
+def clean(size: int, resize: int) -> v2.Compose:
+    """PIL image -> uint8 (3, S, S): the shorter side to `resize` pixels, then the centre; an image of that size is untouched."""
+    return v2.Compose([v2.Resize(resize), v2.CenterCrop(size), v2.PILToTensor()])
+
+
+def augmented(augmentation: str, size: int, resize: int) -> v2.Compose:
+    """PIL image -> uint8 (3, S, S), drawn from torch's global generator."""
+    if augmentation == "resized-crop":
+        steps = [v2.RandomResizedCrop(size), v2.RandomHorizontalFlip(), v2.ColorJitter(JITTER, JITTER, JITTER)]
+        return v2.Compose([*steps, v2.PILToTensor()])
+    if augmentation == "none":
+        return clean(size, resize)
+    steps = [v2.Resize(resize), v2.CenterCrop(size), v2.RandomCrop(size, padding(size))]
+    flip = [v2.RandomHorizontalFlip()] if augmentation == "crop-flip" else []
+    return v2.Compose([*steps, *flip, v2.PILToTensor()])

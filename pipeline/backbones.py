@@ -1,0 +1,153 @@
+"""Backbones by name: a module from images (B, 3, S, S) to features (B, D), with D as its `width`."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from urllib.error import URLError
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision import models
+from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+
+from pipeline import checkpoint
+from pipeline.errors import ConfigError, DataError
+from pipeline.rng import derive
+
+
+class CifarBlock(nn.Module):
+    """Two 3 x 3 convolutions; where the shape changes, option A: every second pixel, channels padded with zeros."""
+
+    def __init__(self, channels_in: int, channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels_in, channels, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.stride = stride
+        self.padding = (channels - channels_in) // 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        if self.padding:
+            x = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.padding, self.padding))
+        return F.relu(out + x)
+
+
+class CifarResNet(nn.Module):
+    """ResNet of depth 6n + 2 for 32 x 32 images, 16-32-64 channels (He et al., 2016, section 4.2): (B, 3, S, S) -> (B, 64)."""
+
+    width = 64
+
+    def __init__(self, depth: int) -> None:
+        super().__init__()
+        blocks = (depth - 2) // 6
+        self.conv1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+        self.layer1 = _layer(16, 16, blocks, 1)
+        self.layer2 = _layer(16, 32, blocks, 2)
+        self.layer3 = _layer(32, 64, blocks, 2)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.bn1(self.conv1(x)))
+        x = self.layer3(self.layer2(self.layer1(x)))
+        return x.mean(dim=(2, 3))
+
+
+def _layer(channels_in: int, channels: int, blocks: int, stride: int) -> nn.Sequential:
+    first = CifarBlock(channels_in, channels, stride)
+    return nn.Sequential(first, *(CifarBlock(channels, channels, 1) for _ in range(blocks - 1)))
+
+
+def _imagenet_resnet(block: type[BasicBlock] | type[Bottleneck], layers: list[int]) -> nn.Module:
+    network = ResNet(block, layers)
+    network.width = network.fc.in_features
+    network.fc = nn.Identity()
+    return network
+
+
+BACKBONES: dict[str, Callable[[], nn.Module]] = {
+    "resnet20": partial(CifarResNet, 20),
+    "resnet32": partial(CifarResNet, 32),
+    "resnet44": partial(CifarResNet, 44),
+    "resnet56": partial(CifarResNet, 56),
+    "resnet10": partial(_imagenet_resnet, BasicBlock, [1, 1, 1, 1]),
+    "resnet18": partial(_imagenet_resnet, BasicBlock, [2, 2, 2, 2]),
+    "resnet34": partial(_imagenet_resnet, BasicBlock, [3, 4, 6, 3]),
+    "resnet50": partial(_imagenet_resnet, Bottleneck, [3, 4, 6, 3]),
+    "resnet101": partial(_imagenet_resnet, Bottleneck, [3, 4, 23, 3]),
+    "resnet152": partial(_imagenet_resnet, Bottleneck, [3, 8, 36, 3]),
+}
+"""20 to 56 are the CIFAR papers' (D = 64); the others torchvision's (D = 512 or 2048), of which 10 has no weights."""
+
+LAYER = "pooled"
+"""The feature's name in a cache's identity: the globally averaged last feature map, before the classifier."""
+
+
+class Classifier(nn.Module):
+    """A backbone and a linear classifier on its feature: (B, 3, S, S) -> logits (B, C)."""
+
+    def __init__(self, backbone: nn.Module, classes: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.classifier = nn.Linear(int(backbone.width), classes)  # type: ignore[arg-type]
+        nn.init.kaiming_normal_(self.classifier.weight)
+        nn.init.zeros_(self.classifier.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.backbone(x))
+
+
+def build(name: str, classes: int, weights: str = "", seed: int = 0) -> Classifier:
+    """A backbone of `BACKBONES` with a fresh classifier of `classes` outputs; parameters drawn from `seed`.
+
+    `weights`: "" for random, a torchvision weights entry such as "IMAGENET1K_V2", or a .safetensors file.
+    Raises ConfigError for a name or an entry there is not, DataError where weights cannot be had or do not fit.
+    """
+    if name not in BACKBONES:
+        raise ConfigError(f"backbone.name: wanted one of {', '.join(BACKBONES)}, found {name!r}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(seed, "init"))
+        backbone = BACKBONES[name]()
+        model = Classifier(backbone, classes)
+    if weights:
+        _load_weights(backbone, name, weights)
+    return model
+
+
+def _load_weights(backbone: nn.Module, name: str, weights: str) -> None:
+    if weights.endswith(".safetensors"):
+        state = {key.removeprefix("backbone."): tensor for key, tensor in checkpoint.load(Path(weights))[0].items()}
+    else:
+        state = _torchvision_weights(name, weights)
+    state = {key: tensor for key, tensor in state.items() if not key.startswith(("fc.", "classifier."))}
+    try:
+        backbone.load_state_dict(state)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise DataError(
+            f"backbone.weights {weights}: do not fit {name} ({reason}); choose the backbone they are of"
+        ) from None
+
+
+def _torchvision_weights(name: str, weights: str) -> dict[str, Tensor]:
+    has_weights = name in models.list_models()
+    entries = [entry.name for entry in models.get_model_weights(name)] if has_weights else []
+    if weights not in entries:
+        raise ConfigError(
+            f"backbone.weights: wanted '', a .safetensors file or, for {name}, one of [{', '.join(entries)}], found {weights!r}"
+        )
+    entry = models.get_model_weights(name)[weights]
+    try:
+        # weights_only: an unpickler that builds tensors and nothing else.
+        return entry.get_state_dict(progress=False, check_hash=True, weights_only=True)
+    except (URLError, OSError, RuntimeError) as error:
+        folder = Path(torch.hub.get_dir()) / "checkpoints"
+        raise DataError(
+            f"backbone.weights {weights} of {name}: cannot be had from {entry.url} ({error}); put the file into {folder}, "
+            "or train from random weights with --set backbone.weights=''"
+        ) from None

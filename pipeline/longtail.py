@@ -1,0 +1,80 @@
+"""Class counts of an imbalance profile, subsampling to them, and the many/medium/few groups. Pure."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import DataError
+
+Rows = NDArray[np.int64]
+
+
+def class_counts(n_max: int, classes: int, imbalance_factor: float) -> list[int]:
+    """Exponential profile: `int(n_max * IF ** (-c / (C - 1)))` images of class c (Cui et al., 2019), truncated."""
+    if classes < 2:
+        return [n_max] * classes
+    return [int(n_max * (1 / imbalance_factor) ** (c / (classes - 1.0))) for c in range(classes)]
+
+
+def largest_n_max(available: Sequence[int], imbalance_factor: float) -> int:
+    """The largest `n_max` whose profile every class can fill from its `available` images (C)."""
+    n_max = available[0]
+    while any(n > has for n, has in zip(class_counts(n_max, len(available), imbalance_factor), available, strict=True)):
+        n_max -= 1
+    return n_max
+
+
+def shot_groups(counts: Sequence[int], many_above: int = 100, few_below: int = 20) -> dict[str, list[int]]:
+    """Classes by their training counts (C): many > `many_above`, few < `few_below`, medium between, both ends included."""
+    return {
+        "many": [c for c, n in enumerate(counts) if n > many_above],
+        "medium": [c for c, n in enumerate(counts) if few_below <= n <= many_above],
+        "few": [c for c, n in enumerate(counts) if n < few_below],
+    }
+
+
+def draw(labels_N: Rows, counts: Sequence[int], seed: int, how: str = "shuffle") -> Rows:
+    """Sorted rows that hold `counts[c]` (C) images of each class c, out of (N,) labels.
+
+    `shuffle`: the first n_c of each class in one seeded shuffle of all rows, so that a class drawn smaller is a subset of
+    the same class drawn larger. `cao`: numpy's legacy generator, seeded with 0 whatever `seed` is, shuffles each class's
+    rows in turn (Cao et al., 2019); it repeats their CIFAR-LT where rows come in CIFAR's own order.
+
+    Raises DataError where a class has fewer rows than wanted.
+    """
+    available = np.bincount(labels_N, minlength=len(counts))
+    for c, (wanted, has) in enumerate(zip(counts, available, strict=True)):
+        if wanted > has:
+            raise DataError(f"class {c}: wanted {wanted} images, found {has}")
+    if how == "cao":
+        return _draw_cao(labels_N, counts)
+    shuffled_N = np.random.default_rng(seed).permutation(len(labels_N))
+    kept = [shuffled_N[labels_N[shuffled_N] == c][:n] for c, n in enumerate(counts)]
+    return np.sort(np.concatenate(kept))
+
+
+def _draw_cao(labels_N: Rows, counts: Sequence[int]) -> Rows:
+    legacy = np.random.RandomState(0)
+    kept = []
+    for c, n in enumerate(counts):
+        rows = np.flatnonzero(labels_N == c)
+        legacy.shuffle(rows)
+        kept.append(rows[:n])
+    return np.sort(np.concatenate(kept))
+
+
+def hold_out(labels_N: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
+    """Sorted rows kept and sorted rows held out: `share` of each class, rounded, at least one row on either side.
+
+    Raises DataError where a class has a single row.
+    """
+    shuffled_N = np.random.default_rng(seed).permutation(len(labels_N))
+    held = []
+    for c in np.unique(labels_N):
+        rows = shuffled_N[labels_N[shuffled_N] == c]
+        if len(rows) < 2:
+            raise DataError(f"class {c}: wanted at least 2 images to hold one out, found {len(rows)}")
+        held.append(rows[: min(max(round(share * len(rows)), 1), len(rows) - 1)])
+    held_out = np.sort(np.concatenate(held))
+    return np.setdiff1d(np.arange(len(labels_N)), held_out), held_out

@@ -1,0 +1,206 @@
+"""Stage 1: images -> a backbone and its classifier, trained on the imbalanced split (paper, section 4.1)."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+import torch
+
+from pipeline import checkpoint, runs
+from pipeline.backbones import Classifier, build
+from pipeline.datasets import Dataset, load
+from pipeline.errors import DataError, LineageError, TrainingError
+from pipeline.hardware import device_of, keep_freed_memory
+from pipeline.inference import blocks, outputs
+from pipeline.metrics import evaluate
+from pipeline.progress import note, track
+from pipeline.settings import Settings
+from pipeline.training import Training
+
+NAME = "backbone.safetensors"
+CHECKPOINT = "checkpoint.safetensors"
+EVALUATION_BATCH = 500
+BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+@dataclass(frozen=True)
+class BackboneRun:
+    """A finished stage-1 run: its folder, the digest of its tensors, its metrics.json, and the data if still at hand."""
+
+    folder: Path
+    digest: str
+    metrics: dict[str, Any]
+    dataset: Dataset | None = None
+
+
+def stage1(settings: Settings, root: Path) -> BackboneRun:
+    """Train the settings' backbone in its own run folder, or take it as it is where an equal key says it is done."""
+    dataset = load(settings)
+    key = stage1_key(settings, dataset)
+    return train_backbone(settings, runs.run_folder(root, settings.name, "backbone", key), dataset)
+
+
+def stage1_key(settings: Settings, dataset: Dataset) -> str:
+    """sha256, hex, over what determines the weights: training images and labels, backbone, stage 1, seed."""
+    train = dataset.splits["train"]
+    return runs.key_of(
+        images=[train.samples_digest(), train.content_digest()],
+        classes=list(dataset.classes),
+        transform=settings.data.model_dump(mode="json", include={"image_size", "mean", "std"}),
+        backbone=settings.backbone,
+        stage1=settings.stage1.model_dump(mode="json", exclude={"device", "compile"}),
+        seed=settings.seed,
+    )
+
+
+def train_backbone(settings: Settings, folder: Path, dataset: Dataset | None = None) -> BackboneRun:
+    """Train, or go on from the last finished epoch, or take a finished run; on a CPU all three give the same weights.
+
+    Writes config.toml, log.jsonl (a line an epoch), backbone.safetensors (`backbone.*`, `classifier.weight`, `.bias`) and,
+    last, metrics.json. Raises TrainingError for a loss that is not finite, LineageError for a folder of other settings.
+    """
+    dataset = dataset or load(settings)
+    key = stage1_key(settings, dataset)
+    if not runs.is_done(folder):
+        runs.start(folder, settings)
+        with _alone(folder):
+            if not runs.is_done(folder):
+                _train(settings, folder, dataset, key)
+    tensors, metadata = checkpoint.load(folder / NAME)
+    if metadata.get("key") != key:
+        raise LineageError(
+            f"backbone {folder}: trained with other settings or images (key {metadata.get('key', '?')[:12]}, wanted {key[:12]}); "
+            "give a new run folder"
+        )
+    metrics = runs.read_json(folder / "metrics.json")
+    if metrics["measured"] != _measured(settings, dataset):
+        model = build(settings.backbone.name, len(dataset.classes))
+        model.load_state_dict(tensors)
+        metrics |= _figures(settings, dataset, model.to(device_of(settings.stage1.device)))
+        runs.write_json(folder / "metrics.json", metrics)
+    return BackboneRun(folder, checkpoint.digest(tensors), metrics, dataset)
+
+
+def finished(settings: Settings, root: Path, folder: Path | None = None) -> BackboneRun:
+    """A run that is done: the one in `folder`, by default the settings' own. Raises DataError where it is not done."""
+    dataset = None
+    if folder is None:
+        dataset = load(settings)
+        folder = runs.run_folder(root, settings.name, "backbone", stage1_key(settings, dataset))
+        if not runs.is_done(folder):
+            raise DataError(f"backbone {folder}: not trained to its end; run train-backbone --config {settings.name}")
+    metrics = runs.read_json(folder / "metrics.json")
+    return BackboneRun(folder, checkpoint.digest(checkpoint.load(folder / NAME)[0]), metrics, dataset)
+
+
+def _train(settings: Settings, folder: Path, dataset: Dataset, key: str) -> None:
+    keep_freed_memory()
+    stage1, name = settings.stage1, settings.backbone.name
+    model = build(name, len(dataset.classes), settings.backbone.weights, settings.seed).to(device_of(stage1.device))
+    training = Training(model, dataset.splits["train"], settings)
+    history = _resume(training, folder, key)
+    rows = len(dataset.splits["train"])
+    with track(rows * (stage1.epochs - len(history)), f"training {name}", "images") as progress:
+        for epoch in range(len(history), stage1.epochs):
+            started = time.monotonic()
+            loss = training.epoch(epoch, progress)
+            seconds = time.monotonic() - started
+            history.append({"epoch": epoch + 1, "loss": loss, "seconds": seconds, "images_per_second": rows / seconds})
+            text = {"key": key, "history": json.dumps(history), "scale": json.dumps(training.scale())}
+            checkpoint.save(folder / CHECKPOINT, training.state(), text)
+            runs.write_text(folder / "log.jsonl", "".join(json.dumps(line) + "\n" for line in history))
+            progress.note(_epoch_line(history, stage1.epochs))
+    tensors = model.state_dict()
+    metadata = {"stage": "backbone", "backbone": name, "classes": json.dumps(dataset.classes), "key": key}
+    checkpoint.save(folder / NAME, tensors, metadata)
+    runs.write_json(
+        folder / "metrics.json", _document(settings, dataset, history, tensors) | _figures(settings, dataset, model)
+    )
+    (folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+def _resume(training: Training, folder: Path, key: str) -> list[dict[str, float]]:
+    """The log of the epochs already done, whose end the training is put back to."""
+    if not (folder / CHECKPOINT).is_file():
+        return []
+    tensors, metadata = checkpoint.load(folder / CHECKPOINT)
+    if metadata.get("key") != key:
+        raise LineageError(
+            f"{folder / CHECKPOINT}: of other settings or images (key {metadata.get('key', '?')[:12]}, wanted {key[:12]}); "
+            "delete it, or give a new run folder"
+        )
+    training.restore(tensors, json.loads(metadata["scale"]))
+    history = json.loads(metadata["history"])
+    note(f"going on after epoch {len(history)}: {folder}")
+    return history
+
+
+def _epoch_line(history: list[dict[str, float]], epochs: int) -> str:
+    last = history[-1]
+    left = f"{(epochs - len(history)) * last['seconds'] / 60:.0f} min to go"
+    return f"epoch {len(history)}/{epochs}: loss {last['loss']:.3f}, {last['images_per_second']:,.0f} images/s, {left}"
+
+
+def _document(
+    settings: Settings, dataset: Dataset, history: list[dict[str, float]], tensors: dict[str, torch.Tensor]
+) -> dict[str, Any]:
+    return {
+        "method": "ce" if settings.stage1.mixing == "none" else settings.stage1.mixing,
+        "dataset": settings.name,
+        "cache": None,
+        "seeds": [settings.seed],
+        "digest": checkpoint.digest(tensors),
+        "backbone": settings.backbone.name,
+        "parameters": sum(tensor.numel() for name, tensor in tensors.items() if not name.endswith(BUFFERS)),
+        "epochs": len(history),
+        "selection": "last epoch",
+        "split": "test",
+        "classes": list(dataset.classes),
+        "counts": dataset.counts(),
+        "left_out": dataset.skipped,
+        "seconds": round(sum(line["seconds"] for line in history), 3),
+    }
+
+
+def _measured(settings: Settings, dataset: Dataset) -> dict[str, Any]:
+    """What the figures hang on beside the weights; where it has changed, they are measured again."""
+    groups = settings.longtail
+    return {"test": dataset.splits["test"].content_digest(), "groups": [groups.many_above, groups.few_below]}
+
+
+def _figures(settings: Settings, dataset: Dataset, model: Classifier) -> dict[str, Any]:
+    test = dataset.splits["test"]
+    model.eval()
+    with track(len(test), "test images", "images") as progress:
+        logits = []
+        for logits_BC in outputs(
+            model, test, blocks(0, len(test), EVALUATION_BATCH), settings.data, settings.stage1.amp
+        ):
+            logits.append(logits_BC)
+            progress.advance(len(logits_BC))
+    groups = settings.longtail
+    found = evaluate(
+        torch.cat(logits).softmax(dim=1),
+        torch.from_numpy(test.labels_N),
+        dataset.counts(),
+        groups.many_above,
+        groups.few_below,
+    )
+    return {**found.model_dump(mode="json"), "measured": _measured(settings, dataset)}
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time trains in a folder; the lock dies with its process."""
+    try:
+        with filelock.FileLock(folder / ".lock", blocking=False):
+            yield
+    except filelock.Timeout:
+        raise TrainingError(
+            f"backbone {folder}: another process is training it; wait for it, or change a setting"
+        ) from None
