@@ -1,0 +1,17 @@
+"""What can be wrong with a cache, one line each: what, wanted, found, where, remedy."""
+
+
+class CacheError(Exception):
+    """Base of every error of this package."""
+
+
+class CacheNotFound(CacheError, FileNotFoundError):
+    """No cache where one was named."""
+
+
+class CacheCorrupt(CacheError, ValueError):
+    """A cache whose files are not what its manifest says."""
+
+
+class CacheInvalid(CacheError, ValueError):
+    """Rows, features or descriptions that must not enter a cache, or a file that is no cache of ours."""
