@@ -1,1 +1,22 @@
-"""Long-tailed classifiers in decoupled stages."""
+"""Long-tailed classifiers in decoupled stages. The flow, for the reader, is `run`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipeline.report import Comparison
+    from pipeline.settings import Settings
+
+
+def run(settings: "Settings", stores: Path, runs: Path) -> "Comparison":
+    """Images -> backbone -> feature cache -> STG -> retrained classifiers -> figures; what is done is not done again."""
+    from cache import FeatureCache
+    from pipeline.report import compare
+    from pipeline.stage1_backbone import stage1
+    from pipeline.stage1_extract import extract
+    from pipeline.stage2_stg import train_stg
+
+    backbone = stage1(settings, runs)
+    cache = FeatureCache.open(extract(settings, backbone, stores))
+    train_stg(settings, cache, runs)
+    return compare(settings, cache, runs)

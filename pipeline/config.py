@@ -1,5 +1,6 @@
 """Settings from a TOML file and `--set section.key=value`: every problem at once, and where each value came from."""
 
+import copy
 import difflib
 import json
 import tomllib
@@ -24,8 +25,15 @@ class Resolved:
     origins: dict[str, str]
 
 
-def load(reference: str | None = None, overrides: Iterable[str] = (), seed: int | None = None) -> Resolved:
+def load(
+    reference: str | None = None,
+    overrides: Iterable[str] = (),
+    seed: int | None = None,
+    base: tuple[str, dict[str, Any]] | None = None,
+) -> Resolved:
     """Settings from `reference` (a name in `configs/`, or a path; None: the defaults), then `overrides`, then `seed`.
+
+    `base`, a source's name and its values, stands in for a file.
 
     Raises ConfigError with a line for each problem: file, key, what is wanted, what was found, the closest valid key.
     """
@@ -37,6 +45,9 @@ def load(reference: str | None = None, overrides: Iterable[str] = (), seed: int 
         values = _read_toml(path)
         values.setdefault("name", path.stem)
         origins = dict.fromkeys(_dotted(values), str(path))
+    elif base is not None:
+        values = copy.deepcopy(base[1])
+        origins = dict.fromkeys(_dotted(values), base[0])
     for text in overrides:
         try:
             key, value = _parse_override(text)
@@ -161,11 +172,18 @@ def _problem(error: dict[str, Any], origins: dict[str, str]) -> str:
 
 
 def _closest(key: str) -> str | None:
+    """The valid key that was probably meant: the same name elsewhere, initials such as lr, or a similar spelling."""
     keys = valid_keys()
-    last = key.rsplit(".", 1)[-1]
-    same_name = [other for other in keys if other.rsplit(".", 1)[-1] == last]
-    sections = sorted({other.split(".")[0] for other in keys})
-    matches = same_name or difflib.get_close_matches(key, keys + sections, n=1, cutoff=0.6)
+    section, _, last = key.rpartition(".")
+    for other in keys:
+        if other.rpartition(".")[2] == last:
+            return other
+    for other in keys:
+        other_section, _, name = other.rpartition(".")
+        if other_section == section and "".join(word[0] for word in name.split("_")) == last:
+            return other
+    candidates = keys if section else keys + sorted({other.split(".")[0] for other in keys if "." in other})
+    matches = difflib.get_close_matches(key, candidates, n=1, cutoff=0.75)
     return matches[0] if matches else None
 
 

@@ -1,0 +1,270 @@
+"""coattail's commands: parse, load the config, call one function, print. No logic and no torch at import."""
+
+import functools
+import importlib.util
+import json
+import sys
+from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from cache import FeatureCache
+    from pipeline.settings import Settings
+
+HERE = Path(__file__).resolve().parent
+
+
+class Commands(click.Group):
+    """A group that suggests the closest command."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            close = get_close_matches(args[0], self.list_commands(ctx), n=1)
+            hint = f"did you mean {close[0]}?" if close else f"wanted one of: {', '.join(self.list_commands(ctx))}"
+            ctx.fail(f"no such command {args[0]!r}; {hint}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="coattail")
+def cli() -> None:
+    """Long-tailed image classifiers in decoupled stages: extract features once, then retrain in seconds.
+
+    Caches lie in stores/ (or $COATTAIL_STORES), run folders in runs/ (or $COATTAIL_RUNS).
+    """
+
+
+def common(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that every command takes."""
+    options = (
+        click.option("--config", help="A name, such as cifar10-lt, or a path to a TOML file."),
+        click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Override a setting."),
+        click.option("--seed", type=int, help="Seed of everything that is random."),
+        click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout, nothing else there."),
+        click.option("-q", "--quiet", is_flag=True, help="No progress."),
+        click.option("-v", "--verbose", is_flag=True, help="More detail."),
+    )
+
+    @functools.wraps(command)
+    def wrapped(quiet: bool, verbose: bool, **arguments: Any) -> Any:
+        from pipeline.progress import set_verbosity
+
+        set_verbosity(0 if quiet else 2 if verbose else 1)
+        return command(**arguments)
+
+    return functools.reduce(lambda inner, option: option(inner), reversed(options), wrapped)
+
+
+def cache_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--cache`, by default the cache that the config's settings made."""
+    return click.option("--cache", "reference", help="A cache's folder, key, or the start of its key.")(command)
+
+
+@cli.command()
+@common
+def demo(config: str | None, overrides: tuple[str, ...], seed: int | None, as_json: bool) -> None:
+    """All three stages on embedded data, in about a minute."""
+    _run(config or "digits-lt", ("retrain.seeds=5", *overrides), seed, as_json)
+
+
+@cli.command()
+@common
+def run(config: str | None, overrides: tuple[str, ...], seed: int | None, as_json: bool) -> None:
+    """All stages: backbone, cache, STG, and the method beside its baselines."""
+    _run(_wanted(config), overrides, seed, as_json)
+
+
+@cli.command("train-backbone")
+@common
+@click.option("--no-extract", is_flag=True, help="Train only; do not dump the features.")
+def train_backbone(
+    config: str | None, overrides: tuple[str, ...], seed: int | None, as_json: bool, no_extract: bool
+) -> None:
+    """Stage 1: train the backbone, then dump every split's features into a cache."""
+    settings = _settings(_wanted(config), overrides, seed)
+    from pipeline.runs import runs_folder, stores_folder
+    from pipeline.stage1_backbone import stage1
+    from pipeline.stage1_extract import extract as extract_features
+
+    backbone = stage1(settings, runs_folder())
+    document: dict[str, Any] = {"run": str(backbone.folder), **backbone.metrics}
+    if not no_extract:
+        path = extract_features(settings, backbone, stores_folder())
+        document |= {"cache": path.name, "path": str(path)}
+    _show(
+        document,
+        as_json,
+        "\n".join(f"{key}: {document[key]}" for key in ("run", "accuracy", "path") if key in document),
+    )
+
+
+@cli.command()
+@common
+@click.option("--backbone", type=click.Path(path_type=Path), help="A stage-1 run folder; by default the config's own.")
+def extract(
+    config: str | None, overrides: tuple[str, ...], seed: int | None, as_json: bool, backbone: Path | None
+) -> None:
+    """Dump a frozen backbone's features of every split into a cache."""
+    settings = _settings(_wanted(config), overrides, seed)
+    from pipeline.runs import runs_folder, stores_folder
+    from pipeline.stage1_backbone import finished
+    from pipeline.stage1_extract import extract as extract_features
+
+    path = extract_features(settings, finished(settings, runs_folder(), backbone), stores_folder())
+    _show({"cache": path.name, "path": str(path)}, as_json, str(path))
+
+
+@cli.command("train-stg")
+@common
+@cache_options
+def train_stg(
+    config: str | None, overrides: tuple[str, ...], seed: int | None, as_json: bool, reference: str | None
+) -> None:
+    """Stage 2: learn the Semantic Transformation Generator on the head classes of a cache."""
+    settings, cache = _settings_and_cache(config, overrides, seed, reference)
+    from pipeline.report import distance_line
+    from pipeline.runs import runs_folder
+    from pipeline.stage2_stg import train_stg as train
+
+    folder, result = train(settings, cache, runs_folder())
+    text = f"{len(result.head_classes)} head classes, {result.steps} steps, {result.seconds:.1f} s: {folder}"
+    _show({"run": str(folder), **result.model_dump()}, as_json, f"{text}\n{distance_line(result.held_out)}")
+
+
+@cli.command()
+@common
+@cache_options
+@click.option("--stg", type=click.Path(path_type=Path), help="A stage-2 run folder; by default the settings' own.")
+@click.option("--head", help="crt, lws, generalized; stage1, logit-adjustment, tau-norm, ncm.")
+@click.option("--augmentation", help="stg, closed-form, none, dropout, noise.")
+@click.option("--seeds", type=int, help="How many seeds to train side by side.")
+def retrain(
+    config: str | None,
+    overrides: tuple[str, ...],
+    seed: int | None,
+    as_json: bool,
+    reference: str | None,
+    stg: Path | None,
+    **options: str | int | None,
+) -> None:
+    """Stage 3: retrain the classifier on a cache, the tail's features augmented."""
+    chosen = tuple(f"retrain.{name}={value}" for name, value in options.items() if value is not None)
+    settings, cache = _settings_and_cache(config, overrides + chosen, seed, reference)
+    from pipeline.report import results_table
+    from pipeline.runs import runs_folder
+    from pipeline.stage3_retrain import retrain as train
+
+    folder, result = train(settings, cache, runs_folder(), stg)
+    _show({"run": str(folder), **result.model_dump()}, as_json, results_table([result], f"{result.dataset}: {folder}"))
+
+
+@cli.group("config", cls=Commands)
+def config_group() -> None:
+    """Settings: what they are and where each came from."""
+
+
+@config_group.command("show")
+@common
+def config_show(config: str | None, overrides: tuple[str, ...], seed: int | None, as_json: bool) -> None:
+    """Print the resolved settings, as TOML, and where each value came from."""
+    from pipeline.config import load, to_toml
+
+    resolved = load(config, overrides, seed)
+    document = {"settings": resolved.settings.model_dump(mode="json"), "origins": resolved.origins}
+    _show(document, as_json, to_toml(resolved.settings, resolved.origins).rstrip())
+
+
+def _run(config: str, overrides: tuple[str, ...], seed: int | None, as_json: bool) -> None:
+    settings = _settings(config, overrides, seed)
+    import pipeline
+    from pipeline.report import comparison_text
+    from pipeline.runs import runs_folder, stores_folder
+
+    comparison = pipeline.run(settings, stores_folder(), runs_folder())
+    _show(comparison.model_dump(), as_json, comparison_text(comparison))
+
+
+def _wanted(config: str | None) -> str:
+    if config is None:
+        from pipeline.config import available
+
+        raise click.UsageError(f"--config is wanted: a path to a TOML file, or one of {', '.join(available())}")
+    return config
+
+
+def _settings(config: str | None, overrides: tuple[str, ...], seed: int | None) -> "Settings":
+    from pipeline.config import load
+
+    return load(config, overrides, seed).settings
+
+
+def _settings_and_cache(
+    config: str | None, overrides: tuple[str, ...], seed: int | None, reference: str | None
+) -> "tuple[Settings, FeatureCache]":
+    if config is None and reference is None:
+        raise click.UsageError("--config or --cache is wanted: which features to train on")
+    from pipeline.find import settings_and_cache
+    from pipeline.runs import stores_folder
+
+    return settings_and_cache(config, overrides, seed, reference, stores_folder())
+
+
+def _show(document: dict[str, Any], as_json: bool, text: "RenderableType") -> None:
+    if as_json:
+        click.echo(json.dumps(document))
+        return
+    from rich.console import Console
+
+    Console(soft_wrap=True, highlight=False, markup=False).print(text)
+
+
+def _check_neighbours() -> None:
+    """`cache` and `pipeline` are common names: an installed stranger of that name must not be taken for ours."""
+    for name in ("cache", "pipeline"):
+        spec = importlib.util.find_spec(name)
+        found = Path(spec.origin).resolve().parent if spec and spec.origin else None
+        if found != HERE / name:
+            sys.exit(
+                f"coattail: wanted the package {name} in {HERE / name}, found {found}; install coattail in its own environment"
+            )
+
+
+def main() -> None:
+    """Run a command; a failure is one line on stderr and exit code 1 (failed) or 2 (called wrongly)."""
+    sys.path.insert(0, str(HERE)) if str(HERE) not in sys.path else None
+    _check_neighbours()
+    from cache.errors import CacheError
+    from pipeline.errors import ConfigError, PipelineError
+
+    try:
+        cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        sys.exit(_fail("interrupted; what was finished is kept, the same command goes on from there", 1))
+    except ConfigError as error:
+        sys.exit(_fail(str(error), 2))
+    except (PipelineError, CacheError) as error:
+        sys.exit(_fail(str(error), 1))
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        sys.exit(_fail(f"{where}{error.strerror or error}", 1))
+
+
+def _fail(text: str, code: int) -> int:
+    for line in text.splitlines():
+        click.echo(f"coattail: {line}", err=True)
+    return code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""Which cache a command means: the one named, or the one that a config's settings made."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from cache import FeatureCache, Manifest, catalog
+from pipeline import config
+from pipeline.errors import DataError
+from pipeline.settings import Settings
+
+MADE_BY = ("seed", "data", "longtail", "backbone", "stage1", "extract")
+"""The settings that a cache's rows come from; those of stages 2 and 3 do not touch it."""
+
+INDIFFERENT = (
+    "data.ram_limit",
+    "data.workers",
+    "data.download",
+    "stage1.device",
+    "stage1.compile",
+    "extract.batch_size",
+)
+"""Of those, the ones that say how the work is done, not what comes out."""
+
+
+def settings_and_cache(
+    reference: str | None, overrides: Iterable[str], seed: int | None, cache: str | None, stores: Path
+) -> tuple[Settings, FeatureCache]:
+    """Settings from a config, or else those the cache was made with; the cache named, or else the config's own.
+
+    Raises ConfigError for settings that do not hold, DataError where no cache, or none of these settings, is there.
+    """
+    overrides = list(overrides)
+    if cache is None:
+        settings = config.load(reference, overrides, seed).settings
+        return settings, FeatureCache.open(_made_by(settings, stores))
+    opened = FeatureCache.open(catalog.resolve(stores, cache))
+    base = None if reference else _recorded(opened.manifest)
+    return config.load(reference, overrides, seed, base).settings, opened
+
+
+def _recorded(manifest: Manifest) -> tuple[str, dict[str, Any]]:
+    values = dict(manifest.provenance.settings)
+    values.setdefault("name", manifest.provenance.name)
+    return f"cache {manifest.key[:12]}", values
+
+
+def _made_by(settings: Settings, stores: Path) -> Path:
+    wanted = settings.model_dump(mode="json", include=set(MADE_BY))
+    others: list[str] = []
+    for path, manifest in catalog.manifests(stores):
+        recorded = manifest.provenance.settings
+        differing = _differences(wanted, recorded)
+        if not differing:
+            return path
+        if manifest.provenance.name == settings.name:
+            others.append(
+                f"{path.name[:12]} differs in {', '.join(differing[:3])}{', …' if len(differing) > 3 else ''}"
+            )
+    detail = f" ({'; '.join(others[:3])})" if others else ""
+    raise DataError(
+        f"config {settings.name}: no cache in {stores} was made with these settings{detail}; "
+        f"run train-backbone --config {settings.name} with the same --set, or name one with --cache"
+    )
+
+
+def _differences(wanted: dict[str, Any], recorded: dict[str, Any]) -> list[str]:
+    found: list[str] = []
+    for section, values in wanted.items():
+        if not isinstance(values, dict):
+            found += [section] if recorded.get(section) != values else []
+            continue
+        other = recorded.get(section) or {}
+        found += [f"{section}.{key}" for key, value in values.items() if other.get(key) != value]
+    return [key for key in found if key not in INDIFFERENT]

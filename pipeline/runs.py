@@ -1,0 +1,109 @@
+"""Run folders: where an artefact lies, what it was made from, and whether it is done.
+
+`<runs>/<config name>/<stage>-<key>/` holds config.toml, the tensors, log.jsonl and, written last, metrics.json.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from pipeline.config import to_toml
+from pipeline.errors import ConfigError, PipelineError
+from pipeline.settings import Settings
+
+KEY_LENGTH = 12
+
+
+def stores_folder() -> Path:
+    """Where caches are: $COATTAIL_STORES, else `stores/` in the working folder."""
+    return Path(os.environ.get("COATTAIL_STORES") or "stores").expanduser()
+
+
+def runs_folder() -> Path:
+    """Where run folders are: $COATTAIL_RUNS, else `runs/` in the working folder."""
+    return Path(os.environ.get("COATTAIL_RUNS") or "runs").expanduser()
+
+
+def key_of(**parts: Any) -> str:
+    """sha256, hex, of the parts as canonical JSON; models by their fields."""
+    plain = {
+        name: part.model_dump(mode="json") if isinstance(part, BaseModel) else part for name, part in parts.items()
+    }
+    return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def run_folder(runs: Path, name: str, stage: str, key: str) -> Path:
+    """The folder of one artefact; `stage` is backbone, stg or a method's name."""
+    return runs / name / f"{stage}-{key[:KEY_LENGTH]}"
+
+
+def is_done(folder: Path) -> bool:
+    """metrics.json is written last, so its existence means that the work completed."""
+    return (folder / "metrics.json").is_file()
+
+
+def start(folder: Path, settings: Settings) -> None:
+    """Make the folder and write the resolved settings into it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / "config.toml", to_toml(settings))
+    except OSError as error:
+        raise PipelineError(
+            f"run folder {folder}: cannot be written ({error.strerror}); free it or set $COATTAIL_RUNS"
+        ) from None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all: temporary file, fsync, rename."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: BaseModel | dict[str, Any]) -> None:
+    """The value as indented JSON, written whole or not at all."""
+    plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+    write_text(path, json.dumps(plain, indent=2) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; ConfigError names a file that is missing or holds something else."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; the run is not finished, or the folder is not a run folder") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read as JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path}: wanted a JSON object, found {type(value).__name__}")
+    return value
+
+
+@contextmanager
+def log(folder: Path) -> Iterator["Log"]:
+    """A fresh log.jsonl in the folder, a JSON object a line."""
+    with (folder / "log.jsonl").open("w", encoding="utf-8") as file:
+        yield Log(file)
+
+
+class Log:
+    """Writes one JSON object a line."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def write(self, **values: Any) -> None:
+        self._file.write(json.dumps(values) + "\n")
+        self._file.flush()

@@ -1,0 +1,133 @@
+"""Stage 3: cache + generator -> classifier, and its figures (paper, section 3.4)."""
+
+import time
+from pathlib import Path
+from statistics import mean, stdev
+
+import torch
+from pydantic import BaseModel, ConfigDict
+
+from cache import FeatureCache
+from pipeline import checkpoint, features, runs, stg_file
+from pipeline.classifiers import POST_HOC, Classifier, method_name, train_classifier, uses_stg
+from pipeline.metrics import Metrics, evaluate
+from pipeline.settings import Settings
+from pipeline.stage2_stg import train_stg
+
+FIGURES = ("accuracy", "many", "medium", "few", "balanced_accuracy", "ece")
+
+
+class RetrainResult(BaseModel):
+    """What metrics.json of a stage-3 run holds: the mean over seeds, its spread, and each seed's figures, in percent."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: str
+    dataset: str
+    cache: str
+    stg: str | None
+    digest: str
+    split: str
+    selection: str = "last epoch"
+    seeds: list[int]
+    accuracy: float
+    many: float | None
+    medium: float | None
+    few: float | None
+    balanced_accuracy: float
+    ece: float
+    per_class: list[float | None]
+    classes: list[str]
+    mean: dict[str, float | None]
+    std: dict[str, float | None]
+    each_seed: list[Metrics]
+    seconds: float
+
+
+def retrain(settings: Settings, cache: FeatureCache, root: Path, stg: Path | None = None) -> tuple[Path, RetrainResult]:
+    """Retrain the classifier on a cache, or take the run as it is where an equal key says it is done.
+
+    With `retrain.augmentation = "stg"` the generator is that of `stg` (a stage-2 run folder), by default the one that
+    `settings.stg` learns from this cache. Raises LineageError where `stg` was learnt from another cache, DataError where
+    the cache lacks a split or the stage-1 classifier that the head starts from.
+    """
+    trained, stg_digest = None, None
+    if uses_stg(settings.retrain):
+        folder = stg or train_stg(settings, cache, root)[0]
+        trained, stg_digest = stg_file.load(folder, cache)
+    method = method_name(settings.retrain)
+    rules = settings.stg if settings.retrain.augmentation == "closed-form" else None
+    key = runs.key_of(
+        retrain=settings.retrain,
+        seed=settings.seed,
+        groups=[settings.longtail.many_above, settings.longtail.few_below],
+        stg=stg_digest,
+        rules=rules,
+        cache=cache.key,
+    )
+    folder = runs.run_folder(root, settings.name, method, key)
+    if runs.is_done(folder):
+        return folder, RetrainResult.model_validate(runs.read_json(folder / "metrics.json"))
+    started = time.monotonic()
+    seeds = seeds_of(settings)
+    classifier = train_classifier(settings, cache, seeds, trained)
+    found = figures(cache, "test", classifier, settings)
+    runs.start(folder, settings)
+    tensors = {"weight": classifier.weight_RCD, "bias": classifier.bias_RC}
+    metadata = {"stage": "classifier", "method": method, "cache": cache.key, "stg": stg_digest or ""}
+    checkpoint.save(folder / "classifier.safetensors", tensors, metadata)
+    lineage = {"dataset": cache.manifest.provenance.name, "cache": cache.key, "stg": stg_digest}
+    result = summarise(
+        found,
+        seeds,
+        method=method,
+        **lineage,
+        digest=checkpoint.digest(tensors),
+        split="test",
+        classes=list(cache.classes),
+        seconds=round(time.monotonic() - started, 3),
+    )
+    runs.write_json(folder / "metrics.json", result)
+    return folder, result
+
+
+def seeds_of(settings: Settings) -> list[int]:
+    """`seed`, `seed` + 1, …; a head that draws nothing has one."""
+    count = 1 if settings.retrain.head in POST_HOC else settings.retrain.seeds
+    return [settings.seed + offset for offset in range(count)]
+
+
+@torch.no_grad()
+def figures(cache: FeatureCache, split: str, classifier: Classifier, settings: Settings) -> list[Metrics]:
+    """Each replica's metrics on a split's clean features; groups by the training counts."""
+    tested = features.load(cache, split, views=False)
+    counts = cache.counts("train").tolist()
+    inputs_ND = tested.clean_ND.float()
+    found = []
+    for weight_CD, bias_C in zip(classifier.weight_RCD, classifier.bias_RC, strict=True):
+        probabilities_NC = torch.softmax(torch.addmm(bias_C, inputs_ND, weight_CD.T), dim=1)
+        groups = settings.longtail
+        found.append(evaluate(probabilities_NC, tested.labels_N, counts, groups.many_above, groups.few_below))
+    return found
+
+
+def summarise(each_seed: list[Metrics], seeds: list[int], **rest: object) -> RetrainResult:
+    """Mean over seeds as the figures, with the spread (sample standard deviation, 0 for one seed)."""
+    columns = {name: [getattr(metrics, name) for metrics in each_seed] for name in FIGURES}
+    per_class = list(zip(*(metrics.per_class for metrics in each_seed), strict=True))
+    means = {name: None if values[0] is None else mean(values) for name, values in columns.items()}
+    spreads = {
+        name: None if values[0] is None else stdev(values) if len(values) > 1 else 0.0
+        for name, values in columns.items()
+    }
+    return RetrainResult.model_validate(
+        {
+            **rest,
+            **means,
+            "seeds": seeds,
+            "per_class": [None if values[0] is None else mean(values) for values in per_class],
+            "mean": means,
+            "std": spreads,
+            "each_seed": [metrics.model_dump() for metrics in each_seed],
+        }
+    )

@@ -1,0 +1,58 @@
+"""A trained generator on disk: its tensors, its head classes, and the cache it was learnt from."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cache import FeatureCache
+from pipeline import checkpoint
+from pipeline.errors import LineageError
+from pipeline.settings import STG
+from pipeline.stg import SemanticTransformationGenerator
+
+NAME = "stg.safetensors"
+
+
+@dataclass(frozen=True)
+class TrainedSTG:
+    """A generator, the head classes its tokens stand for, and their centroids (H, D)."""
+
+    stg: SemanticTransformationGenerator
+    heads: list[int]
+    centroids_HD: Tensor
+
+
+def save(folder: Path, trained: TrainedSTG, settings: STG, cache: FeatureCache) -> str:
+    """Write `stg.safetensors` into the run folder; the digest of its tensors."""
+    tensors = {f"stg.{name}": tensor for name, tensor in trained.stg.state_dict().items()}
+    tensors |= {"head_classes": torch.tensor(trained.heads), "centroids": trained.centroids_HD}
+    metadata = {
+        "stage": "stg",
+        "cache": cache.key,
+        "dataset": cache.manifest.provenance.name,
+        "hidden": json.dumps(settings.hidden),
+        "variance": settings.variance,
+    }
+    checkpoint.save(folder / NAME, tensors, metadata)
+    return checkpoint.digest(tensors)
+
+
+def load(folder: Path, cache: FeatureCache) -> tuple[TrainedSTG, str]:
+    """The generator of a run folder and its digest.
+
+    Raises LineageError where it was learnt from another cache than the one it is to be used with.
+    """
+    tensors, metadata = checkpoint.load(folder / NAME)
+    if metadata.get("cache") != cache.key:
+        raise LineageError(
+            f"STG {folder}: learnt from cache {metadata.get('cache', '?')[:12]} ({metadata.get('dataset', '?')}), wanted "
+            f"{cache.key[:12]} ({cache.manifest.provenance.name}); run train-stg --cache {cache.key[:12]}"
+        )
+    state = {name.removeprefix("stg."): tensor for name, tensor in tensors.items() if name.startswith("stg.")}
+    heads, width = state["tokens_HD"].shape
+    stg = SemanticTransformationGenerator(width, heads, tuple(json.loads(metadata["hidden"])), metadata["variance"])
+    stg.load_state_dict(state)
+    return TrainedSTG(stg.eval(), tensors["head_classes"].tolist(), tensors["centroids"]), checkpoint.digest(tensors)

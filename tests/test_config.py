@@ -1,0 +1,119 @@
+"""Settings: every problem at once, exact texts, and the origin of each value."""
+
+import tomllib
+
+import pytest
+
+from pipeline.config import available, load, to_toml
+from pipeline.errors import ConfigError
+from pipeline.settings import Settings
+
+
+def _problems(*args, **kwargs):
+    with pytest.raises(ConfigError) as error:
+        load(*args, **kwargs)
+    return str(error.value).splitlines()
+
+
+@pytest.mark.parametrize("name", ["digits-lt", "cifar10-lt", "cifar100-lt", "imagenet-lt", "places-lt"])
+def test_every_config_loads_and_carries_its_name(name):
+    assert name in available()
+    assert load(name).settings.name == name
+
+
+def test_paper_settings_are_the_defaults_for_cifar():
+    settings = load("cifar10-lt").settings
+    assert (settings.stage1.epochs, settings.stage1.learning_rate, settings.stage1.weight_decay) == (200, 0.1, 2e-4)
+    assert [share * settings.stage1.epochs for share in settings.stage1.milestones] == [160, 180]
+    assert (settings.stg.learning_rate, settings.stg.memory) == (1e-3, 1200)
+    assert (settings.retrain.strength, settings.retrain.threshold, settings.retrain.learning_rate) == (1.5, 0.5, 1e-3)
+    assert load("cifar100-lt").settings.retrain.learning_rate == 1e-4
+
+
+def test_unknown_key_names_the_closest():
+    assert _problems(overrides=["stage1.epoch=20"]) == [
+        "--set: stage1.epoch: unknown key, found 20; did you mean stage1.epochs?"
+    ]
+
+
+def test_key_without_its_section_is_found():
+    assert _problems(overrides=["strength=2"]) == [
+        "--set: strength: unknown key, found 2; did you mean retrain.strength?"
+    ]
+
+
+def test_unknown_key_unlike_any():
+    assert _problems(overrides=["stage1.qqqqqq=1"]) == [
+        "--set: stage1.qqqqqq: unknown key, found 1; `config show` lists the keys"
+    ]
+
+
+def test_wrong_type_names_file_key_wanted_and_found(tmp_path):
+    path = tmp_path / "own.toml"
+    path.write_text('[stage1]\nepochs = "twenty"\n')
+    assert _problems(str(path)) == [f"{path}: stage1.epochs: wanted a valid integer, found 'twenty'"]
+
+
+def test_every_problem_is_reported_at_once(tmp_path):
+    path = tmp_path / "own.toml"
+    path.write_text("[stage1]\nepochs = 0\nlr = 1\n[retrain]\nstrength = nan\n")
+    found = _problems(str(path), ["retrain.head=svm", "no-equals-sign"])
+    assert found == [
+        "--set no-equals-sign: wanted section.key=value, such as stage1.epochs=20",
+        f"{path}: stage1.epochs: wanted greater than or equal to 1, found 0",
+        f"{path}: stage1.lr: unknown key, found 1; did you mean stage1.learning_rate?",
+        "--set: retrain.head: wanted 'stage1', 'crt', 'lws', 'generalized', 'logit-adjustment', 'tau-norm' or 'ncm', "
+        "found 'svm'",
+        f"{path}: retrain.strength: wanted a finite number, found nan",
+    ]
+
+
+def test_missing_config_file():
+    names = ", ".join(available())
+    assert _problems("no/such.toml") == [
+        f"config file no/such.toml: no such file; give a path to a TOML file or one of: {names}"
+    ]
+
+
+def test_misspelt_config_name():
+    assert _problems("cifar10lt")[0].startswith("config 'cifar10lt': no such name; did you mean cifar10-lt? wanted one")
+
+
+def test_broken_toml_names_file_and_line(tmp_path):
+    path = tmp_path / "own.toml"
+    path.write_text("[stage1\n")
+    assert _problems(str(path))[0].startswith(f"config file {path}: not valid TOML: ")
+    assert "line 1" in _problems(str(path))[0]
+
+
+def test_overlapping_groups():
+    assert _problems(overrides=["longtail.few_below=500"]) == [
+        "settings: longtail.few_below must not exceed longtail.many_above + 1, or a class is both many and few"
+    ]
+
+
+def test_origins_name_file_option_and_default(tmp_path):
+    path = tmp_path / "own.toml"
+    path.write_text("[stage1]\nepochs = 3\nbatch_size = 8\n")
+    resolved = load(str(path), ["stage1.batch_size=16"], seed=7)
+    assert resolved.settings.stage1.batch_size == 16
+    assert resolved.origins["stage1.epochs"] == str(path)
+    assert resolved.origins["stage1.batch_size"] == "--set"
+    assert resolved.origins["seed"] == "--seed"
+    assert "stage1.momentum" not in resolved.origins
+
+
+@pytest.mark.parametrize("name", [None, *["digits-lt", "places-lt"]])
+def test_written_settings_read_back_equal(name, tmp_path):
+    settings = load(name).settings
+    path = tmp_path / "again.toml"
+    path.write_text(to_toml(settings))
+    assert load(str(path)).settings == settings
+    assert Settings.model_validate(tomllib.loads(to_toml(settings, load(name).origins))) is not None
+
+
+def test_text_with_quotes_survives_writing(tmp_path):
+    settings = load(overrides=['data.train=/a "b"/ü\\c']).settings
+    path = tmp_path / "again.toml"
+    path.write_text(to_toml(settings))
+    assert load(str(path)).settings.data.train == '/a "b"/ü\\c'

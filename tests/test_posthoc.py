@@ -1,0 +1,29 @@
+"""Classifiers that train nothing, against their definitions."""
+
+import torch
+
+from pipeline import posthoc
+
+
+def test_logit_adjustment_subtracts_tau_log_prior():
+    bias, counts = torch.randn(3), torch.tensor([90, 9, 1])
+    wanted = bias - 0.5 * torch.log(torch.tensor([0.9, 0.09, 0.01]))
+    torch.testing.assert_close(posthoc.logit_adjustment(bias, counts, 0.5), wanted)
+
+
+def test_tau_normalisation_at_its_ends():
+    weight = torch.randn(3, 4)
+    torch.testing.assert_close(posthoc.tau_normalised(weight, 0.0), weight)
+    torch.testing.assert_close(posthoc.tau_normalised(weight, 1.0).norm(dim=1), torch.ones(3))
+
+
+def test_nearest_class_mean_is_the_cosine_to_the_mean_direction():
+    g = torch.Generator().manual_seed(0)
+    features, labels = torch.randn(60, 5, generator=g), torch.arange(60) % 3
+    weight, bias = posthoc.nearest_class_mean(features, labels, 4)
+    unit = features / features.norm(dim=1, keepdim=True)
+    means = torch.stack([unit[labels == c].mean(dim=0) for c in range(3)])
+    tested = torch.randn(20, 5, generator=g)
+    wanted = torch.cosine_similarity(tested[:, None], means[None], dim=2).argmax(dim=1)
+    assert torch.equal((tested @ weight.T + bias).argmax(dim=1), wanted)
+    assert bias.tolist() == [0, 0, 0, -torch.inf]
