@@ -62,3 +62,10 @@ def augmented(augmentation: str, size: int, resize: int) -> v2.Compose:
     steps = [v2.Resize(resize), v2.CenterCrop(size), v2.RandomCrop(size, padding(size))]
     flip = [v2.RandomHorizontalFlip()] if augmentation == "crop-flip" else []
     return v2.Compose([*steps, *flip, v2.PILToTensor()])
+
+
+def describe(augmentation: str, size: int) -> dict[str, float | int | str | bool]:
+    """What an augmentation does, as a cache's identity states it."""
+    if augmentation == "resized-crop":
+        return {"crop": "resized", "scale": "0.08-1", "ratio": "3/4-4/3", "flip": True, "jitter": JITTER}
+    return {"crop": "padded", "padding": padding(size), "flip": augmentation == "crop-flip"}

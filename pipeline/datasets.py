@@ -2,22 +2,29 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
-from pipeline.decoding import Item, Undecodable, digest
-from pipeline.errors import DataError
-from pipeline.images import Geometry, Images, LazyImages, RamImages, broken_error, decode_all, find_broken, fits_in_ram
+from pipeline.errors import ConfigError, DataError
+from pipeline.images import Geometry, Images, LazyImages, RamImages, digest_all, find_broken, fits_in_ram
 from pipeline.longtail import Rows, class_counts, draw, hold_out, largest_n_max
 from pipeline.progress import note
 from pipeline.settings import Data, LongTail, Settings
+from pipeline.source_embedded import load_cifar, load_digits
+from pipeline.source_folder import load_folder
+from pipeline.source_list import load_list
 from pipeline.source_parquet import load_parquet
 from pipeline.sources import Raw, Source
 
 DATASETS: dict[str, Callable[[Data], Source]] = {
+    "digits": load_digits,
     "parquet": load_parquet,
+    "cifar10": partial(load_cifar, "CIFAR10"),
+    "cifar100": partial(load_cifar, "CIFAR100"),
+    "folder": load_folder,
+    "list": load_list,
 }
 
 HOLD_OUT_SEED = 0
@@ -66,6 +73,9 @@ def load(settings: Settings) -> Dataset:
     Raises ConfigError for paths that cannot be meant, DataError for labels, classes or images that cannot be used.
     """
     data = settings.data
+    for key, values in (("mean", data.mean), ("std", data.std)):
+        if len(values) != 3:
+            raise ConfigError(f"data.{key}: wanted 3 values, red, green and blue, found {len(values)}")
     source = with_test_split(DATASETS[data.source](data), data)
     rows = {name: np.arange(len(raw.labels_N)) for name, raw in source.splits.items()}
     rows["train"] = long_tailed_rows(source, settings.longtail, settings.seed)
@@ -74,7 +84,7 @@ def load(settings: Settings) -> Dataset:
     in_ram = settings.stage1.augmentation != "resized-crop" and fits_in_ram(total, data.image_size, data.ram_limit)
     splits, skipped = {}, []
     for name, raw in source.splits.items():
-        splits[name], left_out = _split(name, raw, rows[name], data, geometry if in_ram else None, geometry)
+        splits[name], left_out = _split(raw, rows[name], data, geometry, in_ram)
         skipped += left_out
     for text in skipped:
         note(f"left out: {text}")
@@ -140,43 +150,19 @@ def _subset(raw: Raw, rows: Rows) -> Raw:
     return Raw([raw.sample_ids[row] for row in rows], raw.labels_N[rows], lambda inner: raw.take(rows[inner]), paths)
 
 
-def _split(
-    name: str, raw: Raw, rows: Rows, data: Data, ram: Geometry | None, geometry: Geometry
-) -> tuple[Split, list[str]]:
-    """The rows of a split with their images, and the names of those left out as broken."""
-    kept = _subset(raw, rows)
-    items = kept.take(np.arange(len(rows)))
-    names = kept.paths or kept.sample_ids
-    digests, broken = _digests(items)
-    images: Images
-    if ram is not None:
-        pixels_NSS3, undecodable = decode_all(items, ram, f"{name} images")
-        broken = {**undecodable, **broken}
-    elif data.broken == "skip":
-        broken = {**find_broken(items, f"{name} images checked"), **broken}
-    if broken and data.broken == "error":
-        row = min(broken)
-        raise broken_error(names[row], broken[row])
-    good = np.array([row for row in range(len(rows)) if row not in broken], dtype=np.int64)
-    if ram is not None:
-        images = RamImages(pixels_NSS3[good] if broken else pixels_NSS3)
-    else:
-        images = LazyImages([items[row] for row in good], [names[row] for row in good], geometry, data.workers)
-    final = _subset(kept, good)
-    split = Split(final.sample_ids, final.labels_N, [digests[row] for row in good], images, final.paths)
-    return split, [f"{names[row]} ({reason})" for row, reason in sorted(broken.items())]
-
-
-def _digests(items: Sequence[Item]) -> tuple[list[bytes], dict[int, str]]:
-    """sha256 of each item, and the reason for each that cannot be read."""
-    broken: dict[int, str] = {}
-
-    def one(row: int) -> bytes:
-        try:
-            return digest(items[row])
-        except Undecodable as error:
-            broken[row] = str(error)
-            return b""
-
-    with ThreadPoolExecutor() as pool:
-        return list(pool.map(one, range(len(items)))), broken
+def _split(raw: Raw, rows: Rows, data: Data, geometry: Geometry, in_ram: bool) -> tuple[Split, list[str]]:
+    """The rows of a split with their images, and the names of those left out as broken, with the reason."""
+    raw = _subset(raw, rows)
+    items = raw.take(np.arange(len(rows)))
+    names = raw.paths or raw.sample_ids
+    broken = find_broken(items, names) if data.broken == "skip" else {}
+    left_out = [f"{names[row]} ({reason})" for row, reason in sorted(broken.items())]
+    if broken:
+        good = [row for row in range(len(rows)) if row not in broken]
+        raw, items, names = (
+            _subset(raw, np.array(good, dtype=np.int64)),
+            [items[row] for row in good],
+            [names[row] for row in good],
+        )
+    images = RamImages(items, names, geometry) if in_ram else LazyImages(items, names, geometry, data.workers)
+    return Split(raw.sample_ids, raw.labels_N, digest_all(items, names), images, raw.paths), left_out

@@ -32,6 +32,17 @@ def decode(item: Item) -> Image.Image:
         raise Undecodable(_reason(item, error)) from None
 
 
+def probe(item: Item) -> tuple[int, int]:
+    """Width and height, read from the header alone. Raises Undecodable."""
+    try:
+        if isinstance(item, np.ndarray):
+            return item.shape[1], item.shape[0]
+        with Image.open(item if isinstance(item, Path) else io.BytesIO(item)) as image:
+            return image.size
+    except Exception as error:
+        raise Undecodable(_reason(item, error)) from None
+
+
 def digest(item: Item) -> bytes:
     """sha256 of the file, of the encoded bytes, or of the pixels and their shape. Raises Undecodable for an unreadable file."""
     if isinstance(item, np.ndarray):

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from os import cpu_count
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -13,16 +14,18 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from pipeline.augmentation import augmented, clean, crop_flip, draw, padding
-from pipeline.decoding import Item, Undecodable, decode
+from pipeline.decoding import Item, Undecodable, decode, digest, probe
 from pipeline.errors import DataError
 from pipeline.progress import track
 from pipeline.rng import derive, generator
+
+T = TypeVar("T")
 
 RESIZE_SHARE = 256 / 224
 """Of whole photographs the shorter side becomes this much larger than the crop (Krizhevsky et al.; 256 to 224)."""
 
 BLOCK = 256
-"""Images that a thread decodes at a time: tiny ones cost less than the hand-over."""
+"""Images that a thread takes at a time: tiny ones cost less than the hand-over."""
 
 
 @dataclass(frozen=True)
@@ -43,29 +46,43 @@ class Images(Protocol):
 
     def __len__(self) -> int: ...
 
+    def prepare(self) -> None:
+        """Do what is done once before the first batch. Raises DataError for an image known to be broken by then."""
+        ...
+
     def batches(self, rows: Iterable[Tensor], augmentation: str, seed: int) -> Iterator[Tensor]:
         """uint8 (B, 3, S, S), channels last in memory, for each (B,) of rows.
 
         What is drawn for a row depends on `seed` and the row alone, not on batches, their order or the number of workers.
+        Raises DataError for an image that cannot be decoded.
         """
         ...
 
 
 class RamImages:
-    """Images held as one uint8 tensor (N, S, S, 3), augmented a batch at a time."""
+    """Images decoded once, on first use, to one uint8 tensor (N, S, S, 3), and augmented a batch at a time."""
 
-    def __init__(self, pixels_NSS3: Tensor) -> None:
-        self.size = pixels_NSS3.shape[1]
-        pad = padding(self.size)
-        self._padded_NSS3 = F.pad(pixels_NSS3, (0, 0, pad, pad, pad, pad))
+    def __init__(self, items: Sequence[Item], names: Sequence[str], geometry: Geometry) -> None:
+        self._items = items
+        self._names = names
+        self._geometry = geometry
 
     def __len__(self) -> int:
-        return len(self._padded_NSS3)
+        return len(self._items)
+
+    def prepare(self) -> None:
+        _ = self._padded_NSS3
 
     def batches(self, rows: Iterable[Tensor], augmentation: str, seed: int) -> Iterator[Tensor]:
-        draws = draw(augmentation, len(self), self.size, generator(seed, "augment"))
+        size = self._geometry.size
+        draws = draw(augmentation, len(self), size, generator(seed, "augment"))
         for rows_B in rows:
-            yield crop_flip(self._padded_NSS3, self.size, rows_B, draws)
+            yield crop_flip(self._padded_NSS3, size, rows_B, draws)
+
+    @cached_property
+    def _padded_NSS3(self) -> Tensor:
+        pad = padding(self._geometry.size)
+        return F.pad(decode_all(self._items, self._names, self._geometry), (0, 0, pad, pad, pad, pad))
 
 
 class LazyImages:
@@ -79,6 +96,10 @@ class LazyImages:
 
     def __len__(self) -> int:
         return len(self._items)
+
+    def prepare(self) -> None:
+        """Reads every image's header: what is no image is found before the work, what is cut short on its first use."""
+        _raise_first(find_broken(self._items, self._names, probe), self._names)
 
     def batches(self, rows: Iterable[Tensor], augmentation: str, seed: int) -> Iterator[Tensor]:
         dataset = _Decoded(self._items, self._geometry, augmentation, seed)
@@ -138,42 +159,55 @@ def fits_in_ram(rows: int, size: int, limit_gib: float) -> bool:
     return rows * side * side * 3 <= limit_gib * 2**30
 
 
-def decode_all(items: Sequence[Item], geometry: Geometry, description: str) -> tuple[Tensor, dict[int, str]]:
-    """All images as uint8 (N, S, S, 3), and the reason for each row that cannot be decoded, whose pixels are 0."""
+def decode_all(items: Sequence[Item], names: Sequence[str], geometry: Geometry) -> Tensor:
+    """All images as uint8 (N, S, S, 3). Raises DataError for the first that cannot be decoded."""
     transform = clean(geometry.size, geometry.resize)
-    pixels_NSS3 = np.zeros((len(items), geometry.size, geometry.size, 3), dtype=np.uint8)
+    pixels_NSS3 = np.empty((len(items), geometry.size, geometry.size, 3), dtype=np.uint8)
     whole = (geometry.size, geometry.size) if geometry.size == geometry.resize else None
 
-    def one(row: int) -> str | None:
-        try:
-            image = decode(items[row])
-        except Undecodable as error:
-            return str(error)
+    def one(row: int) -> None:
+        image = decode(items[row])
         pixels_NSS3[row] = np.asarray(image) if image.size == whole else transform(image).permute(1, 2, 0).numpy()
-        return None
 
-    return torch.from_numpy(pixels_NSS3), _broken_of(one, len(items), description)
-
-
-def find_broken(items: Sequence[Item], description: str) -> dict[int, str]:
-    """The reason for each row that cannot be decoded; every image is decoded and dropped again."""
-
-    def one(row: int) -> str | None:
-        try:
-            decode(items[row])
-        except Undecodable as error:
-            return str(error)
-        return None
-
-    return _broken_of(one, len(items), description)
+    _raise_first(_each(one, len(items), "images decoded")[1], names)
+    return torch.from_numpy(pixels_NSS3)
 
 
-def _broken_of(one: Callable[[int], str | None], rows: int, description: str) -> dict[int, str]:
-    """What `one` has to say against each row, in a thread a processor."""
-    blocks = [range(start, min(start + BLOCK, rows)) for start in range(0, rows, BLOCK)]
+def find_broken(items: Sequence[Item], names: Sequence[str], look: Callable[[Item], object] = decode) -> dict[int, str]:
+    """The reason for each row that `look` cannot make out; by default every image is decoded and dropped again."""
+    return _each(lambda row: look(items[row]) and None, len(names), "images checked")[1]
+
+
+def digest_all(items: Sequence[Item], names: Sequence[str]) -> list[bytes]:
+    """sha256 of each item (32 bytes). Raises DataError for the first that cannot be read."""
+    digests, broken = _each(lambda row: digest(items[row]), len(items), "images read")
+    _raise_first(broken, names)
+    return [found for found in digests if found is not None]
+
+
+def _each(one: Callable[[int], T], rows: int, description: str) -> tuple[list[T | None], dict[int, str]]:
+    """What `one` gives for each row, in a thread a processor, and why it could not where it raised Undecodable."""
     broken: dict[int, str] = {}
+
+    def block(start: int) -> list[T | None]:
+        return [guarded(row) for row in range(start, min(start + BLOCK, rows))]
+
+    def guarded(row: int) -> T | None:
+        try:
+            return one(row)
+        except Undecodable as error:
+            broken[row] = str(error)
+            return None
+
+    results: list[T | None] = []
     with ThreadPoolExecutor(cpu_count()) as pool, track(rows, description, "images") as progress:
-        for block, reasons in zip(blocks, pool.map(lambda block: [one(row) for row in block], blocks), strict=True):
-            progress.advance(len(block))
-            broken |= {row: reason for row, reason in zip(block, reasons, strict=True) if reason is not None}
-    return broken
+        for found in pool.map(block, range(0, rows, BLOCK)):
+            results += found
+            progress.advance(len(found))
+    return results, broken
+
+
+def _raise_first(broken: dict[int, str], names: Sequence[str]) -> None:
+    if broken:
+        row = min(broken)
+        raise broken_error(names[row], broken[row])

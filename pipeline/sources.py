@@ -38,15 +38,16 @@ def expand(key: str, text: str) -> Path:
         raise ConfigError(f"{key}: wanted a path, found nothing; give one with --set {key}=PATH")
     for name in re.findall(r"\$\{?(\w+)\}?", text):
         if name not in os.environ:
-            torchvision = " or take torchvision's copy with --set data.source=cifar10" if "cifar10/" in text else ""
-            torchvision = torchvision or (
-                " or take torchvision's copy with --set data.source=cifar100" if "cifar100/" in text else ""
-            )
             raise ConfigError(
-                f"{key} {text}: the variable ${name} is not set; export {name}=FOLDER, give a path with --set {key}=PATH,"
-                f"{torchvision}".rstrip(",")
+                f"{key} {text}: the variable ${name} is not set; export {name}=FOLDER, or give a path with "
+                f"--set {key}=PATH{_torchvision(text)}"
             )
     return Path(os.path.expandvars(text)).expanduser()
+
+
+def _torchvision(text: str) -> str:
+    found = re.search(r"\bcifar100?\b", text)
+    return f", or take torchvision's with --set data.source={found[0]} --set data.train=FOLDER" if found else ""
 
 
 def files(key: str, text: str, pattern: str) -> list[Path]:

@@ -100,6 +100,8 @@ def finished(settings: Settings, root: Path, folder: Path | None = None) -> Back
 
 def _train(settings: Settings, folder: Path, dataset: Dataset, key: str) -> None:
     keep_freed_memory()
+    for split in dataset.splits.values():
+        split.images.prepare()
     stage1, name = settings.stage1, settings.backbone.name
     model = build(name, len(dataset.classes), settings.backbone.weights, settings.seed).to(device_of(stage1.device))
     training = Training(model, dataset.splits["train"], settings)

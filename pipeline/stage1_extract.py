@@ -1,0 +1,174 @@
+"""Stage 1, the second half: a frozen backbone's features of every split -> a feature cache."""
+
+import getpass
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+import torchvision
+from torch import Tensor
+
+from cache import CacheWriter, Identity, Provenance, SplitIdentity, catalog
+from pipeline import checkpoint
+from pipeline.augmentation import describe
+from pipeline.backbones import LAYER, Classifier, build
+from pipeline.datasets import Dataset, Split, load
+from pipeline.errors import LineageError
+from pipeline.hardware import device_of, keep_freed_memory
+from pipeline.images import Geometry
+from pipeline.inference import blocks, outputs
+from pipeline.progress import note, track
+from pipeline.rng import derive
+from pipeline.settings import Settings
+from pipeline.stage1_backbone import NAME, BackboneRun
+
+CLEAN = "clean"
+
+
+def extract(settings: Settings, run: BackboneRun, stores: Path) -> Path:
+    """Dump every split: `train` clean and in `extract.views` augmented views, the others clean; the cache's folder.
+
+    Where a cache of equal identity is published, nothing is computed; where one was begun, only what it lacks. A view of a
+    sample depends on `seed`, the view's number and the sample's row alone. Raises LineageError where the run's tensors do
+    not fit the settings' backbone.
+    """
+    dataset = run.dataset or load(settings)
+    tensors, metadata = checkpoint.load(run.folder / NAME)
+    has_classifier = metadata.get("classes") == json.dumps(dataset.classes)
+    if not has_classifier:
+        note(f"backbone {run.folder}: trained on other classes; its features are dumped without its classifier")
+        tensors = {name: tensor for name, tensor in tensors.items() if name.startswith("backbone.")}
+    model = _model(settings, run.folder, tensors, metadata, dataset)
+    identity = _identity(settings, dataset, checkpoint.digest(tensors), int(model.classifier.in_features))
+    found = catalog.published(stores, identity.key())
+    if found is not None:
+        return found
+    with CacheWriter(stores, identity, _provenance(settings, run)) as writer:
+        for name, split in dataset.splits.items():
+            writer.write_rows(name, _rows(split, dataset.classes))
+        if has_classifier:
+            writer.write_classifier(
+                {"weight": tensors["classifier.weight"].numpy(), "bias": tensors["classifier.bias"].numpy()}
+            )
+        _dump(writer, settings, dataset, model)
+        return writer.publish()
+
+
+def _dump(writer: CacheWriter, settings: Settings, dataset: Dataset, model: Classifier) -> None:
+    keep_freed_memory()
+    views = [
+        (name, view)
+        for name, identity in writer.identity.splits.items()
+        for view in (CLEAN, *(f"view-{number:02d}" for number in range(1, identity.views + 1)))
+    ]
+    shards = [shard for name, view in views for shard in writer.pending(name, view)]
+    for name in {shard.split for shard in shards}:
+        dataset.splits[name].images.prepare()
+    total = sum(shard.stop - shard.start for shard in shards)
+    with track(total, f"extracting {settings.backbone.name}", "images") as progress:
+        for shard in shards:
+            augmentation = "none" if shard.view == CLEAN else settings.stage1.augmentation
+            seed = derive(settings.seed, "view", shard.view)
+            rows = blocks(shard.start, shard.stop, settings.extract.batch_size)
+            split = dataset.splits[shard.split]
+            found = []
+            for features_BD in outputs(
+                model.backbone, split, rows, settings.data, settings.extract.amp, augmentation, seed
+            ):
+                found.append(features_BD.numpy())
+                progress.advance(len(features_BD))
+            writer.write(shard, np.concatenate(found))
+
+
+def _model(
+    settings: Settings, folder: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], dataset: Dataset
+) -> Classifier:
+    name = settings.backbone.name
+    model = build(name, len(dataset.classes))
+    state = {key.removeprefix("backbone."): tensor for key, tensor in tensors.items() if key.startswith("backbone.")}
+    try:
+        model.backbone.load_state_dict(state)
+    except RuntimeError as error:
+        raise LineageError(
+            f"backbone {folder}: tensors of {metadata.get('backbone', 'an unnamed backbone')} do not fit {name} "
+            f"({str(error).splitlines()[1].strip()[:120]}); set backbone.name to what was trained"
+        ) from None
+    model = model.to(device_of(settings.stage1.device)).eval()
+    return model.to(memory_format=torch.channels_last) if settings.stage1.channels_last else model
+
+
+def _identity(settings: Settings, dataset: Dataset, weights: str, width: int) -> Identity:
+    geometry = Geometry.of(settings.data.image_size, settings.stage1.augmentation)
+    # Views of unaugmented images would be copies of the clean one.
+    views = settings.extract.views if settings.stage1.augmentation != "none" else 0
+    splits = {
+        name: SplitIdentity(
+            rows=len(split),
+            samples=split.samples_digest(),
+            content=split.content_digest(),
+            views=views if name == "train" else 0,
+        )
+        for name, split in dataset.splits.items()
+    }
+    return Identity(
+        classes=dataset.classes,
+        splits=splits,
+        weights=weights,
+        backbone=settings.backbone.name,
+        layer=LAYER,
+        width=width,
+        transform={
+            "size": geometry.size,
+            "resize": geometry.resize,
+            "interpolation": "bilinear",
+            "mean": list(settings.data.mean),
+            "std": list(settings.data.std),
+        },
+        view_transform=describe(settings.stage1.augmentation, geometry.size) if views else {},
+        views_seed=settings.seed,
+        autocast=settings.extract.amp,
+        dtype=settings.extract.dtype,
+    )
+
+
+def _provenance(settings: Settings, run: BackboneRun) -> Provenance:
+    return Provenance(
+        name=settings.name,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        author=_author(),
+        versions={"coattail": _version(), "torch": torch.__version__, "torchvision": torchvision.__version__},
+        device=str(device_of(settings.stage1.device)),
+        batch_size=settings.extract.batch_size,
+        backbone_run=run.folder.name,
+        settings=settings.model_dump(mode="json"),
+    )
+
+
+def _rows(split: Split, classes: tuple[str, ...]) -> pl.DataFrame:
+    columns: dict[str, Any] = {
+        "row": np.arange(len(split)),
+        "sample_id": split.sample_ids,
+        "label": split.labels_N,
+        "class_name": [classes[label] for label in split.labels_N],
+    }
+    return pl.DataFrame(columns if split.paths is None else {**columns, "path": split.paths})
+
+
+def _author() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""
+
+
+def _version() -> str:
+    try:
+        return version("coattail")
+    except PackageNotFoundError:
+        return "source"
