@@ -110,6 +110,7 @@ class LazyImages:
             num_workers=self._workers,
             collate_fn=_collate,
             pin_memory=torch.cuda.is_available(),
+            generator=generator(seed, "workers"),
         )
         for pixels_B3SS, broken in loader:
             if broken is not None:

@@ -8,7 +8,7 @@ from pipeline.settings import Stage1
 def learning_rate(stage1: Stage1, step: int, steps_per_epoch: int) -> float:
     """The rate of 0-based `step`: linear warm-up to `learning_rate`, then steps or a cosine to 0 at the last epoch's end.
 
-    Milestones are shares of `epochs` and take effect with the first epoch that begins at or after them.
+    Milestones are shares of `epochs`, rounded to whole epochs.
     """
     warmup = stage1.warmup_epochs * steps_per_epoch
     if step < warmup:
@@ -17,5 +17,5 @@ def learning_rate(stage1: Stage1, step: int, steps_per_epoch: int) -> float:
         total = stage1.epochs * steps_per_epoch
         return stage1.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
     epoch = step // steps_per_epoch
-    passed = sum(epoch >= share * stage1.epochs - 1e-6 for share in stage1.milestones)
+    passed = sum(epoch >= round(share * stage1.epochs) for share in stage1.milestones)
     return stage1.learning_rate * stage1.gamma**passed

@@ -29,14 +29,14 @@ class _List:
 def load_list(data: Data) -> Source:
     """Splits from the list files `data.train`, `data.val`, `data.test`; files under `data.root`, by default the list's folder.
 
-    Class names: `data.classes`, else the folder that all of a label's training images lie in, else the label. Raises
+    Class names: `data.classes`, else each label's folder where that is one of its own, else the labels. Raises
     DataError for a line that is not `path label`, a path listed twice, a label out of range, and missing files, which
     are counted over all splits first.
     """
     lists = {name: _read(name, data) for name in ("train", "val", "test") if name == "train" or getattr(data, name)}
     train = lists["train"]
     folders = _folders(train)
-    classes = data.classes or _unique(folders)
+    classes = data.classes or _names(folders)
     for listed in lists.values():
         check_labels(listed.key, listed.file, np.array(listed.labels, dtype=np.int64), classes)
     roots = {
@@ -81,8 +81,9 @@ def _folders(train: _List) -> list[str]:
     return [next(iter(names)) if len(names) == 1 else "" for names in found]
 
 
-def _unique(folders: list[str]) -> tuple[str, ...]:
-    return tuple(name if name and folders.count(name) == 1 else str(label) for label, name in enumerate(folders))
+def _names(folders: list[str]) -> tuple[str, ...]:
+    told_apart = all(folders) and len(set(folders)) == len(folders)
+    return tuple(folders) if told_apart else tuple(str(label) for label in range(len(folders)))
 
 
 def _resolve(root: Path, listed: _List, folders: list[str]) -> list[str | None]:

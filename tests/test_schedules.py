@@ -1,0 +1,40 @@
+"""Learning rates of the paper's schedules."""
+
+import pytest
+
+from pipeline.schedules import learning_rate
+from pipeline.settings import Stage1
+
+STEPS = 97
+
+
+def _rate(stage1, epoch, step=0):
+    return learning_rate(stage1, epoch * STEPS + step, STEPS)
+
+
+def test_cifar_schedule_warms_up_and_drops_at_160_and_180():
+    cifar = Stage1()
+    assert _rate(cifar, 0) == pytest.approx(0.1 / (5 * STEPS))
+    assert _rate(cifar, 4, STEPS - 1) == pytest.approx(0.1)
+    wanted = {5: 0.1, 159: 0.1, 160: 0.01, 179: 0.01, 180: 0.001, 199: 0.001}
+    assert {epoch: round(_rate(cifar, epoch, STEPS - 1), 9) for epoch in wanted} == wanted
+
+
+def test_milestones_are_shares():
+    short = Stage1(epochs=20, warmup_epochs=0)
+    assert [round(_rate(short, epoch), 9) for epoch in (0, 15, 16, 17, 18)] == [0.1, 0.1, 0.01, 0.01, 0.001]
+    thirds = Stage1(epochs=30, warmup_epochs=0, milestones=(0.3333, 0.6667))
+    assert [round(_rate(thirds, epoch), 9) for epoch in (9, 10, 19, 20, 21)] == [0.1, 0.01, 0.01, 0.001, 0.001]
+
+
+def test_cosine_ends_at_zero():
+    cosine = Stage1(epochs=10, schedule="cosine", warmup_epochs=2)
+    assert _rate(cosine, 2) == pytest.approx(0.1)
+    assert _rate(cosine, 6) == pytest.approx(0.05)
+    assert 0 < _rate(cosine, 9, STEPS - 1) < 1e-5
+
+
+def test_warm_up_may_end_within_an_epoch():
+    half = Stage1(warmup_epochs=0.5)
+    assert _rate(half, 0, 48) == pytest.approx(0.1)
+    assert _rate(half, 0, 47) < 0.1

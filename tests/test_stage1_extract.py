@@ -1,0 +1,185 @@
+"""Extraction: what a cache holds is what the frozen backbone gives, however it was interrupted."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from test_stage1_backbone import small
+
+from cache import CacheInvalid, CacheWriter, FeatureCache
+from pipeline import checkpoint
+from pipeline.augmentation import draw
+from pipeline.backbones import build
+from pipeline.datasets import load
+from pipeline.errors import LineageError
+from pipeline.images import RamImages
+from pipeline.rng import derive, generator
+from pipeline.settings import Settings
+from pipeline.stage1_backbone import BackboneRun, train_backbone
+from pipeline.stage1_extract import extract
+
+
+def extracting(**changes):
+    return small().model_copy(update={"extract": small().extract.model_copy(update={"views": 2, **changes})})
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return train_backbone(small(epochs=1), tmp_path_factory.mktemp("runs") / "run")
+
+
+@pytest.fixture(scope="module")
+def extracted(run, tmp_path_factory):
+    return FeatureCache.open(extract(extracting(dtype="float32"), run, tmp_path_factory.mktemp("stores")))
+
+
+def _features(run, pixels):
+    """Features of uint8 images (N, 3, S, S) by the textbook, in float64."""
+    model = build("resnet20", 10)
+    model.load_state_dict(checkpoint.load(run.folder / "backbone.safetensors")[0])
+    data = small().data
+    mean, std = (torch.tensor(values).double().view(3, 1, 1) for values in (data.mean, data.std))
+    with torch.inference_mode():
+        return model.eval().double().backbone((pixels.double() / 255 - mean) / std).numpy()
+
+
+def _pixels(split):
+    return torch.cat(list(split.images.batches([torch.arange(len(split))], "none", 0)))
+
+
+def test_a_cache_holds_every_split_train_with_views(run, extracted):
+    dataset = load(small())
+    assert extracted.classes == dataset.classes
+    assert extracted.views("train") == ["clean", "view-01", "view-02"]
+    assert extracted.views("test") == ["clean"]
+    assert extracted.counts().tolist() == dataset.counts()
+    for name, split in dataset.splits.items():
+        rows = extracted.rows(name)
+        assert extracted.labels(name).tolist() == split.labels_N.tolist()
+        assert rows["sample_id"].to_list() == split.sample_ids
+        assert rows["class_name"].to_list() == [dataset.classes[label] for label in split.labels_N]
+    assert extracted.manifest.identity.weights == run.digest
+    assert extracted.manifest.provenance.name == "small"
+    assert Settings.model_validate_json(extracting(dtype="float32").model_dump_json()).model_dump(mode="json") == dict(
+        extracted.manifest.provenance.settings
+    )
+
+
+def test_clean_features_are_the_frozen_backbone_s(run, extracted):
+    for name, split in load(small()).splits.items():
+        np.testing.assert_allclose(extracted.features(name), _features(run, _pixels(split)), rtol=1e-4, atol=1e-4)
+
+
+def test_a_view_is_the_training_augmentation_of_its_own_seed(run, extracted):
+    train = load(small()).splits["train"]
+    padded = torch.nn.functional.pad(_pixels(train), (1, 1, 1, 1))
+    found = {}
+    for view in ("view-01", "view-02"):
+        draws = draw("crop", len(train), 8, generator(derive(0, "view", view), "augment"))
+        crops = [
+            padded[row, :, top : top + 8, left : left + 8]
+            for row, (top, left) in enumerate(zip(draws.top_N.tolist(), draws.left_N.tolist(), strict=True))
+        ]
+        found[view] = extracted.features("train", view)
+        np.testing.assert_allclose(found[view], _features(run, torch.stack(crops)), rtol=1e-4, atol=1e-4)
+    assert not np.allclose(found["view-01"], found["view-02"])
+
+
+def test_stage_1_s_classifier_lies_in_the_cache(run, extracted):
+    tensors, _ = checkpoint.load(run.folder / "backbone.safetensors")
+    classifier = extracted.classifier()
+    assert np.array_equal(classifier["weight"], tensors["classifier.weight"].numpy())
+    assert np.array_equal(classifier["bias"], tensors["classifier.bias"].numpy())
+    logits = extracted.features("test") @ classifier["weight"].T + classifier["bias"]
+    accuracy = 100 * (logits.argmax(axis=1) == extracted.labels("test")).mean()
+    assert accuracy == pytest.approx(run.metrics["accuracy"])
+
+
+def test_half_precision_is_the_rounded_feature(run, extracted, tmp_path):
+    half = FeatureCache.open(extract(extracting(), run, tmp_path))
+    assert half.features("train").dtype == np.float16
+    assert np.array_equal(half.features("train"), extracted.features("train").astype(np.float16))
+
+
+def test_an_equal_key_recomputes_nothing_and_batches_do_not_count(run, tmp_path, monkeypatch):
+    first = extract(extracting(), run, tmp_path)
+
+    def never(*_arguments):
+        raise AssertionError("images were asked for")
+
+    monkeypatch.setattr(RamImages, "batches", never)
+    assert extract(extracting(batch_size=7), run, tmp_path) == first
+    with pytest.raises(AssertionError, match="images were asked for"):
+        extract(extracting(views=3), run, tmp_path)
+
+
+def test_an_interrupted_extraction_goes_on_and_equals_an_uninterrupted_one(run, tmp_path, monkeypatch):
+    whole = extract(extracting(), run, tmp_path / "whole")
+    write, written = CacheWriter.write, []
+
+    def stopping(self, shard, features):
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(shard.view)
+        write(self, shard, features)
+
+    monkeypatch.setattr(CacheWriter, "write", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        extract(extracting(), run, tmp_path / "stopped")
+    monkeypatch.setattr(
+        CacheWriter, "write", lambda self, shard, features: written.append(shard.view) or write(self, shard, features)
+    )
+    resumed = extract(extracting(), run, tmp_path / "stopped")
+    assert written == ["clean", "view-01", "view-02", "clean"]
+    assert resumed.name == whole.name
+    inventories = [FeatureCache.open(path).manifest.inventory for path in (whole, resumed)]
+    assert inventories[0] == inventories[1]
+
+
+def test_no_views_without_augmentation(run, tmp_path):
+    plain = extracting().model_copy(update={"stage1": small(augmentation="none").stage1})
+    cache = FeatureCache.open(extract(plain, run, tmp_path))
+    assert cache.views("train") == ["clean"]
+    assert cache.manifest.identity.view_transform == {}
+
+
+def test_tensors_that_do_not_fit_are_refused(run, tmp_path):
+    other = extracting().model_copy(update={"backbone": small().backbone.model_copy(update={"name": "resnet18"})})
+    with pytest.raises(LineageError) as error:
+        extract(other, run, tmp_path)
+    text = str(error.value)
+    assert text.startswith(f"backbone {run.folder}: tensors of resnet20 do not fit resnet18 (")
+    assert text.endswith("; set backbone.name to what was trained")
+    assert "\n" not in text
+
+
+def test_a_backbone_of_other_classes_is_dumped_without_its_classifier(run, tmp_path, capsys):
+    for name in ("a", "b"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for row in range(2):
+            file = io.BytesIO()
+            Image.new("RGB", (8, 8), (row, 9, 200)).save(file, "PNG")
+            (tmp_path / "images" / name / f"{row}.png").write_bytes(file.getvalue())
+    images = str(tmp_path / "images")
+    data = {**small().data.model_dump(), "source": "folder", "train": images, "test": images}
+    settings = Settings.model_validate({**extracting().model_dump(), "data": data, "longtail": {"profile": "natural"}})
+    cache = FeatureCache.open(extract(settings, BackboneRun(run.folder, run.digest, run.metrics), tmp_path / "stores"))
+    assert cache.classes == ("a", "b")
+    assert cache.classifier() is None
+    assert cache.manifest.identity.weights != run.digest
+    assert cache.rows("train")["path"].to_list() == ["a/0.png", "a/1.png", "b/0.png", "b/1.png"]
+    assert "trained on other classes; its features are dumped without its classifier" in capsys.readouterr().err
+
+
+def test_a_feature_that_is_not_finite_is_never_stored(run, tmp_path):
+    tensors, metadata = checkpoint.load(run.folder / "backbone.safetensors")
+    tensors["backbone.bn1.weight"][0] = float("nan")
+    (tmp_path / "run").mkdir()
+    checkpoint.save(tmp_path / "run" / "backbone.safetensors", tensors, metadata)
+    with pytest.raises(
+        CacheInvalid, match=r"^train/clean, row 0 \(sample 'digits#\d+'\), layer pooled: the feature is not"
+    ):
+        extract(extracting(), BackboneRun(tmp_path / "run", "", {}), tmp_path / "stores")
+    assert not [path for path in (tmp_path / "stores").iterdir() if path.name != ".staging"]
