@@ -1,49 +1,116 @@
 """Which caches there are. Reads manifests only: no zarr, no polars."""
 
-import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pydantic import ValidationError
 
 from cache import manifest as manifests_of
-from cache.errors import CacheInvalid, CacheNotFound
+from cache.errors import CacheError, CacheInvalid, CacheNotFound
 from cache.manifest import Manifest
+
+STAGING = ".staging"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """One line of `cache ls`. `rows` counts the samples of all splits; `bytes` what lies on the disk; `created` is ISO 8601."""
+
+    key: str
+    path: str
+    state: Literal["published", "incomplete", "damaged"]
+    bytes: int
+    modified: float
+    name: str = ""
+    backbone: str = ""
+    rows: int = 0
+    width: int = 0
+    views: int = 0
+    dtype: str = ""
+    classes: int = 0
+    created: str = ""
+    author: str = ""
+    problem: str = ""
 
 
 def read_manifest(path: Path) -> Manifest:
     """The manifest in a cache's folder.
 
-    Raises CacheNotFound where there is none, CacheInvalid where it is not one of ours or its key is not its identity's.
+    Raises CacheNotFound where there is none, CacheInvalid where it is not one of ours or a bit of it was changed.
     """
     file = path / manifests_of.NAME
-    if not file.is_file():
+    if file.is_symlink() or not file.is_file():
         raise CacheNotFound(f"{path}: no cache there (no {manifests_of.NAME}); `cache ls` lists those there are")
     if file.stat().st_size > manifests_of.LIMIT:
         raise CacheInvalid(
             f"{file}: {file.stat().st_size} bytes, at most {manifests_of.LIMIT} wanted; not a cache of ours"
         )
+    return parse_manifest(file.read_bytes(), str(file))
+
+
+def parse_manifest(content: bytes, where: str) -> Manifest:
+    """The manifest in these bytes; CacheInvalid, naming `where`, for any other."""
     try:
-        found = Manifest.model_validate_json(file.read_bytes())
+        return manifests_of.parse(content)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "whole"
-        raise CacheInvalid(f"{file}: not a manifest of format {manifests_of.FORMAT}: {where}: {first['msg']}") from None
-    if found.identity.key() != found.key:
-        raise CacheInvalid(
-            f"{file}: key {found.key[:12]} is not that of its identity, {found.identity.key()[:12]}; it was edited"
-        )
-    return found
+        field = ".".join(str(part) for part in first["loc"])[:100] or "whole"
+        reason = f"{field}: {first['msg'].removeprefix('Value error, ')}"
+    except (ValueError, AttributeError, TypeError) as error:
+        reason = str(error)
+    raise CacheInvalid(
+        f"{where}: not a manifest of format {manifests_of.FORMAT}: {reason}; pull or extract the cache again"
+    )
 
 
 def manifests(stores: Path) -> Iterator[tuple[Path, Manifest]]:
-    """Every published cache, the newest first; a folder that is no cache is passed over."""
-    folders = [file.parent for file in stores.glob(f"*/{manifests_of.NAME}")] if stores.is_dir() else []
-    for folder in sorted(folders, key=lambda folder: (folder / manifests_of.NAME).stat().st_mtime, reverse=True):
+    """Every published cache, the newest first; a folder that is no cache, or a damaged one, is passed over."""
+    for folder in sorted(_folders(stores), key=_modified, reverse=True):
         try:
             yield folder, read_manifest(folder)
-        except (CacheInvalid, json.JSONDecodeError):
+        except (CacheInvalid, CacheNotFound):
             continue
+
+
+def ls(stores: Path) -> list[Listing]:
+    """Every cache, the newest first, then what is half extracted and what is damaged."""
+    found = [describe(folder) for folder in _folders(stores)]
+    works = [work for work in (stores / STAGING).glob("*") if work.is_dir()] if stores.is_dir() else []
+    found += [Listing(work.name, str(work), "incomplete", _bytes(work), work.stat().st_mtime) for work in works]
+    return sorted(found, key=lambda one: (one.state != "published", -one.modified))
+
+
+def describe(folder: Path) -> Listing:
+    """The listing of one cache's folder."""
+    modified = _modified(folder)
+    try:
+        manifest = read_manifest(folder)
+    except CacheError as error:
+        return Listing(folder.name, str(folder), "damaged", _bytes(folder), modified, problem=str(error))
+    return listing(manifest, str(folder), modified)
+
+
+def listing(manifest: Manifest, path: str, modified: float) -> Listing:
+    """The listing that a manifest gives."""
+    identity, provenance = manifest.identity, manifest.provenance
+    return Listing(
+        key=manifest.key,
+        path=path,
+        state="published",
+        bytes=manifest.size,
+        modified=modified,
+        name=provenance.name,
+        backbone=identity.backbone,
+        rows=sum(split.rows for split in identity.splits.values()),
+        width=identity.width,
+        views=max(split.views for split in identity.splits.values()),
+        dtype=identity.dtype,
+        classes=len(identity.classes),
+        created=provenance.created,
+        author=provenance.author,
+    )
 
 
 def published(stores: Path, key: str) -> Path | None:
@@ -56,9 +123,7 @@ def resolve(stores: Path, reference: str) -> Path:
     """A cache by its folder, its key, or the start (4 digits or more) of its key; CacheNotFound, or CacheInvalid if several."""
     if (Path(reference).expanduser() / manifests_of.NAME).is_file():
         return Path(reference).expanduser()
-    folders = (
-        sorted(path for path in stores.glob("*") if (path / manifests_of.NAME).is_file()) if stores.is_dir() else []
-    )
+    folders = sorted(_folders(stores))
     matching = [path for path in folders if len(reference) >= 4 and path.name.startswith(reference)]
     if len(matching) == 1:
         return matching[0]
@@ -68,3 +133,15 @@ def resolve(stores: Path, reference: str) -> Path:
     raise CacheNotFound(
         f"cache {reference}: neither a cache's folder nor the start of a key in {stores}; found {names}"
     )
+
+
+def _folders(stores: Path) -> list[Path]:
+    return [file.parent for file in stores.glob(f"*/{manifests_of.NAME}")] if stores.is_dir() else []
+
+
+def _modified(folder: Path) -> float:
+    return (folder / manifests_of.NAME).stat().st_mtime
+
+
+def _bytes(folder: Path) -> int:
+    return sum(file.lstat().st_size for file in folder.rglob("*") if not file.is_dir())

@@ -15,3 +15,11 @@ class CacheCorrupt(CacheError, ValueError):
 
 class CacheInvalid(CacheError, ValueError):
     """Rows, features or descriptions that must not enter a cache, or a file that is no cache of ours."""
+
+
+class CacheInUse(CacheError, RuntimeError):
+    """A cache that somebody reads or writes and that is therefore not taken away."""
+
+
+class CacheStorage(CacheError, OSError):
+    """A disk, folder or object store that does not take or give what it should."""

@@ -2,31 +2,33 @@
 
 import hashlib
 import json
-from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from cache import layout
 
 FORMAT = 1
-NAME = "manifest.json"
+NAME = layout.MANIFEST
 LIMIT = 256 << 20
 """Bytes of a manifest that are read at most."""
 
-Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}\Z")]
+Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
 
 
 class Part(BaseModel):
     """Frozen, no unknown fields, no NaN."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, regex_engine="python-re")
 
 
 class SplitIdentity(Part):
     """Which samples, in which order, with which content; `views` augmented views lie beside the clean one."""
 
-    rows: Annotated[int, Field(ge=1)]
+    rows: Annotated[int, Field(ge=1, lt=1 << 40)]
     samples: Digest
+    """sha256 of the sample ids, in order, joined by NUL."""
     content: Digest
     views: Annotated[int, Field(ge=0, le=99)] = 0
 
@@ -34,10 +36,10 @@ class SplitIdentity(Part):
 class Identity(Part):
     """Everything that changes rows. Two caches with equal identities hold equal features."""
 
-    format: Literal[1] = FORMAT
+    format: Literal[1] = 1
     kind: Literal["extracted", "imported"] = "extracted"
     classes: tuple[str, ...]
-    splits: dict[Word, SplitIdentity]
+    splits: Annotated[dict[Word, SplitIdentity], Field(min_length=1)]
     weights: Digest
     backbone: str
     layer: str
@@ -70,30 +72,96 @@ class Provenance(Part):
 class Entry(Part):
     """One file of the cache: its path inside, bytes, sha256."""
 
-    file: str
+    file: Annotated[str, Field(max_length=200)]
     size: Annotated[int, Field(ge=0)]
     sha256: Digest
 
-    @field_validator("file")
-    @classmethod
-    def _stays_inside(cls, file: str) -> str:
-        path = PurePosixPath(file)
-        if path.is_absolute() or ".." in path.parts or "\\" in file or str(path) != file or file in ("", ".", NAME):
-            raise ValueError(f"not a path inside the cache: {file!r}")
-        return file
-
 
 class Manifest(Part):
-    """manifest.json, written last."""
+    """manifest.json, written last. `checksum` is the sha256 of everything else in it."""
 
+    checksum: Digest
     key: Digest
     identity: Identity
     provenance: Provenance
-    inventory: tuple[Entry, ...]
+    rows_per_chunk: Annotated[int, Field(ge=1)]
     counts: dict[Word, tuple[int, ...]]
     """Rows of each class, a list a split."""
+    inventory: tuple[Entry, ...]
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        """Key, counts and inventory follow from the identity; so no path can lead out of the folder."""
+        if self.identity.key() != self.key:
+            raise ValueError(
+                f"key {self.key[:12]} is not that of its identity, {self.identity.key()[:12]}; it was edited"
+            )
+        if self.raw_chunk_bytes > layout.CHUNK_LIMIT and self.rows_per_chunk > 1:
+            raise ValueError(f"chunks of {self.raw_chunk_bytes} bytes, at most {layout.CHUNK_LIMIT} wanted")
+        found = [entry.file for entry in self.inventory]
+        without = [file for file in found if file != layout.CLASSIFIER]
+        # Counted before it is enumerated: a hostile row count must not make a list of that length.
+        if len(without) != layout.number_of_files(self.identity, self.rows_per_chunk) or sorted(without) != sorted(
+            layout.files(self.identity, self.rows_per_chunk)
+        ):
+            raise ValueError("the inventory is not the list of files that the identity asks for")
+        rows = {name: split.rows for name, split in self.identity.splits.items()}
+        if {name: sum(counts) for name, counts in self.counts.items()} != rows or any(
+            len(counts) != len(self.identity.classes) for counts in self.counts.values()
+        ):
+            raise ValueError("the counts are not those of the identity's rows and classes")
+        return self
+
+    @property
+    def raw_chunk_bytes(self) -> int:
+        """Bytes of a full chunk before compression."""
+        return self.rows_per_chunk * self.identity.width * layout.ITEM_BYTES[self.identity.dtype]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files but the manifest."""
+        return sum(entry.size for entry in self.inventory)
+
+    def entry(self, file: str) -> Entry | None:
+        return next((entry for entry in self.inventory if entry.file == file), None)
+
+
+def build(**fields: Any) -> Manifest:
+    """A manifest with its checksum."""
+    draft = Manifest(checksum="0" * 64, **fields)
+    return draft.model_copy(update={"checksum": _checksum(draft.model_dump(mode="json"))})
+
+
+def to_bytes(manifest: Manifest) -> bytes:
+    """The manifest as its file holds it."""
+    return _text(manifest.model_dump(mode="json"))
+
+
+def parse(content: bytes) -> Manifest:
+    """The manifest in a file's content; ValueError (pydantic's ValidationError is one) where any bit of it is off."""
+    try:
+        raw = json.loads(content)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    found = Manifest.model_validate(raw, strict=False)
+    if _checksum(raw) != found.checksum or _text(raw) != content:
+        raise ValueError("its checksum is not that of its content; it was edited or damaged")
+    return found
 
 
 def canonical(value: Any) -> bytes:
     """The value as canonical JSON."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def samples_digest(sample_ids: list[str]) -> str:
+    """`SplitIdentity.samples` of these ids."""
+    return hashlib.sha256("\0".join(sample_ids).encode()).hexdigest()
+
+
+def _checksum(raw: dict[str, Any]) -> str:
+    return hashlib.sha256(canonical({name: value for name, value in raw.items() if name != "checksum"})).hexdigest()
+
+
+def _text(raw: dict[str, Any]) -> bytes:
+    return (json.dumps(raw, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()

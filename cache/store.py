@@ -1,38 +1,60 @@
 """Reading a cache: whole or not at all."""
 
+import hashlib
+import io
+import os
+import weakref
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 from safetensors import SafetensorError
-from safetensors.numpy import load_file
+from safetensors.numpy import load as load_safetensors
 
-from cache import arrays, catalog
-from cache.errors import CacheCorrupt, CacheInvalid
+from cache import arrays, catalog, checks, layout
+from cache.errors import CacheCorrupt, CacheInvalid, CacheNotFound
+from cache.layout import CLASSIFIER, view_names
 from cache.manifest import Entry, Manifest, SplitIdentity
 
-CLASSIFIER = "classifier.safetensors"
+try:
+    import fcntl
+except ImportError:  # Windows has no flock: there a cache in use is not protected from `rm`
+    fcntl = None  # type: ignore[assignment]
+
+AGAIN = arrays.AGAIN
 
 
 class FeatureCache:
-    """A published cache. `open` checks manifest and inventory; features are read a split at a time, into RAM."""
+    """A published cache. `open` checks manifest and inventory; features are read a split at a time, into RAM.
+
+    While the object lives, `cache rm` and `cache prune` leave the folder alone.
+    """
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path = path
         self.manifest = manifest
+        self._documents: dict[tuple[str, str], dict] = {}
 
     @classmethod
     def open(cls, path: str | Path) -> "FeatureCache":
         """The cache in a folder.
 
-        Raises CacheNotFound where there is none, CacheInvalid where the manifest is not one of ours, CacheCorrupt where a
-        file of the inventory is missing or has another size.
+        Raises CacheNotFound where there is none, CacheInvalid where the manifest is not one of ours or an array's type,
+        shape or codecs are not, CacheCorrupt where a file of the inventory is missing or has another size.
         """
         path = Path(path)
-        manifest = catalog.read_manifest(path)
-        for entry in manifest.inventory:
-            _check_entry(path, entry)
-        return cls(path, manifest)
+        cache = cls(path, catalog.read_manifest(path))
+        cache._hold()
+        identity = cache.manifest.identity
+        checked: set[Path] = set()
+        for entry in cache.manifest.inventory:
+            check_entry(path, entry, checked)
+        for split, rows in ((name, found.rows) for name, found in identity.splits.items()):
+            for view in cache.views(split):
+                cache._documents[split, view] = arrays.read_document(
+                    cache._array(split, view), rows, identity.width, cache.manifest.rows_per_chunk, identity.dtype
+                )
+        return cache
 
     @property
     def key(self) -> str:
@@ -52,25 +74,31 @@ class FeatureCache:
 
     def features(self, split: str, view: str = "clean") -> np.ndarray:
         """Features of one view, (N, D), in the storage type; checksums are compared on the way."""
+        return self.slice(split, view, 0, self._split(split).rows)
+
+    def slice(self, split: str, view: str, start: int, stop: int) -> np.ndarray:
+        """Rows `start` to `stop` of one view, (stop - start, D); whole chunks are read."""
         if view not in self.views(split):
             raise CacheInvalid(
                 f"cache {self.key[:12]}, split {split}: no view {view!r}, found {', '.join(self.views(split))}"
             )
-        identity = self.manifest.identity
-        shape = (self._split(split).rows, identity.width)
-        return arrays.read(self.path, split, view, shape, identity.dtype)
+        if not 0 <= start <= stop <= self._split(split).rows:
+            raise CacheInvalid(
+                f"cache {self.key[:12]}, split {split}: rows wanted in 0 to {self._split(split).rows}, found {start} to {stop}"
+            )
+        return arrays.read(self._array(split, view), self._documents[split, view], start, stop)
 
     def rows(self, split: str) -> pl.DataFrame:
         """row, sample_id, label and what else the source knew of each row."""
-        file = self.path / "rows" / f"{split}.parquet"
+        self._split(split)
+        file = layout.rows_file(split)
         try:
-            frame = pl.read_parquet(file)
+            frame = pl.read_parquet(io.BytesIO(self._proved(file)))
         except (OSError, pl.exceptions.PolarsError) as error:
-            raise CacheCorrupt(f"{file}: cannot be read ({error}); pull or extract the cache again") from None
-        if len(frame) != self._split(split).rows:
-            raise CacheCorrupt(
-                f"{file}: wanted {self._split(split).rows} rows, found {len(frame)}; pull or extract the cache again"
-            )
+            raise CacheCorrupt(f"{self.path / file}: cannot be read ({error}); {AGAIN}") from None
+        problem = checks.rows_problem(frame, self._split(split).rows, len(self.classes))
+        if problem:
+            raise CacheCorrupt(f"{self.path / file}: {problem}; {AGAIN}")
         return frame
 
     def labels(self, split: str) -> np.ndarray:
@@ -84,19 +112,17 @@ class FeatureCache:
 
     def classifier(self) -> dict[str, np.ndarray] | None:
         """The stage-1 classifier, weight (C, D) and bias (C,), where the cache has one."""
-        file = self.path / CLASSIFIER
-        if not any(entry.file == CLASSIFIER for entry in self.manifest.inventory):
+        if self.manifest.entry(CLASSIFIER) is None:
             return None
-        try:
-            found = load_file(file)
-        except (OSError, SafetensorError) as error:
-            raise CacheCorrupt(f"{file}: cannot be read ({error}); pull or extract the cache again") from None
         identity = self.manifest.identity
+        try:
+            found = load_safetensors(self._proved(CLASSIFIER))
+        except SafetensorError as error:
+            raise CacheCorrupt(f"{self.path / CLASSIFIER}: cannot be read ({error}); {AGAIN}") from None
         wanted = {"weight": (len(identity.classes), identity.width), "bias": (len(identity.classes),)}
-        if {name: tensor.shape for name, tensor in found.items()} != wanted:
-            raise CacheCorrupt(
-                f"{file}: wanted {wanted}, found { {name: tensor.shape for name, tensor in found.items()} }"
-            )
+        shapes = {name: tensor.shape for name, tensor in found.items()}
+        if shapes != wanted:
+            raise CacheCorrupt(f"{self.path / CLASSIFIER}: wanted {wanted}, found {shapes}; {AGAIN}")
         return found
 
     def _split(self, split: str) -> SplitIdentity:
@@ -104,19 +130,52 @@ class FeatureCache:
             raise CacheInvalid(f"cache {self.key[:12]}: no split {split!r}, found {', '.join(self.splits)}")
         return self.manifest.identity.splits[split]
 
+    def _array(self, split: str, view: str) -> Path:
+        return (self.path / layout.array_file(split, view)).parent
 
-def view_names(views: int) -> list[str]:
-    """`clean` and `view-01`, `view-02`, …"""
-    return ["clean", *(f"view-{number:02d}" for number in range(1, views + 1))]
+    def _proved(self, file: str) -> bytes:
+        """The bytes of a small file, which are those of the inventory."""
+        entry = self.manifest.entry(file)
+        assert entry is not None  # the manifest's validator asks for it
+        check_entry(self.path, entry, set())
+        content = (self.path / file).read_bytes()
+        if hashlib.sha256(content).hexdigest() != entry.sha256:
+            raise CacheCorrupt(f"{self.path / file}: its sha256 is not the manifest's; {AGAIN}")
+        return content
+
+    def _hold(self) -> None:
+        """A shared lock on the manifest, for as long as this object lives."""
+        if fcntl is None:
+            return
+        file = self.path / layout.MANIFEST
+        try:
+            descriptor = os.open(file, os.O_RDONLY)
+        except OSError:
+            raise CacheNotFound(f"{self.path}: no cache there; it was taken away a moment ago") from None
+        weakref.finalize(self, os.close, descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            gone = os.fstat(descriptor).st_nlink == 0 or not os.path.samestat(os.fstat(descriptor), file.stat())
+        except BlockingIOError:
+            gone = True  # only `rm` holds it alone
+        except OSError:  # no locks on this file system, or the folder went
+            gone = not file.exists()
+        if gone:
+            raise CacheNotFound(f"{self.path}: no cache there; it is being removed")
 
 
-def _check_entry(path: Path, entry: Entry) -> None:
+def check_entry(path: Path, entry: Entry, checked: set[Path]) -> None:
+    """A plain file of the inventory's size; no link on the way. `checked` are folders that were looked at before."""
     file = path / entry.file
-    if any(part.is_symlink() for part in (file, *file.parents) if part != path and path in part.parents):
+    for folder in file.relative_to(path).parents:
+        if (path / folder) not in checked and folder != Path("."):
+            if (path / folder).is_symlink():
+                raise CacheInvalid(f"{path / folder}: a symbolic link; a cache holds plain files")
+            checked.add(path / folder)
+    if file.is_symlink():
         raise CacheInvalid(f"{file}: a symbolic link; a cache holds plain files")
-    try:
-        size = file.stat().st_size
-    except OSError:
-        raise CacheCorrupt(f"{file}: missing; pull or extract the cache again") from None
+    if not file.is_file():
+        raise CacheCorrupt(f"{file}: missing; {AGAIN}")
+    size = file.stat().st_size
     if size != entry.size:
-        raise CacheCorrupt(f"{file}: wanted {entry.size} bytes, found {size}; pull or extract the cache again")
+        raise CacheCorrupt(f"{file}: wanted {entry.size} bytes, found {size}; {AGAIN}")

@@ -1,0 +1,108 @@
+"""Which files a cache has, and the Zarr v3 descriptions among them. Written and compared as whole documents.
+
+A description that is not, field by field, one of the two below is refused before zarr sees it: that is the allow-list of
+types, codecs and extensions.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cache.manifest import Identity
+
+FEATURES = "features.zarr"
+CLASSIFIER = "classifier.safetensors"
+MANIFEST = "manifest.json"
+CHUNK_BYTES = 6 << 20
+"""A chunk is at most this large, and between 4 and 8 MiB where the split is."""
+CHUNK_LIMIT = 64 << 20
+"""A chunk of several rows larger than this is refused: it would be allocated whole."""
+ZSTD_LEVEL = 3
+CRC_BYTES = 4
+ITEM_BYTES = {"float16": 2, "float32": 4}
+
+_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+_CHUNK = re.compile(rf"{FEATURES}/({_NAME})/(clean|view-\d\d)/c/(0|[1-9]\d{{0,11}})/0")
+
+
+def rows_per_chunk(width: int, dtype: str) -> int:
+    """Rows of a chunk that holds all D channels."""
+    return max(1, CHUNK_BYTES // (width * ITEM_BYTES[dtype]))
+
+
+def view_names(views: int) -> list[str]:
+    """`clean` and `view-01`, `view-02`, …"""
+    return ["clean", *(f"view-{number:02d}" for number in range(1, views + 1))]
+
+
+def rows_file(split: str) -> str:
+    return f"rows/{split}.parquet"
+
+
+def array_file(split: str, view: str) -> str:
+    return f"{FEATURES}/{split}/{view}/zarr.json"
+
+
+def chunk_file(split: str, view: str, index: int) -> str:
+    return f"{FEATURES}/{split}/{view}/c/{index}/0"
+
+
+def chunk_of(file: str) -> tuple[str, str, int] | None:
+    """Split, view and index of a chunk's file; None for any other file."""
+    match = _CHUNK.fullmatch(file)
+    return (match[1], match[2], int(match[3])) if match else None
+
+
+def chunks(rows: int, chunk: int) -> int:
+    """How many chunks N rows make."""
+    return -(-rows // chunk)
+
+
+def number_of_files(identity: "Identity", chunk: int) -> int:
+    """Length of the inventory without a classifier, by arithmetic alone."""
+    arrays = ((split.views + 1) * (chunks(split.rows, chunk) + 1) for split in identity.splits.values())
+    return 1 + 2 * len(identity.splits) + sum(arrays)
+
+
+def files(identity: "Identity", chunk: int) -> Iterator[str]:
+    """Every file of the cache but the manifest and the classifier."""
+    yield f"{FEATURES}/zarr.json"
+    for name, split in identity.splits.items():
+        yield rows_file(name)
+        yield f"{FEATURES}/{name}/zarr.json"
+        for view in view_names(split.views):
+            yield array_file(name, view)
+            yield from (chunk_file(name, view, index) for index in range(chunks(split.rows, chunk)))
+
+
+def group_document() -> dict[str, Any]:
+    """zarr.json of a group."""
+    return {"zarr_format": 3, "node_type": "group", "attributes": {}}
+
+
+def array_document(rows: int, width: int, chunk: int, dtype: str, compress: bool) -> dict[str, Any]:
+    """zarr.json of an array (N, D): whole rows a chunk, crc32c over what is on the disk, NaN where nothing is."""
+    codecs: list[dict[str, Any]] = [{"name": "bytes", "configuration": {"endian": "little"}}]
+    if compress:
+        codecs.append({"name": "zstd", "configuration": {"level": ZSTD_LEVEL, "checksum": False}})
+    codecs.append({"name": "crc32c"})
+    return {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": [rows, width],
+        "data_type": dtype,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [min(chunk, rows), width]}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "fill_value": "NaN",
+        "codecs": codecs,
+        "attributes": {},
+        "dimension_names": ["row", "feature"],
+        "storage_transformers": [],
+    }
+
+
+def document_bytes(document: dict[str, Any]) -> bytes:
+    """A description as it stands in its file."""
+    return (json.dumps(document, indent=2) + "\n").encode()

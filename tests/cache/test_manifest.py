@@ -1,0 +1,105 @@
+"""The key changes when, and only when, the identity does; no bit of a manifest can change unnoticed."""
+
+import json
+
+import pytest
+import toy_caches as toys
+
+from cache import CacheInvalid, Identity, Provenance, SplitIdentity, catalog
+from cache import manifest as manifests
+
+CHANGES = {
+    "kind": "imported",
+    "classes": ("dog", "cat", "owl"),
+    "weights": toys.digest("other weights"),
+    "backbone": "resnet20",
+    "layer": "layer3",
+    "width": 16,
+    "transform": {"size": 32, "interpolation": "bicubic", "mean": [0.5]},
+    "view_transform": {"crop": 2},
+    "views_seed": 1,
+    "bn": "shifted",
+    "autocast": "bf16",
+    "dtype": "float32",
+}
+SPLIT_CHANGES = {"rows": 49, "samples": toys.digest("order"), "content": toys.digest("pixels"), "views": 2}
+
+
+def test_every_field_of_the_identity_is_tried():
+    assert {*CHANGES, "format", "splits"} == set(Identity.model_fields)
+    assert set(SPLIT_CHANGES) == set(SplitIdentity.model_fields)
+
+
+@pytest.mark.parametrize("field", CHANGES)
+def test_a_changed_field_changes_the_key(field):
+    assert toys.identity(**{field: CHANGES[field]}).key() != toys.identity().key()
+
+
+@pytest.mark.parametrize("field", SPLIT_CHANGES)
+def test_a_changed_split_changes_the_key(field):
+    splits = dict(toys.identity().splits)
+    splits["train"] = splits["train"].model_copy(update={field: SPLIT_CHANGES[field]})
+    assert toys.identity(splits=splits).key() != toys.identity().key()
+
+
+def test_the_order_of_mappings_does_not_change_the_key():
+    found = toys.identity()
+    assert toys.identity(splits=dict(reversed(found.splits.items()))).key() == found.key()
+    assert toys.identity(transform=dict(reversed(found.transform.items()))).key() == found.key()
+
+
+def test_the_key_is_pinned():
+    """A change here makes every published cache a stranger: it needs a new format number."""
+    assert toys.identity().key() == "cb38e80ceb1ba5a8ce30ab01c82b101047ed8309038fd9b10af0714581116ca0"
+
+
+def test_provenance_does_not_change_the_key(tmp_path):
+    one = toys.make(tmp_path / "a", author="ann", batch_size=1, settings={"x": 1.5})
+    other = toys.make(tmp_path / "b", author="bob", batch_size=2)
+    assert one.name == other.name
+
+
+def test_it_survives_its_file(cache_path):
+    content = (cache_path / "manifest.json").read_bytes()
+    assert manifests.to_bytes(manifests.parse(content)) == content
+
+
+def test_every_flipped_bit_is_refused(cache_path):
+    file = cache_path / "manifest.json"
+    content = file.read_bytes()
+    for position in range(0, len(content), 7):
+        for bit in (0, 5):
+            changed = bytearray(content)
+            changed[position] ^= 1 << bit
+            with pytest.raises(ValueError, match=r".+"):
+                manifests.parse(bytes(changed))
+
+
+@pytest.mark.parametrize("file", ["../escape", "/etc/passwd", "rows/../../x.parquet", "rows/train.parquet/", "extra"])
+def test_an_inventory_names_only_files_of_the_identity(cache_path, file):
+    raw = json.loads((cache_path / "manifest.json").read_bytes())
+    raw["inventory"][-1]["file"] = file
+    with pytest.raises(CacheInvalid, match="the inventory is not the list of files that the identity asks for"):
+        catalog.parse_manifest(json.dumps(raw).encode(), "there")
+
+
+def test_a_huge_row_count_is_refused_before_anything_is_listed(cache_path):
+    train = toys.identity().splits["train"].model_copy(update={"rows": 2**39})
+    found = toys.identity(splits={"train": train})
+    with pytest.raises(ValueError, match="the inventory is not the list"):
+        manifests.build(
+            key=found.key(),
+            identity=found,
+            provenance=Provenance(name="bomb"),
+            rows_per_chunk=1,
+            counts={"train": (2**39, 0, 0)},
+            inventory=(),
+        )
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"null", b"[" * 100_000, b'{"key": NaN}', b"\xff\xfe", b'"x"'])
+def test_strange_json_is_one_line(content):
+    with pytest.raises(
+        CacheInvalid, match=r"^there: not a manifest of format 1: [^\n]+; pull or extract the cache again$"
+    ):
+        catalog.parse_manifest(content, "there")

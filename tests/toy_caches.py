@@ -1,0 +1,111 @@
+"""Toy caches: small, whole, and made by the real writer."""
+
+import hashlib
+import multiprocessing
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+import cache.writer
+from cache import CacheWriter, Identity, Provenance, SplitIdentity
+from cache.layout import view_names
+from cache.manifest import samples_digest
+
+WIDTH = 8
+ROWS = {"train": 50, "test": 20}
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def ids(split: str, rows: int) -> list[str]:
+    return [f"{split}-{row:04d}" for row in range(rows)]
+
+
+def identity(rows: dict[str, int] | None = None, views: int = 1, **changes) -> Identity:
+    splits = {
+        name: SplitIdentity(
+            rows=count,
+            samples=samples_digest(ids(name, count)),
+            content=digest(f"content {name}"),
+            views=views if name == "train" else 0,
+        )
+        for name, count in (rows or ROWS).items()
+    }
+    fields = {
+        "classes": ("cat", "dog", "owl"),
+        "splits": splits,
+        "weights": digest("weights"),
+        "backbone": "resnet32",
+        "layer": "avgpool",
+        "width": WIDTH,
+        "transform": {"size": 32, "interpolation": "bilinear", "mean": [0.5]},
+        "view_transform": {"crop": 4},
+        "views_seed": 0,
+        "dtype": "float16",
+    }
+    return Identity(**(fields | changes))
+
+
+def frame(split: str, rows: int, classes: int = 3) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "row": np.arange(rows),
+            "sample_id": ids(split, rows),
+            "label": np.arange(rows) % classes,
+            "path": ids(split, rows),
+        }
+    )
+
+
+def expected(found: Identity, split: str, view: str) -> np.ndarray:
+    """The features that every writer here stores, (N, D)."""
+    seed = int(digest(f"{split} {view}")[:8], 16)
+    shape = (found.splits[split].rows, found.width)
+    return np.random.default_rng(seed).normal(size=shape).astype(found.dtype)
+
+
+def fill(writer: CacheWriter, limit: int | None = None) -> int:
+    """Write rows, classifier and the shards that are pending, at most `limit` of them; how many were written."""
+    found = writer.identity
+    for split, one in found.splits.items():
+        writer.write_rows(split, frame(split, one.rows, len(found.classes)))
+    classes = len(found.classes)
+    writer.write_classifier({"weight": np.ones((classes, found.width)), "bias": np.arange(classes)})
+    written = 0
+    for split, one in found.splits.items():
+        for view in view_names(one.views):
+            for shard in writer.pending(split, view):
+                if written == limit:
+                    return written
+                writer.write(shard, expected(found, split, view)[shard.start : shard.stop].astype(np.float32))
+                written += 1
+    return written
+
+
+def make(stores: Path, found: Identity | None = None, chunk: int = 8, **provenance) -> Path:
+    found = found or identity()
+    with CacheWriter(stores, found, Provenance(name="toy", **provenance), rows_per_chunk=chunk) as writer:
+        fill(writer)
+        return writer.publish()
+
+
+def snapshot(path: Path) -> dict[str, bytes]:
+    """Every file's content, by its path inside."""
+    return {file.relative_to(path).as_posix(): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
+
+
+def publish(stores: list[Path], start, lock: bool, results) -> None:
+    """Publish the toy cache in one store after another, each at the same time as others do; what came of it."""
+    if not lock:
+        cache.writer._lock = lambda path: nullcontext()
+    for one in stores:
+        start.wait()
+        try:
+            found = str(make(one, author=multiprocessing.current_process().name))
+        except Exception as error:
+            found = f"{type(error).__name__}: {error}"
+        results.put((str(one), found))
