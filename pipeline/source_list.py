@@ -1,5 +1,6 @@
 """Images named by list files, `path label` a line, as ImageNet-LT and Places-LT are published."""
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -94,7 +95,7 @@ def _resolve(root: Path, listed: _List, folders: list[str]) -> list[str | None]:
         names = places.candidates(path, folders[label] if label < len(folders) else "")
         latest = min(latest, len(names) - 1)
         order = [latest, *(index for index in range(len(names)) if index != latest)]
-        latest = next((index for index in order if (root / names[index]).is_file()), -1)
+        latest = next((index for index in order if os.path.isfile(os.path.join(root, names[index]))), -1)
         found.append(names[latest] if latest >= 0 else None)
         latest = max(latest, 0)
     return found
