@@ -92,11 +92,12 @@ def train_backbone(
     settings = _settings(_wanted(config), overrides, seed)
     from pipeline.runs import runs_folder, stores_folder
     from pipeline.stage1_backbone import stage1
-    from pipeline.stage1_extract import extract as extract_features
 
     backbone = stage1(settings, runs_folder())
     document: dict[str, Any] = {"run": str(backbone.folder), **backbone.metrics}
     if not no_extract:
+        from pipeline.stage1_extract import extract as extract_features
+
         path = extract_features(settings, backbone, stores_folder())
         document |= {"cache": path.name, "path": str(path)}
     _show(
@@ -223,7 +224,10 @@ def _show(document: dict[str, Any], as_json: bool, text: "RenderableType") -> No
         return
     from rich.console import Console
 
-    Console(soft_wrap=True, highlight=False, markup=False).print(text)
+    console = Console(highlight=False, markup=False)
+    # A pipe has no width; a table cut to 80 columns would lose figures.
+    console.width = console.width if console.is_terminal else max(console.width, 120)
+    console.print(text, soft_wrap=isinstance(text, str))
 
 
 def _check_neighbours() -> None:

@@ -28,8 +28,9 @@ class Draws:
 
     rows_SKB: Tensor
     views_SKB: Tensor
-    noise_SKBD: Tensor | None
-    uniform_SKBD: Tensor | None
+    noise_SKBD: Tensor
+    """Empty, as `uniform_SKBD`, where the augmentation draws none."""
+    uniform_SKBD: Tensor
 
     @property
     def steps(self) -> int:
@@ -133,11 +134,12 @@ def _blocks(
     for start in range(0, steps, size):
         shape = (min(size, steps - start), settings.batch_size)
         wide = (*shape, features.width)
+        none = torch.empty(len(seeds), shape[0], 0)
         yield Draws(
             torch.stack([sampler.draw(shape, source) for source in generators["rows"]]),
             torch.stack([torch.randint(views, shape, generator=source) for source in generators["views"]]),
-            _fill(torch.randn, wide, generators["noise"]) if needs_noise else None,
-            _fill(torch.rand, wide, generators["uniform"]) if needs_uniform else None,
+            _fill(torch.randn, wide, generators["noise"]) if needs_noise else none,
+            _fill(torch.rand, wide, generators["uniform"]) if needs_uniform else none,
         )
 
 
@@ -158,9 +160,8 @@ def _inputs(
     flat_SB = draws.views_SKB[:, k] * rows + row_SB
     features_SBD = features.features_VND.view(views * rows, width)[flat_SB].float()
     labels_SB = features.labels_N[row_SB]
-    noise_SBD = None if draws.noise_SKBD is None else draws.noise_SKBD[:, k]
-    uniform_SBD = None if draws.uniform_SKBD is None else draws.uniform_SKBD[:, k]
-    inputs_VSBD = _augmented(features_SBD, labels_SB, flat_SB, noise_SBD, uniform_SBD, variants, augmentation)
+    random = draws.noise_SKBD[:, k], draws.uniform_SKBD[:, k]
+    inputs_VSBD = _augmented(features_SBD, labels_SB, flat_SB, random, variants, augmentation)
     inputs_VSBD = inputs_VSBD.expand(len(variants), *features_SBD.shape)
     return inputs_VSBD.flatten(0, 1), labels_SB.expand(len(variants), *labels_SB.shape).flatten(0, 1)
 
@@ -169,12 +170,12 @@ def _augmented(
     features_SBD: Tensor,
     labels_SB: Tensor,
     flat_SB: Tensor,
-    noise_SBD: Tensor | None,
-    uniform_SBD: Tensor | None,
+    random: tuple[Tensor, Tensor],
     variants: Sequence[Retrain],
     augmentation: Augmentation,
 ) -> Tensor:
-    """(V or 1, S, B, D): each variant's augmentation of the same features."""
+    """(V or 1, S, B, D): each variant's augmentation of the same features; `random` is noise and uniform, (S, B, D)."""
+    noise_SBD, uniform_SBD = random
 
     def each(name: str) -> Tensor:
         """(V, 1, 1, 1), or (1, 1, 1, 1) where all variants agree."""
@@ -189,7 +190,6 @@ def _augmented(
         keep = (uniform_SBD >= each("dropout")).to(features_SBD.dtype)
         return features_SBD * keep / (1 - each("dropout"))
     assert augmentation.transformations is not None
-    assert noise_SBD is not None
     mean_SBD, deviation_SBD = augmentation.transformations(features_SBD, flat_SB)
     # Eq. 4 of Eq. 3 as one sum: the mask and beta act on the transformation before lambda tells the variants apart.
     moved_SBD = torch.addcmul(mean_SBD, deviation_SBD, noise_SBD).mul_(augmentation.beta_C[labels_SB][..., None])

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
+from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
 
@@ -72,10 +73,10 @@ def label(result: RetrainResult) -> str:
 
 def results_table(results: list[RetrainResult], title: str | None = None) -> Table:
     """Percent on the test split, mean ± spread over seeds."""
-    table = Table(title=title, title_justify="left")
-    table.add_column("method")
+    table = Table(title=title, title_justify="left", title_style="", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("method", no_wrap=True)
     for name in ("all", "many", "medium", "few", "ECE", "seeds", "s"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for result in results:
         cells = [_cell(result, name) for name in ("accuracy", "many", "medium", "few", "ece")]
         table.add_row(label(result), *cells, str(len(result.seeds)), f"{result.seconds:.1f}")

@@ -14,6 +14,8 @@ from pipeline.metrics import Metrics, evaluate
 from pipeline.settings import Settings
 from pipeline.stage2_stg import train_stg
 
+TRANSFER_RULES = {"head_classes", "head_above", "head_share_limit", "head_share", "similarity"}
+"""The settings of `stg` that the closed form hangs on."""
 FIGURES = ("accuracy", "many", "medium", "few", "balanced_accuracy", "ece")
 
 
@@ -56,7 +58,7 @@ def retrain(settings: Settings, cache: FeatureCache, root: Path, stg: Path | Non
         folder = stg or train_stg(settings, cache, root)[0]
         trained, stg_digest = stg_file.load(folder, cache)
     method = method_name(settings.retrain)
-    rules = settings.stg if settings.retrain.augmentation == "closed-form" else None
+    rules = settings.stg.model_dump(include=TRANSFER_RULES) if settings.retrain.augmentation == "closed-form" else None
     key = runs.key_of(
         retrain=settings.retrain,
         seed=settings.seed,

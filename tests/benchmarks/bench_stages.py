@@ -106,10 +106,14 @@ def main() -> None:
     steps = -(-len(train.labels_N) // settings.batch_size)
     rows = [("Eq. 1 by segment sums, P = 1456, D = 2048, against the pairwise set", equation_1(), 20)]
     one, _ = replicas(train, settings, 1, 1)
-    rows.append(("a stage-3 step from the cache, against one with the frozen ResNet-32 run", image_step() / (one / steps), 100))
+    rows.append(
+        ("a stage-3 step from the cache, against one with the frozen ResNet-32 run", image_step() / (one / steps), 100)
+    )
     for seeds, variants in ((64, 1), (8, 8)):
         alone, together = replicas(train, settings, seeds, variants)
-        rows.append((f"{seeds} seeds x {variants} settings in one program, against 64 runs, D = 64", alone / together, 10))
+        rows.append(
+            (f"{seeds} seeds x {variants} settings in one program, against 64 runs, D = 64", alone / together, 10)
+        )
     for text, ratio, wanted in rows:
         print(f"{text:<78} {ratio:7.1f}x  (at least {wanted}x)")
 

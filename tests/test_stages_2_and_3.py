@@ -1,0 +1,190 @@
+"""Stages 2 and 3 on a small cache: figures, lineage, repeatability, and what is refused."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from conftest import Blobs, write_cache
+
+from pipeline import checkpoint
+from pipeline.classifiers import method_name
+from pipeline.config import load
+from pipeline.errors import DataError, LineageError
+from pipeline.metrics import expected_calibration_error
+from pipeline.report import compare, label
+from pipeline.stage2_stg import train_stg
+from pipeline.stage3_retrain import retrain
+
+FAST = [
+    "stg.epochs=3", "stg.batch_size=64", "retrain.epochs=2", "retrain.batch_size=32",
+    "longtail.few_below=10", "longtail.many_above=100", "stg.head_classes=2",
+]  # fmt: skip
+
+
+def _settings(*more):
+    return load(overrides=[*FAST, *more]).settings
+
+
+def test_train_stg_approaches_the_closed_form(stores, tmp_path):
+    cache = write_cache(stores, Blobs(counts=(900, 700, 30, 12, 6)))
+    folder, few = train_stg(_settings("stg.epochs=2"), cache, tmp_path / "runs")
+    _, many = train_stg(_settings("stg.epochs=40"), cache, tmp_path / "runs")
+    assert many.held_out.mean_cosine > 0.9
+    assert many.held_out.mean_relative_error < 0.5 * few.held_out.mean_relative_error
+    assert many.held_out.rows == 90 + 70
+    assert many.head_classes == [0, 1]
+    assert {path.name for path in folder.iterdir()} == {"config.toml", "log.jsonl", "metrics.json", "stg.safetensors"}
+
+
+def test_artefacts_name_their_parents(cache, tmp_path):
+    settings = _settings()
+    stg_folder, stg = train_stg(settings, cache, tmp_path)
+    folder, result = retrain(settings, cache, tmp_path)
+    assert (stg.cache, result.cache, result.stg) == (cache.key, cache.key, stg.digest)
+    tensors, metadata = checkpoint.load(folder / "classifier.safetensors")
+    assert metadata == {"stage": "classifier", "method": "crt+stg", "cache": cache.key, "stg": stg.digest}
+    assert checkpoint.digest(tensors) == result.digest
+    assert checkpoint.load(stg_folder / "stg.safetensors")[1]["cache"] == cache.key
+
+
+def test_metrics_json_holds_what_others_rely_on(cache, tmp_path):
+    folder, result = retrain(_settings("retrain.seeds=3"), cache, tmp_path)
+    found = json.loads((folder / "metrics.json").read_text())
+    assert found == result.model_dump(mode="json")
+    wanted = {
+        "method",
+        "dataset",
+        "cache",
+        "seeds",
+        "accuracy",
+        "many",
+        "medium",
+        "few",
+        "per_class",
+        "balanced_accuracy",
+    }
+    assert wanted | {"ece", "seconds", "mean", "std"} <= set(found)
+    assert found["seeds"] == [0, 1, 2]
+    assert found["accuracy"] == pytest.approx(np.mean([one["accuracy"] for one in found["each_seed"]]))
+    assert found["std"]["accuracy"] == pytest.approx(np.std([one["accuracy"] for one in found["each_seed"]], ddof=1))
+    assert len(found["per_class"]) == 5
+
+
+def test_the_figures_are_those_of_the_saved_classifier(cache, tmp_path):
+    folder, result = retrain(_settings(), cache, tmp_path)
+    tensors, _ = checkpoint.load(folder / "classifier.safetensors")
+    features, labels = torch.from_numpy(cache.features("test")), torch.from_numpy(cache.labels("test"))
+    probabilities = torch.softmax(features @ tensors["weight"][0].T + tensors["bias"][0], dim=1)
+    correct = probabilities.argmax(dim=1) == labels
+    assert result.accuracy == pytest.approx(100 * float(correct.float().mean()))
+    assert result.few == pytest.approx(100 * float(correct[labels == 4].float().mean()))
+    assert result.ece == pytest.approx(expected_calibration_error(probabilities, labels), abs=1e-3)
+
+
+def test_equal_settings_give_equal_bits_and_equal_keys_are_not_run_again(cache, tmp_path):
+    first, one = retrain(_settings("retrain.seeds=2"), cache, tmp_path / "a")
+    _, two = retrain(_settings("retrain.seeds=2"), cache, tmp_path / "b")
+    assert one.digest == two.digest
+    assert one.model_dump(exclude={"seconds"}) == two.model_dump(exclude={"seconds"})
+    written = (first / "metrics.json").stat().st_mtime_ns
+    assert retrain(_settings("retrain.seeds=2"), cache, tmp_path / "a") == (first, one)
+    assert (first / "metrics.json").stat().st_mtime_ns == written
+    assert retrain(_settings("retrain.seeds=2", "retrain.strength=1"), cache, tmp_path / "a")[0] != first
+
+
+def test_a_seed_alone_gives_the_figures_it_gives_among_others(cache, tmp_path):
+    _, together = retrain(_settings("retrain.seeds=3"), cache, tmp_path)
+    _, alone = retrain(_settings(), cache, tmp_path)
+    assert together.each_seed[0].accuracy == alone.accuracy
+    assert together.each_seed[0].ece == pytest.approx(alone.ece, abs=1e-3)
+
+
+@pytest.mark.parametrize("head", ["crt", "lws", "generalized"])
+@pytest.mark.parametrize("augmentation", ["stg", "closed-form", "none", "dropout", "noise"])
+def test_every_head_trains_with_every_augmentation(cache, tmp_path, head, augmentation):
+    settings = _settings(f"retrain.head={head}", f"retrain.augmentation={augmentation}")
+    _, result = retrain(settings, cache, tmp_path)
+    assert result.method == method_name(settings.retrain)
+    assert 20 < result.accuracy <= 100
+    assert math.isfinite(result.ece)
+
+
+def test_lambda_zero_is_the_plain_classifier(cache, tmp_path):
+    _, plain = retrain(_settings("retrain.augmentation=none"), cache, tmp_path)
+    for augmentation in ("stg", "closed-form"):
+        _, zero = retrain(_settings(f"retrain.augmentation={augmentation}", "retrain.strength=0"), cache, tmp_path)
+        assert zero.digest == plain.digest
+
+
+def test_comparison_has_every_arm(cache, tmp_path):
+    found = compare(_settings(), cache, tmp_path)
+    assert [arm.method for arm in found.arms] == [
+        "stage1", "logit-adjustment", "tau-norm", "ncm", "crt", "crt+dropout", "crt+noise", "crt+closed-form", "crt+stg",
+    ]  # fmt: skip
+    assert found.groups == {"many": 2, "medium": 2, "few": 1}
+    assert [label(arm) for arm in found.arms[-2:]] == ["cRT + closed form", "cRT + STG"]
+
+
+def test_an_stg_from_another_cache_is_refused(cache, stores, tmp_path):
+    other = write_cache(stores, Blobs(seed=1))
+    folder, _ = train_stg(_settings(), other, tmp_path)
+    with pytest.raises(LineageError) as error:
+        retrain(_settings(), cache, tmp_path, folder)
+    assert str(error.value) == (
+        f"STG {folder}: learnt from cache {other.key[:12]} (blobs), wanted {cache.key[:12]} (blobs); "
+        f"run train-stg --cache {cache.key[:12]}"
+    )
+
+
+def test_a_head_class_with_one_sample(stores, tmp_path):
+    cache = write_cache(stores, Blobs(counts=(40, 1, 5)))
+    with pytest.raises(DataError) as error:
+        train_stg(load(overrides=["stg.head_classes=3"]).settings, cache, tmp_path)
+    assert str(error.value).startswith("no tail class: all 3 classes are head classes")
+    cache = write_cache(stores, Blobs(counts=(40, 1, 0, 0)))
+    with pytest.raises(DataError) as error:
+        train_stg(load(overrides=["stg.head_classes=2"]).settings, cache, tmp_path)
+    assert str(error.value) == (
+        "head class 'class-1' has 1 training sample: Eq. 1 wants 2 and one held out; "
+        "raise stg.head_above or lower stg.head_classes"
+    )
+
+
+def test_a_tail_class_with_one_sample_is_retrained(stores, tmp_path):
+    cache = write_cache(stores, Blobs(counts=(150, 120, 1)))
+    _, result = retrain(_settings(), cache, tmp_path)
+    assert result.per_class[2] is not None
+    assert math.isfinite(result.ece)
+
+
+@pytest.mark.parametrize(
+    ("setting", "wanted_by", "remedy"),
+    [
+        ("retrain.head=logit-adjustment", "retrain.head=logit-adjustment", "use retrain.head=ncm or crt"),
+        ("retrain.head=crt", "retrain.start=stage1", "use --set retrain.start=fresh"),
+    ],
+)
+def test_a_cache_without_a_classifier(stores, tmp_path, setting, wanted_by, remedy):
+    cache = write_cache(stores, classifier=False)
+    with pytest.raises(DataError) as error:
+        retrain(_settings(setting, "retrain.augmentation=none"), cache, tmp_path)
+    assert str(error.value) == f"{wanted_by}: wants the stage-1 classifier, cache {cache.key[:12]} holds none; {remedy}"
+    retrain(_settings("retrain.start=fresh"), cache, tmp_path)
+
+
+def test_features_that_are_not_finite_are_named(cache, tmp_path, monkeypatch):
+    read = type(cache).features
+
+    def broken(self, split, view="clean"):
+        features = read(self, split, view)
+        features[7, 3] = np.inf
+        return features
+
+    monkeypatch.setattr(type(cache), "features", broken)
+    with pytest.raises(DataError) as error:
+        retrain(_settings(), cache, tmp_path)
+    assert str(error.value) == (
+        f"cache {cache.key[:12]}, split train, view clean: 1 rows are not finite, the first is row 7; extract the features again"
+    )
