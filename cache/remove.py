@@ -1,0 +1,153 @@
+"""Taking caches away: never from under a reader or a writer, and in one step for everybody else."""
+
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from cache import catalog, durable, layout
+from cache.errors import CacheInUse
+
+try:
+    import fcntl
+except ImportError:
+    fcntl = None  # type: ignore[assignment]
+
+TRASH = "trash-"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Something that `prune` would delete, or, with `kept`, the reason why it does not."""
+
+    path: str
+    key: str
+    bytes: int
+    reason: str
+    kept: str = ""
+
+
+def rm(path: Path) -> int:
+    """Delete a published cache; the bytes it took. CacheInUse where somebody has it open, CacheNotFound where there is none."""
+    path = Path(path)
+    found = catalog.describe(path) if (path / layout.MANIFEST).is_file() else None
+    if found is None:
+        catalog.read_manifest(path)
+        raise AssertionError("read_manifest raises where there is no manifest")
+    with _alone(path):
+        staging = path.parent / catalog.STAGING
+        durable.make_folder(staging)
+        trash = staging / f"{TRASH}{uuid.uuid4().hex}"
+        with durable.storing(path):
+            durable.rename(path, trash)
+    shutil.rmtree(trash, ignore_errors=True)
+    return found.bytes
+
+
+def prune(
+    stores: Path,
+    older_than: float | None = None,
+    keep: Iterable[str] = (),
+    incomplete_after: float = 86_400.0,
+    yes: bool = False,
+    now: float | None = None,
+) -> list[Candidate]:
+    """What is damaged, half extracted and untouched for `incomplete_after` seconds, or published longer than `older_than`
+    seconds ago and not in `keep` (keys). Lists it; with `yes`, deletes it, but nothing that is in use: that is `kept`.
+    """
+    now = time.time() if now is None else now
+    spared = set(keep)
+    found = []
+    for one in catalog.ls(stores):
+        age = now - _touched(Path(one.path), one.state, one.modified)
+        if one.state == "damaged":
+            reason = "damaged"
+        elif one.state == "incomplete" and (Path(one.path).name.startswith(TRASH) or age > incomplete_after):
+            reason = f"incomplete, untouched for {age / 3600:.0f} h"
+        elif one.state == "published" and older_than is not None and age > older_than and one.key not in spared:
+            reason = f"published {age / 86_400:.0f} days ago"
+        else:
+            continue
+        kept = (
+            _delete(Path(one.path), one.state == "incomplete")
+            if yes
+            else _used(Path(one.path), one.state == "incomplete")
+        )
+        found.append(Candidate(one.path, one.key, one.bytes, reason, kept))
+    return found
+
+
+def _touched(path: Path, state: str, modified: float) -> float:
+    if state != "incomplete":
+        return modified
+    times = [modified]
+    for folder, _, files in os.walk(path):
+        for name in files:
+            try:
+                times.append((Path(folder) / name).lstat().st_mtime)
+            except FileNotFoundError:
+                continue
+    return max(times)
+
+
+def _used(path: Path, staging: bool) -> str:
+    try:
+        with _unwritten(path) if staging else _alone(path):
+            return ""
+    except CacheInUse as error:
+        return str(error)
+
+
+def _delete(path: Path, staging: bool) -> str:
+    try:
+        if not staging:
+            rm(path)
+            return ""
+        with _unwritten(path):
+            shutil.rmtree(path, ignore_errors=True)
+    except CacheInUse as error:
+        return str(error)
+    return ""
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """The manifest locked for us alone; where the file system has no locks, nothing is protected."""
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(path / layout.MANIFEST, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CacheInUse(f"{path}: in use; wait until whoever reads it is done, then try again") from None
+        except OSError:
+            pass
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _unwritten(work: Path) -> Iterator[None]:
+    """A staging folder that no writer, alone or one of several, has locked."""
+    locks = [FileLock(file) for file in work.parent.glob(f"{work.name}*.lock")]
+    held = []
+    try:
+        for lock in locks:
+            try:
+                lock.acquire(timeout=0)
+            except (Timeout, RuntimeError):
+                raise CacheInUse(f"{work}: being written; wait until the extraction is done, then try again") from None
+            held.append(lock)
+        yield
+    finally:
+        for lock in held:
+            lock.release()

@@ -1,0 +1,217 @@
+"""Whether a cache is what its manifest says, to the bit; what is not is named with its rows."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from cache import catalog, layout
+from cache.errors import CacheError, CacheInvalid
+from cache.manifest import Entry, Manifest, samples_digest
+from cache.store import FeatureCache
+
+BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong: the file, what is wrong with it, and the rows it holds (`start` to `stop`, stop excluded)."""
+
+    file: str
+    problem: str
+    split: str = ""
+    view: str = ""
+    start: int = 0
+    stop: int = 0
+
+    def __str__(self) -> str:
+        rows = (
+            f" ({self.split}{'/' + self.view if self.view else ''}, rows {self.start} to {self.stop - 1})"
+            if self.stop
+            else ""
+        )
+        return f"{self.file}{rows}: {self.problem}"
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was looked at and what was found. `files` and `bytes` count what was read whole."""
+
+    key: str
+    path: str
+    mode: Literal["quick", "full", "subset"]
+    files: int
+    bytes: int
+    findings: tuple[Finding, ...]
+
+    @property
+    def sound(self) -> bool:
+        return not self.findings
+
+
+def verify(
+    path: Path,
+    mode: Literal["quick", "full"] = "full",
+    subset: tuple[int, int] | None = None,
+    workers: int = 4,
+    advance: Callable[[int], None] = lambda size: None,
+) -> Verification:
+    """Compare a cache with its manifest.
+
+    `quick`: manifest, file list and sizes. `full`: every byte of every file, what they say of each other, and every
+    feature's finiteness. `subset` (i, n): as full, with the i-th of n parts of the chunks, 1 <= i <= n. `advance` is called
+    with the bytes of each file read. CacheNotFound where there is no cache; a damaged manifest is a finding.
+    """
+    if subset is not None and not 1 <= subset[0] <= subset[1]:
+        raise CacheInvalid(f"subset {subset[0]}/{subset[1]}: wanted I/N with 1 <= I <= N")
+    path = Path(path)
+    shown: Literal["quick", "full", "subset"] = "subset" if subset else mode
+    try:
+        manifest = catalog.read_manifest(path)
+    except CacheInvalid as error:
+        return Verification(path.name, str(path), shown, 0, 0, (Finding(layout.MANIFEST, str(error)),))
+    findings = [*_name(path, manifest), *_listing(path, manifest)]
+    read: list[Entry] = []
+    if shown != "quick":
+        unread = {finding.file for finding in findings}
+        read = [entry for entry in _part(manifest, subset) if entry.file not in unread]
+        with ThreadPoolExecutor(workers) as pool:
+            for entry, problem in zip(read, pool.map(lambda one: _digest(path, one), read), strict=True):
+                advance(entry.size)
+                findings += [_finding(manifest, entry.file, problem)] if problem else []
+        if not findings:
+            findings += _content(path, manifest, {entry.file for entry in read})
+    findings.sort(key=lambda finding: (finding.file, finding.start))
+    return Verification(manifest.key, str(path), shown, len(read), sum(entry.size for entry in read), tuple(findings))
+
+
+def _name(path: Path, manifest: Manifest) -> Iterator[Finding]:
+    name = path.resolve().name
+    if len(name) == 64 and set(name) <= set("0123456789abcdef") and name != manifest.key:
+        yield Finding(layout.MANIFEST, f"wanted the key of its folder, {name[:12]}, found {manifest.key[:12]}")
+
+
+def _listing(path: Path, manifest: Manifest) -> Iterator[Finding]:
+    """Every file there is, against every file there should be; links and strangers are findings, and are not followed."""
+    entries = {entry.file: entry for entry in manifest.inventory}
+    folders = {parent.as_posix() for file in entries for parent in Path(file).parents}
+    found: set[str] = set()
+    for folder, names, files in os.walk(path):
+        for name in [*names, *files]:
+            file = (Path(folder) / name).relative_to(path).as_posix()
+            full = path / file
+            if full.is_symlink():
+                found.add(file)
+                yield _finding(manifest, file, "a symbolic link; a cache holds plain files")
+            elif name in names:
+                if file not in folders:
+                    yield Finding(file, "a folder that does not belong to the cache")
+            elif file in entries:
+                found.add(file)
+                size = full.stat().st_size
+                if not full.is_file():
+                    yield _finding(manifest, file, "not a plain file")
+                elif size != entries[file].size:
+                    yield _finding(manifest, file, f"wanted {entries[file].size} bytes, found {size}")
+            elif file != layout.MANIFEST:
+                yield Finding(file, "a file that does not belong to the cache")
+    for file in entries.keys() - found:
+        yield _finding(manifest, file, "missing")
+
+
+def _part(manifest: Manifest, subset: tuple[int, int] | None) -> list[Entry]:
+    if subset is None:
+        return list(manifest.inventory)
+    part, parts = subset
+    chosen = []
+    for number, entry in enumerate(sorted(manifest.inventory, key=lambda one: one.file)):
+        if layout.chunk_of(entry.file) is None or number % parts == part - 1:
+            chosen.append(entry)
+    return chosen
+
+
+def _digest(path: Path, entry: Entry) -> str:
+    digest = hashlib.sha256()
+    try:
+        descriptor = os.open(path / entry.file, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+        with os.fdopen(descriptor, "rb") as file:
+            while block := file.read(BLOCK):
+                digest.update(block)
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return "" if digest.hexdigest() == entry.sha256 else "its sha256 is not the manifest's"
+
+
+def _finding(manifest: Manifest, file: str, problem: str) -> Finding:
+    """With the rows that the file holds."""
+    chunk = layout.chunk_of(file)
+    if chunk is not None:
+        split, view, index = chunk
+        start = index * manifest.rows_per_chunk
+        stop = min(start + manifest.rows_per_chunk, manifest.identity.splits[split].rows)
+        return Finding(file, problem, split, view, start, stop)
+    for split, identity in manifest.identity.splits.items():
+        if file == layout.rows_file(split):
+            return Finding(file, problem, split, "", 0, identity.rows)
+        for view in layout.view_names(identity.views):
+            array = layout.array_file(split, view)
+            if file == array or array.startswith(f"{file}/"):
+                return Finding(file, problem, split, view if file == array else "", 0, identity.rows)
+    return Finding(file, problem)
+
+
+def _content(path: Path, manifest: Manifest, read: set[str]) -> Iterator[Finding]:
+    """What the files say of each other, once each is byte for byte the manifest's."""
+    group = layout.group_document()
+    for file in [
+        f"{layout.FEATURES}/zarr.json",
+        *(f"{layout.FEATURES}/{split}/zarr.json" for split in manifest.identity.splits),
+    ]:
+        if json.loads((path / file).read_bytes()) != group:
+            yield Finding(file, "not the description of a group of ours")
+    try:
+        cache = FeatureCache.open(path)
+        cache.classifier()
+    except CacheError as error:
+        yield Finding(layout.FEATURES, str(error))
+        return
+    for split, identity in manifest.identity.splits.items():
+        yield from _rows(cache, split)
+        for view in cache.views(split):
+            for index in range(layout.chunks(identity.rows, manifest.rows_per_chunk)):
+                file = layout.chunk_file(split, view, index)
+                if file in read:
+                    yield from _chunk(cache, manifest, file)
+
+
+def _chunk(cache: FeatureCache, manifest: Manifest, file: str) -> Iterator[Finding]:
+    whole = _finding(manifest, file, "")
+    try:
+        features_BD = cache.slice(whole.split, whole.view, whole.start, whole.stop)
+    except CacheError as error:
+        yield _finding(manifest, file, str(error).split(": ", 1)[-1])
+        return
+    bad_B = ~np.isfinite(features_BD).all(axis=1)
+    for offset in np.flatnonzero(bad_B)[:5].tolist():
+        row = whole.start + offset
+        yield Finding(file, "the feature is not finite", whole.split, whole.view, row, row + 1)
+
+
+def _rows(cache: FeatureCache, split: str) -> Iterator[Finding]:
+    file, identity = layout.rows_file(split), cache.manifest.identity.splits[split]
+    try:
+        frame = cache.rows(split)
+    except CacheError as error:
+        yield Finding(file, str(error), split, "", 0, identity.rows)
+        return
+    if samples_digest(frame["sample_id"].to_list()) != identity.samples:
+        yield Finding(file, "the sample ids are not the identity's", split, "", 0, identity.rows)
+    counts = np.bincount(frame["label"].to_numpy(), minlength=len(cache.classes)).tolist()
+    if counts != list(cache.manifest.counts[split]):
+        yield Finding(file, "the labels are not those that the manifest counts", split, "", 0, identity.rows)
