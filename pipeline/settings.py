@@ -50,12 +50,13 @@ class Data(Section):
 class LongTail(Section):
     """The imbalance that is drawn from the training split; the test split is never touched."""
 
-    profile: Literal["exponential", "natural"] = "exponential"
+    profile: Literal["exponential", "natural"] = "natural"
+    """`natural` takes the training split as it is; `exponential` draws `imbalance_factor` from it."""
     imbalance_factor: Annotated[float, Field(ge=1)] = 100.0
     draw: Literal["shuffle", "cao"] = "shuffle"
     """`cao`: numpy's legacy `seed(0)` shuffle, class by class, as the LDAM code draws CIFAR-LT."""
     n_max: Annotated[int, Field(ge=0)] = 0
-    """Size of the largest class after the draw; 0: the largest there is."""
+    """Size of the largest class after the draw; 0: the largest profile that every class can fill."""
     many_above: Count = 100
     few_below: Count = 20
 

@@ -1,0 +1,163 @@
+"""The command line: wrong uses give one line and an exit code, --json gives one document, help names what there is."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import Blobs, write_cache
+from PIL import Image
+
+FAST = ["--set", "stg.epochs=2", "--set", "stg.head_classes=2", "--set", "retrain.epochs=1"]
+
+
+def _image(path, seed=0, size=16):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 255, (size, size, 3), dtype=np.uint8)).save(path)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two classes of images, twelve and six."""
+    for name, count in (("cat", 12), ("dog", 6)):
+        for number in range(count):
+            _image(tmp_path / "images" / name / f"{number}.png", number)
+    return tmp_path / "images"
+
+
+@pytest.fixture
+def own(tmp_path):
+    """The config file that a user writes for a folder of their own."""
+    path = tmp_path / "own.toml"
+    path.write_text(
+        '[data]\nsource = "folder"\ntrain = "images"\nimage_size = 16\n[backbone]\nname = "resnet20"\n'
+        "[stage1]\nepochs = 1\n[stg]\nhead_classes = 1\nepochs = 2\n"
+    )
+    return "own.toml"
+
+
+def _one_line(done, code, text):
+    assert (done.code, done.out) == (code, "")
+    assert done.err.splitlines()[-1] == f"coattail: {text}"
+    assert "Traceback" not in done.err
+
+
+def test_help_names_every_command(coattail):
+    done = coattail("--help")
+    assert done.code == 0
+    for name in ("demo", "run", "train-backbone", "extract", "train-stg", "retrain", "config"):
+        assert f"  {name} " in done.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["retrian"], "did you mean retrain?"),
+        (["run"], "--config is wanted: a path to a TOML file, or one of cifar10-lt, cifar100-lt, digits-lt"),
+        (["retrain"], "--config or --cache is wanted: which features to train on"),
+        (["config", "show", "--json", "--sed", "1"], "Did you mean"),
+    ],
+)
+def test_called_wrongly(coattail, arguments, text):
+    done = coattail(*arguments)
+    assert (done.code, done.out) == (2, "")
+    assert text in done.err
+    assert "Traceback" not in done.err
+
+
+def test_unknown_key(coattail):
+    done = coattail("config", "show", "--set", "stage1.epoch=3")
+    _one_line(done, 2, "--set: stage1.epoch: unknown key, found 3; did you mean stage1.epochs?")
+
+
+def test_wrong_type(coattail):
+    done = coattail("run", "--config", "digits-lt", "--set", "stage1.epochs=many")
+    _one_line(done, 2, "--set: stage1.epochs: wanted a valid integer, found 'many'")
+
+
+def test_missing_config(coattail):
+    done = coattail("run", "--config", "digits")
+    assert done.code == 2
+    assert done.err.startswith("coattail: config 'digits': no such name; did you mean digits-lt?")
+
+
+def test_missing_images(coattail, own):
+    done = coattail("run", "--config", own)
+    assert done.code in (1, 2)
+    assert "data.train" in done.err
+    assert "images" in done.err
+    assert len(done.err.splitlines()) == 1
+
+
+def test_a_broken_image_is_named(coattail, folder, own):
+    (folder / "cat" / "3.png").write_bytes(b"no image")
+    done = coattail("run", "--config", own)
+    assert done.code == 1
+    assert str(folder.name) in done.err
+    assert "cat/3.png" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_no_cache(coattail, tmp_path):
+    done = coattail("retrain", "--config", "digits-lt")
+    _one_line(
+        done, 1,
+        "config digits-lt: no cache in stores was made with these settings; "
+        "run train-backbone --config digits-lt with the same --set, or name one with --cache",
+    )  # fmt: skip
+
+
+def test_a_cache_that_is_not_there(coattail):
+    done = coattail("retrain", "--cache", "abcdef")
+    assert done.code == 1
+    assert done.err.startswith("coattail: cache abcdef: ")
+    assert len(done.err.splitlines()) == 1
+
+
+def test_no_head_class(coattail, stores):
+    cache = write_cache(stores, Blobs(counts=(30, 10, 5)))
+    done = coattail("retrain", "--cache", cache.key[:8])
+    _one_line(
+        done, 1,
+        "no head class: wanted a class with more than 100 training samples, the largest has 30; "
+        "lower stg.head_above or set stg.head_classes",
+    )  # fmt: skip
+
+
+def test_an_stg_from_another_cache(coattail, stores):
+    one, other = write_cache(stores), write_cache(stores, Blobs(seed=1))
+    learnt = coattail("train-stg", "--cache", other.key, "--json", "-q", *FAST)
+    done = coattail("retrain", "--cache", one.key, "--stg", learnt.json["run"], *FAST)
+    _one_line(
+        done, 1,
+        f"STG {learnt.json['run']}: learnt from cache {other.key[:12]} (blobs), wanted {one.key[:12]} (blobs); "
+        f"run train-stg --cache {one.key[:12]}",
+    )  # fmt: skip
+
+
+def test_retrain_prints_one_json_document(coattail, stores):
+    cache = write_cache(stores)
+    done = coattail("retrain", "--cache", cache.key, "--seeds", "2", "--head", "lws", "--json", *FAST)
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    assert (found["method"], found["seeds"], found["cache"]) == ("lws+stg", [0, 1], cache.key)
+    assert found["mean"]["accuracy"] == found["accuracy"]
+
+
+def test_settings_recorded_in_a_cache_are_the_default(coattail, stores):
+    cache = write_cache(stores, settings={"name": "blobs", "retrain": {"head": "lws", "augmentation": "none"}})
+    assert coattail("retrain", "--cache", cache.key, "--json").json["method"] == "lws"
+    assert coattail("retrain", "--cache", cache.key, "--json", "--head", "crt").json["method"] == "crt"
+
+
+def test_quiet_is_quiet(coattail, stores):
+    cache = write_cache(stores)
+    assert coattail("retrain", "--cache", cache.key, "-q", "--json", *FAST).err == ""
+
+
+def test_one_s_own_folder_needs_no_code(coattail, folder, own):
+    done = coattail("run", "--json", "--config", own)
+    assert done.code == 0, done.err
+    arm = done.json["arms"][-1]
+    assert (arm["method"], arm["classes"]) == ("crt+stg", ["cat", "dog"])
+    again = coattail("retrain", "--cache", done.json["cache"], "--json", "--head", "ncm")
+    assert again.json["classes"] == ["cat", "dog"]
