@@ -16,7 +16,7 @@ from pipeline.stage2_stg import Distance, train_stg
 from pipeline.stage3_retrain import RetrainResult, retrain
 
 LABELS = {
-    "stage1": "stage-1 classifier (CE)",
+    "stage1": "CE (stage 1)",
     "tau-norm": "tau-normalisation",
     "ncm": "nearest class mean",
     "logit-adjustment": "logit adjustment",

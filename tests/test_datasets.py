@@ -79,7 +79,7 @@ def write_list(root, lines, file="train.txt"):
 
 
 def test_digits_have_their_names_and_a_test_split_held_out_before_the_draw():
-    found = load(settings("digits", {"imbalance_factor": 20}))
+    found = load(settings("digits", {"profile": "exponential", "imbalance_factor": 20}))
     assert found.classes == tuple("0123456789")
     assert list(found.splits) == ["train", "test"]
     assert found.counts()[0] > 15 * found.counts()[9] > 0
@@ -90,11 +90,11 @@ def test_digits_have_their_names_and_a_test_split_held_out_before_the_draw():
 
 
 def test_the_test_split_hangs_neither_on_the_seed_nor_on_the_imbalance():
-    first = load(settings("digits", {"imbalance_factor": 20}))
-    second = load(settings("digits", {"imbalance_factor": 50}, seed=7))
+    first = load(settings("digits", {"profile": "exponential", "imbalance_factor": 20}))
+    second = load(settings("digits", {"profile": "exponential", "imbalance_factor": 50}, seed=7))
     assert first.splits["test"].content_digest() == second.splits["test"].content_digest()
     assert first.splits["train"].content_digest() != second.splits["train"].content_digest()
-    other_seed = load(settings("digits", {"imbalance_factor": 20}, seed=7))
+    other_seed = load(settings("digits", {"profile": "exponential", "imbalance_factor": 20}, seed=7))
     assert first.counts() == other_seed.counts()
     assert first.splits["train"].samples_digest() != other_seed.splits["train"].samples_digest()
 
@@ -185,7 +185,7 @@ def test_a_variable_that_is_not_set(monkeypatch):
 
 def test_real_cifar_is_drawn_as_published(real_data):
     chosen = {"train": f"{real_data}/cifar100/train-*.parquet", "test": f"{real_data}/cifar100/test-*.parquet"}
-    found = load(settings("parquet", {"imbalance_factor": 100, "n_max": 500}, **chosen))
+    found = load(settings("parquet", {"profile": "exponential", "imbalance_factor": 100, "n_max": 500}, **chosen))
     assert (sum(found.counts()), len(found.splits["test"])) == (10847, 10000)
     assert (found.counts()[0], found.counts()[-1]) == (500, 5)
     assert (found.classes[0], found.classes[-1]) == ("apple", "worm")
@@ -414,16 +414,24 @@ def test_list_labels_out_of_range_twice_and_missing(tmp_path):
 
 def test_the_profile_asks_for_more_than_there_is(tmp_path):
     train = write_folder(tmp_path / "train", {"a": 10, "b": 4})
-    assert str(error_of(settings("folder", {"imbalance_factor": 2, "n_max": 10}, train=train, test=train))) == (
+    assert str(
+        error_of(
+            settings("folder", {"profile": "exponential", "imbalance_factor": 2, "n_max": 10}, train=train, test=train)
+        )
+    ) == (
         "class 1 (b): the profile wants 5 images, found 4; lower longtail.n_max (at most 9 here) or raise "
         "longtail.imbalance_factor"
     )
-    assert load(settings("folder", {"imbalance_factor": 2}, train=train, test=train)).counts() == [9, 4]
+    assert load(
+        settings("folder", {"profile": "exponential", "imbalance_factor": 2}, train=train, test=train)
+    ).counts() == [9, 4]
 
 
 def test_the_profile_leaves_no_image(tmp_path):
     train = write_folder(tmp_path / "train", {"a": 10, "b": 4})
-    assert str(error_of(settings("folder", {"imbalance_factor": 20}, train=train, test=train))) == (
+    assert str(
+        error_of(settings("folder", {"profile": "exponential", "imbalance_factor": 20}, train=train, test=train))
+    ) == (
         "class 1 (b): the profile leaves no image (n_max 10, imbalance factor 20); lower longtail.imbalance_factor or "
         "raise longtail.n_max"
     )
@@ -431,7 +439,9 @@ def test_the_profile_leaves_no_image(tmp_path):
 
 def test_val_and_test_are_never_drawn_from(tmp_path):
     whole = write_folder(tmp_path / "train", {"a": 10, "b": 5})
-    found = load(settings("folder", {"imbalance_factor": 5}, train=whole, val=whole, test=whole))
+    found = load(
+        settings("folder", {"profile": "exponential", "imbalance_factor": 5}, train=whole, val=whole, test=whole)
+    )
     assert {name: len(split) for name, split in found.splits.items()} == {"train": 12, "val": 15, "test": 15}
 
 

@@ -29,7 +29,7 @@ def small(seed=0, **stage1):
             "name": "small",
             "seed": seed,
             "data": {"image_size": 8, "workers": 0},
-            "longtail": {"n_max": 12, "imbalance_factor": 4, "many_above": 8, "few_below": 5},
+            "longtail": {"profile": "exponential", "n_max": 12, "imbalance_factor": 4, "many_above": 8, "few_below": 5},
             "backbone": {"name": "resnet20"},
             "stage1": {"epochs": 3, "batch_size": 16, "warmup_epochs": 1, "augmentation": "crop", **stage1},
         }
