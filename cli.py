@@ -159,10 +159,13 @@ def retrain(
     """Stage 3: retrain the classifier on a cache, the tail's features augmented."""
     chosen = tuple(f"retrain.{name}={value}" for name, value in options.items() if value is not None)
     settings, cache = _settings_and_cache(config, overrides + chosen, seed, reference)
+    from pipeline.classifiers import uses_stg
     from pipeline.report import results_table
     from pipeline.runs import runs_folder
     from pipeline.stage3_retrain import retrain as train
 
+    if stg is not None and not uses_stg(settings.retrain):
+        raise click.UsageError("--stg is for --augmentation stg with a head that is trained: crt, lws or generalized")
     folder, result = train(settings, cache, runs_folder(), stg)
     _show({"run": str(folder), **result.model_dump()}, as_json, results_table([result], f"{result.dataset}: {folder}"))
 
@@ -243,7 +246,8 @@ def _check_neighbours() -> None:
 
 def main() -> None:
     """Run a command; a failure is one line on stderr and exit code 1 (failed) or 2 (called wrongly)."""
-    sys.path.insert(0, str(HERE)) if str(HERE) not in sys.path else None
+    if str(HERE) not in sys.path:
+        sys.path.insert(0, str(HERE))
     _check_neighbours()
     from cache.errors import CacheError
     from pipeline.errors import ConfigError, PipelineError

@@ -52,16 +52,10 @@ def clean(size: int, resize: int) -> v2.Compose:
     return v2.Compose([v2.Resize(resize), v2.CenterCrop(size), v2.PILToTensor()])
 
 
-def augmented(augmentation: str, size: int, resize: int) -> v2.Compose:
+def resized_crop(size: int) -> v2.Compose:
     """PIL image -> uint8 (3, S, S), drawn from torch's global generator."""
-    if augmentation == "resized-crop":
-        steps = [v2.RandomResizedCrop(size), v2.RandomHorizontalFlip(), v2.ColorJitter(JITTER, JITTER, JITTER)]
-        return v2.Compose([*steps, v2.PILToTensor()])
-    if augmentation == "none":
-        return clean(size, resize)
-    steps = [v2.Resize(resize), v2.CenterCrop(size), v2.RandomCrop(size, padding(size))]
-    flip = [v2.RandomHorizontalFlip()] if augmentation == "crop-flip" else []
-    return v2.Compose([*steps, *flip, v2.PILToTensor()])
+    steps = [v2.RandomResizedCrop(size), v2.RandomHorizontalFlip(), v2.ColorJitter(JITTER, JITTER, JITTER)]
+    return v2.Compose([*steps, v2.PILToTensor()])
 
 
 def describe(augmentation: str, size: int) -> dict[str, float | int | str | bool]:

@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from pipeline.errors import ConfigError
+from pipeline.errors import DataError
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
@@ -33,15 +33,17 @@ def save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors, on the CPU, and metadata of a safetensors file.
 
-    Raises ConfigError where the file is missing or is not a safetensors file.
+    Raises DataError where the file is missing or is not a safetensors file.
     """
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file; the run is not finished, or the folder is not a run folder") from None
+        raise DataError(f"{path}: no such file; the run is not finished, or the folder is not a run folder") from None
     except (OSError, SafetensorError) as error:
-        raise ConfigError(f"{path}: cannot be read as safetensors ({error})") from None
+        raise DataError(
+            f"{path}: cannot be read as safetensors ({error}); delete its folder and run the command again"
+        ) from None
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:

@@ -1,7 +1,8 @@
 """Images and labels of a run: a source by name, a test split held out where there is none, the long-tailed draw."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -76,7 +77,9 @@ def load(settings: Settings) -> Dataset:
     for key, values in (("mean", data.mean), ("std", data.std)):
         if len(values) != 3:
             raise ConfigError(f"data.{key}: wanted 3 values, red, green and blue, found {len(values)}")
-    source = with_test_split(DATASETS[data.source](data), data)
+    found = DATASETS[data.source](data)
+    _check_rows(found.splits)
+    source = with_test_split(found, data)
     rows = {name: np.arange(len(raw.labels_N)) for name, raw in source.splits.items()}
     rows["train"] = long_tailed_rows(source, settings.longtail, settings.seed)
     geometry = Geometry.of(data.image_size, settings.stage1.augmentation)
@@ -88,9 +91,23 @@ def load(settings: Settings) -> Dataset:
         skipped += left_out
     for text in skipped:
         note(f"left out: {text}")
+    for name, split in splits.items():
+        if len(split) == 0:
+            raise DataError(f"data.{name}: every image is broken; the first: {skipped[0]}")
     dataset = Dataset(source.classes, splits, skipped)
     _check_classes(dataset.classes, dataset.counts())
     return dataset
+
+
+def _check_rows(splits: Mapping[str, Raw]) -> None:
+    for name, raw in splits.items():
+        if len(raw.labels_N) == 0:
+            raise DataError(f"data.{name}: no image there; add images, or correct the path")
+        if len(set(raw.sample_ids)) < len(raw.sample_ids):
+            twice = Counter(raw.sample_ids).most_common(1)[0][0]
+            raise DataError(
+                f"data.{name}: two images are named {twice!r}; give files in several folders different names"
+            )
 
 
 def with_test_split(source: Source, data: Data) -> Source:

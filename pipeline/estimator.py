@@ -39,7 +39,9 @@ class TargetEstimator:
             statistics = self._smooth_class(statistics)
         mean_BD, variance_BD, valid_B = targets(features_BD, labels_B, statistics, include_self)
         if self.settings.smoothing == "sample":
-            mean_BD, variance_BD = self._smooth_sample(mean_BD, variance_BD, valid_B, rows_B)
+            # A sample's view changes from step to step: what is smoothed is where it should go, not how far that is.
+            goal_BD, variance_BD = self._smooth_sample(mean_BD + features_BD, variance_BD, valid_B, rows_B)
+            mean_BD = goal_BD - features_BD
         return mean_BD, variance_BD, valid_B
 
     def _smooth_class(self, new: ClassStatistics) -> ClassStatistics:

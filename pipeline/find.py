@@ -13,6 +13,9 @@ MADE_BY = ("seed", "data", "longtail", "backbone", "stage1", "extract")
 """The settings that a cache's rows come from; those of stages 2 and 3 do not touch it."""
 
 INDIFFERENT = (
+    "longtail.many_above",
+    "longtail.few_below",
+    "data.broken",
     "data.ram_limit",
     "data.workers",
     "data.download",

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from pipeline.augmentation import augmented, clean, crop_flip, draw, padding
+from pipeline.augmentation import Draws, clean, crop_flip, draw, padding, resized_crop
 from pipeline.decoding import Item, Undecodable, decode, digest, probe
 from pipeline.errors import DataError
 from pipeline.progress import track
@@ -124,7 +124,13 @@ class _Decoded(Dataset):
     def __init__(self, items: Sequence[Item], geometry: Geometry, augmentation: str, seed: int) -> None:
         self._items = items
         self._seed = seed
-        self._transform = augmented(augmentation, geometry.size, geometry.resize)
+        self._size = geometry.size
+        self._transform = clean(geometry.size, geometry.resize)
+        self._draws: Draws | None = None
+        if augmentation == "resized-crop":
+            self._transform = resized_crop(geometry.size)
+        elif augmentation != "none":
+            self._draws = draw(augmentation, len(items), geometry.size, generator(seed, "augment"))
 
     def __len__(self) -> int:
         return len(self._items)
@@ -136,7 +142,14 @@ class _Decoded(Dataset):
             return row, str(error)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(self._seed, "augment", row))
-            return self._transform(image)
+            pixels_3SS = self._transform(image)
+        return pixels_3SS if self._draws is None else self._cropped(pixels_3SS, row, self._draws)
+
+    def _cropped(self, pixels_3SS: Tensor, row: int, draws: Draws) -> Tensor:
+        pad = padding(self._size)
+        padded_1SS3 = F.pad(pixels_3SS, (pad, pad, pad, pad)).permute(1, 2, 0)[None].contiguous()
+        own = Draws(draws.top_N[row : row + 1], draws.left_N[row : row + 1], draws.flip_N[row : row + 1])
+        return crop_flip(padded_1SS3, self._size, torch.zeros(1, dtype=torch.long), own)[0]
 
 
 def _collate(samples: list[Tensor | tuple[int, str]]) -> tuple[Tensor, tuple[int, str] | None]:

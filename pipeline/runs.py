@@ -9,13 +9,15 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from pipeline.config import to_toml
-from pipeline.errors import ConfigError, PipelineError
+from pipeline.errors import DataError, PipelineError
 from pipeline.settings import Settings
+
+Result = TypeVar("Result", bound=BaseModel)
 
 KEY_LENGTH = 12
 
@@ -79,16 +81,28 @@ def write_json(path: Path, value: BaseModel | dict[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; ConfigError names a file that is missing or holds something else."""
+    """A JSON object; DataError names a file that is missing or holds something else."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file; the run is not finished, or the folder is not a run folder") from None
+        raise DataError(f"{path}: no such file; the run is not finished, or the folder is not a run folder") from None
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read as JSON ({error})") from None
+        raise DataError(f"{path}: cannot be read as JSON ({error})") from None
     if not isinstance(value, dict):
-        raise ConfigError(f"{path}: wanted a JSON object, found {type(value).__name__}")
+        raise DataError(f"{path}: wanted a JSON object, found {type(value).__name__}")
     return value
+
+
+def read_result(folder: Path, model: type[Result]) -> Result:
+    """The metrics.json of a finished run. Raises DataError where it is not what this version writes."""
+    try:
+        return model.model_validate(read_json(folder / "metrics.json"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise DataError(
+            f"{folder / 'metrics.json'}: {where}: {first['msg']}; delete the folder and run the command again"
+        ) from None
 
 
 @contextmanager

@@ -77,8 +77,8 @@ class Stage1(Section):
     weight_decay: NonNegative = 2e-4
     schedule: Literal["steps", "cosine"] = "steps"
     warmup_epochs: NonNegative = 5.0
-    milestones: tuple[float, ...] = (0.8, 0.9)
-    """Shares of `epochs` after which the rate is multiplied by `gamma`: 160 and 180 of 200."""
+    milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.8, 0.9)
+    """Shares of `epochs` (0.8, not 160) after which the rate is multiplied by `gamma`: 160 and 180 of 200."""
     gamma: Positive = 0.1
     mixing: Literal["none", "mixup"] = "mixup"
     mixup_alpha: Positive = 1.0
@@ -176,6 +176,15 @@ class Settings(Section):
     extract: Extract = Extract()
     stg: STG = STG()
     retrain: Retrain = Retrain()
+
+    @model_validator(mode="after")
+    def _the_sample_can_be_left_out(self) -> "Settings":
+        if not self.stg.include_self and (self.stg.full_statistics or self.stg.smoothing == "class"):
+            raise ValueError(
+                "stg.include_self=false wants stg.smoothing=sample or none and stg.full_statistics=false: "
+                "statistics of other steps do not hold the sample at the weight that would be taken out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _groups_do_not_overlap(self) -> "Settings":

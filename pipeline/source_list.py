@@ -74,6 +74,11 @@ def _read(name: str, data: Data) -> _List:
 
 def _folders(train: _List) -> list[str]:
     """The folder that each label's training images lie in; "" where there is none or more than one."""
+    if max(train.labels) >= len(train.labels):
+        raise DataError(
+            f"{train.key} {train.file}: wanted labels from 0, one number a class, found {max(train.labels)} "
+            f"in {len(train.labels)} lines; correct the labels"
+        )
     found: list[set[str]] = [set() for _ in range(max(train.labels) + 1)]
     for path, label in zip(train.paths, train.labels, strict=True):
         place = places.parse(path)

@@ -40,14 +40,24 @@ class _Table:
 
     def classes(self) -> tuple[str, ...]:
         """Class names in label order, by what the files know."""
-        metadata = json.loads(pl.read_parquet_metadata(self.files[0]).get("huggingface", "{}"))
-        feature = metadata.get("info", {}).get("features", {}).get(self.label_column, {})
-        if feature.get("names"):
-            return tuple(str(name) for name in feature["names"])
-        labels = pl.concat(self.labels).drop_nulls()
+        named = _named_classes(self.files[0], self.label_column)
+        if named:
+            return named
+        kinds = sorted({str(labels.dtype) for labels in self.labels if not labels.dtype.is_integer()})
+        if len(kinds) > 1 or (kinds and any(labels.dtype.is_integer() for labels in self.labels)):
+            raise DataError(
+                f"{self.key}: column {self.label_column!r}: integers in some files, text in others; use one"
+            )
+        labels = pl.concat(self.labels, how="vertical_relaxed").drop_nulls()
         if labels.dtype == pl.String:
             return tuple(sorted(labels.unique().to_list()))
-        return tuple(str(label) for label in range(int(labels.max() or 0) + 1))  # type: ignore[arg-type]
+        largest = int(labels.max() or 0)  # type: ignore[arg-type]
+        if largest >= len(labels):
+            raise DataError(
+                f"{self.key} {self.files[0]}: column {self.label_column!r}: wanted labels from 0, one number a class, found "
+                f"{largest} among {len(labels)} rows; correct the labels, or name the classes with data.classes"
+            )
+        return tuple(str(label) for label in range(largest + 1))
 
     def raw(self, classes: tuple[str, ...]) -> Raw:
         """Labels and ids (`<file>#<row>`), images on demand."""
@@ -84,7 +94,7 @@ class _Table:
         return column.struct.field("bytes") if self._struct else column
 
     def _column(self, path: Path, expression: pl.Expr) -> pl.Series:
-        return pl.scan_parquet(path, glob=False).select(expression.alias("found")).collect()["found"]
+        return _read(path, expression)
 
     def _numbers(self, path: Path, labels: pl.Series, classes: tuple[str, ...]) -> Rows:
         if labels.null_count():
@@ -108,6 +118,24 @@ class _Table:
         return np.array([numbers[name] for name in names], dtype=np.int64)
 
 
+def _read(path: Path, expression: pl.Expr) -> pl.Series:
+    try:
+        return pl.scan_parquet(path, glob=False).select(expression.alias("found")).collect()["found"]
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise DataError(
+            f"{path}: cannot be read as Parquet ({str(error).splitlines()[0]}); fetch the file again"
+        ) from None
+
+
+def _named_classes(path: Path, column: str) -> tuple[str, ...]:
+    """The class names in a hub's metadata; none where it has none, or is no metadata of that kind."""
+    try:
+        metadata = json.loads(pl.read_parquet_metadata(path).get("huggingface", "{}"))
+        return tuple(str(name) for name in metadata["info"]["features"][column]["names"])
+    except (ValueError, KeyError, TypeError):
+        return ()
+
+
 def _take(paths: Sequence[Path], lengths: Sequence[int], column: pl.Expr, rows: Rows) -> list[Item]:
     """Encoded images of the rows, counted over all files; a null is empty bytes, which cannot be decoded."""
     starts = np.cumsum([0, *lengths])
@@ -115,6 +143,5 @@ def _take(paths: Sequence[Path], lengths: Sequence[int], column: pl.Expr, rows: 
     for path, start, stop in zip(paths, starts, starts[1:], strict=False):
         here = rows[(rows >= start) & (rows < stop)] - start
         if len(here):
-            found = pl.scan_parquet(path, glob=False).select(column.alias("bytes")).collect()["bytes"]
-            items += [item or b"" for item in found.gather(here).to_list()]
+            items += [item or b"" for item in _read(path, column).gather(here).to_list()]
     return items

@@ -53,9 +53,15 @@ def stage1_key(settings: Settings, dataset: Dataset) -> str:
         classes=list(dataset.classes),
         transform=settings.data.model_dump(mode="json", include={"image_size", "mean", "std"}),
         backbone=settings.backbone,
+        start=_start_digest(settings.backbone.weights),
         stage1=settings.stage1.model_dump(mode="json", exclude={"device", "compile"}),
         seed=settings.seed,
     )
+
+
+def _start_digest(weights: str) -> str:
+    """What a file of starting weights holds; its path alone would not tell a changed file."""
+    return checkpoint.digest(checkpoint.load(Path(weights).expanduser())[0]) if weights.endswith(".safetensors") else ""
 
 
 def train_backbone(settings: Settings, folder: Path, dataset: Dataset | None = None) -> BackboneRun:
@@ -78,7 +84,7 @@ def train_backbone(settings: Settings, folder: Path, dataset: Dataset | None = N
             "give a new run folder"
         )
     metrics = runs.read_json(folder / "metrics.json")
-    if metrics["measured"] != _measured(settings, dataset):
+    if metrics.get("measured") != _measured(settings, dataset):
         model = build(settings.backbone.name, len(dataset.classes))
         model.load_state_dict(tensors)
         metrics |= _figures(settings, dataset, model.to(device_of(settings.stage1.device)))

@@ -15,7 +15,7 @@ import torchvision
 from torch import Tensor
 
 from cache import CacheWriter, Identity, Provenance, SplitIdentity, catalog
-from pipeline import checkpoint
+from pipeline import checkpoint, config
 from pipeline.augmentation import describe
 from pipeline.backbones import LAYER, Classifier, build
 from pipeline.datasets import Dataset, Split, load
@@ -146,8 +146,15 @@ def _provenance(settings: Settings, run: BackboneRun) -> Provenance:
         device=str(device_of(settings.stage1.device)),
         batch_size=settings.extract.batch_size,
         backbone_run=run.folder.name,
-        settings=settings.model_dump(mode="json"),
+        settings=_made_with(settings, run),
     )
+
+
+def _made_with(settings: Settings, run: BackboneRun) -> dict[str, Any]:
+    """The settings, with those that the backbone was trained with in its own run, which may be another config's."""
+    path = run.folder / "config.toml"
+    own = config.load(str(path)).settings if path.is_file() else settings
+    return settings.model_copy(update={"stage1": own.stage1, "backbone": own.backbone}).model_dump(mode="json")
 
 
 def _rows(split: Split, classes: tuple[str, ...]) -> pl.DataFrame:

@@ -15,7 +15,7 @@ from pipeline import features, runs, stg_file
 from pipeline.errors import DataError, TrainingError
 from pipeline.estimator import TargetEstimator
 from pipeline.features import Features
-from pipeline.progress import Track, track
+from pipeline.progress import Track, note, track
 from pipeline.rng import derive, generator
 from pipeline.settings import STG, Settings
 from pipeline.stg import VARIANCE_FLOOR, SemanticTransformationGenerator, class_statistics, regression_loss
@@ -76,7 +76,8 @@ def train_stg(settings: Settings, cache: FeatureCache, root: Path) -> tuple[Path
     """
     folder = stg_folder(settings, cache, root)
     if runs.is_done(folder):
-        return folder, STGResult.model_validate(runs.read_json(folder / "metrics.json"))
+        note(f"done already: {folder}", level=2)
+        return folder, runs.read_result(folder, STGResult)
     started = time.monotonic()
     rows = head_rows(features.load(cache, views=settings.stg.views), cache.classes, settings.stg, settings.seed)
     runs.start(folder, settings)

@@ -11,11 +11,12 @@ from cache import FeatureCache
 from pipeline import checkpoint, features, runs, stg_file
 from pipeline.classifiers import POST_HOC, Classifier, method_name, train_classifier, uses_stg
 from pipeline.metrics import Metrics, evaluate
+from pipeline.progress import note
 from pipeline.settings import Settings
 from pipeline.stage2_stg import train_stg
 
 TRANSFER_RULES = {"head_classes", "head_above", "head_share_limit", "head_share", "similarity"}
-"""The settings of `stg` that the closed form hangs on."""
+"""The settings of `stg` that say what a tail sample borrows, with or without a generator."""
 FIGURES = ("accuracy", "many", "medium", "few", "balanced_accuracy", "ece")
 
 
@@ -58,7 +59,8 @@ def retrain(settings: Settings, cache: FeatureCache, root: Path, stg: Path | Non
         folder = stg or train_stg(settings, cache, root)[0]
         trained, stg_digest = stg_file.load(folder, cache)
     method = method_name(settings.retrain)
-    rules = settings.stg.model_dump(include=TRANSFER_RULES) if settings.retrain.augmentation == "closed-form" else None
+    transfers = settings.retrain.head not in POST_HOC and settings.retrain.augmentation in ("stg", "closed-form")
+    rules = settings.stg.model_dump(include=TRANSFER_RULES) if transfers else None
     key = runs.key_of(
         retrain=settings.retrain,
         seed=settings.seed,
@@ -69,12 +71,13 @@ def retrain(settings: Settings, cache: FeatureCache, root: Path, stg: Path | Non
     )
     folder = runs.run_folder(root, settings.name, method, key)
     if runs.is_done(folder):
-        return folder, RetrainResult.model_validate(runs.read_json(folder / "metrics.json"))
+        note(f"done already: {folder}", level=2)
+        return folder, runs.read_result(folder, RetrainResult)
     started = time.monotonic()
+    runs.start(folder, settings)
     seeds = seeds_of(settings)
     classifier = train_classifier(settings, cache, seeds, trained)
     found = figures(cache, "test", classifier, settings)
-    runs.start(folder, settings)
     tensors = {"weight": classifier.weight_RCD, "bias": classifier.bias_RC}
     metadata = {"stage": "classifier", "method": method, "cache": cache.key, "stg": stg_digest or ""}
     checkpoint.save(folder / "classifier.safetensors", tensors, metadata)

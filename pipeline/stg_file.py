@@ -52,7 +52,14 @@ def load(folder: Path, cache: FeatureCache) -> tuple[TrainedSTG, str]:
             f"{cache.key[:12]} ({cache.manifest.provenance.name}); run train-stg --cache {cache.key[:12]}"
         )
     state = {name.removeprefix("stg."): tensor for name, tensor in tensors.items() if name.startswith("stg.")}
-    heads, width = state["tokens_HD"].shape
-    stg = SemanticTransformationGenerator(width, heads, tuple(json.loads(metadata["hidden"])), metadata["variance"])
-    stg.load_state_dict(state)
-    return TrainedSTG(stg.eval(), tensors["head_classes"].tolist(), tensors["centroids"]), checkpoint.digest(tensors)
+    try:
+        heads, width = state["tokens_HD"].shape
+        stg = SemanticTransformationGenerator(width, heads, tuple(json.loads(metadata["hidden"])), metadata["variance"])
+        stg.load_state_dict(state)
+        trained = TrainedSTG(stg.eval(), tensors["head_classes"].tolist(), tensors["centroids"])
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise LineageError(
+            f"STG {folder / NAME}: not a generator of this version ({reason}); run train-stg again"
+        ) from None
+    return trained, checkpoint.digest(tensors)

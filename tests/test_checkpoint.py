@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pipeline import checkpoint
-from pipeline.errors import ConfigError
+from pipeline.errors import DataError
 
 TENSORS = {"b": torch.arange(6.0).view(2, 3), "a": torch.tensor(7), "half": torch.ones(2, dtype=torch.bfloat16)}
 
@@ -70,7 +70,7 @@ def test_digest_is_of_names_types_shapes_and_values_not_of_order_or_memory_forma
 
 
 def test_missing_file(tmp_path):
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(DataError) as error:
         checkpoint.load(tmp_path / "x.safetensors")
     assert str(error.value) == (
         f"{tmp_path}/x.safetensors: no such file; the run is not finished, or the folder is not a run folder"
@@ -79,5 +79,5 @@ def test_missing_file(tmp_path):
 
 def test_a_file_of_something_else(tmp_path):
     (tmp_path / "x.safetensors").write_bytes(b"\x80\x02}q\x00.")
-    with pytest.raises(ConfigError, match=r"x\.safetensors: cannot be read as safetensors \("):
+    with pytest.raises(DataError, match=r"x\.safetensors: cannot be read as safetensors \("):
         checkpoint.load(tmp_path / "x.safetensors")

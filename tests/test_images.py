@@ -129,3 +129,16 @@ def test_normalise_is_the_textbook_formula():
     found = normalise(pixels, mean, std)
     torch.testing.assert_close(found.double(), wanted, rtol=0, atol=1e-6)
     assert found.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("augmentation", ["none", "crop", "crop-flip"])
+def test_images_from_ram_and_decoded_as_used_are_the_same(augmentation):
+    """One key must not name two caches, so where the pixels lie must not change what is drawn."""
+    pixels = np.random.default_rng(0).integers(0, 255, (6, 16, 16, 3), dtype=np.uint8)
+    items, names = list(pixels), [str(row) for row in range(6)]
+    geometry = Geometry(16, 16)
+    rows = [torch.tensor([4, 1]), torch.tensor([0, 2, 5])]
+    ram = RamImages(items, names, geometry).batches(rows, augmentation, 3)
+    lazy = LazyImages(items, names, geometry, workers=0).batches(rows, augmentation, 3)
+    for one, other in zip(ram, lazy, strict=True):
+        assert torch.equal(one, other)

@@ -188,3 +188,30 @@ def test_features_that_are_not_finite_are_named(cache, tmp_path, monkeypatch):
     assert str(error.value) == (
         f"cache {cache.key[:12]}, split train, view clean: 1 rows are not finite, the first is row 7; extract the features again"
     )
+
+
+def test_the_similarity_is_part_of_the_key(cache, tmp_path):
+    found = {retrain(_settings(f"stg.similarity={name}"), cache, tmp_path)[0] for name in ("l2", "cosine", "logit")}
+    assert len(found) == 3
+
+
+def test_a_damaged_generator_is_refused(cache, tmp_path):
+    folder, _ = train_stg(_settings(), cache, tmp_path)
+    tensors, metadata = checkpoint.load(folder / "stg.safetensors")
+    del tensors["stg.tokens_HD"]
+    checkpoint.save(folder / "stg.safetensors", tensors, metadata)
+    with pytest.raises(LineageError) as error:
+        retrain(_settings(), cache, tmp_path, folder)
+    assert str(error.value) == (
+        f"STG {folder}/stg.safetensors: not a generator of this version ('tokens_HD'); run train-stg again"
+    )
+
+
+def test_a_metrics_file_of_another_kind_is_refused(cache, tmp_path):
+    folder, _ = train_stg(_settings(), cache, tmp_path)
+    (folder / "metrics.json").write_text("{}")
+    with pytest.raises(DataError) as error:
+        train_stg(_settings(), cache, tmp_path)
+    assert str(error.value) == (
+        f"{folder}/metrics.json: dataset: Field required; delete the folder and run the command again"
+    )

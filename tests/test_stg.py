@@ -186,3 +186,15 @@ def test_full_statistics_are_those_of_all_rows():
     torch.testing.assert_close(mean, wanted[0], atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(variance, wanted[1], atol=1e-5, rtol=1e-4)
     assert valid.all()
+
+
+def test_sample_smoothing_is_right_for_every_view():
+    fit = _fit_rows()
+    views = torch.cat([fit.features_VND, fit.features_VND + 10])
+    fit = Features(views, fit.labels_N, fit.counts_C)
+    estimator = TargetEstimator(fit, STG(memory=0, smoothing="sample"))
+    rows = torch.arange(60)
+    clean, _, _ = estimator(fit.features_VND[0], fit.labels_N, rows)
+    moved, _, _ = estimator(fit.features_VND[1], fit.labels_N, rows)
+    # the goal moves by a tenth of the way, the sample by all of it
+    torch.testing.assert_close(moved, clean + 1 - 10, atol=1e-4, rtol=1e-4)
