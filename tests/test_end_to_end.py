@@ -40,8 +40,9 @@ def test_images_to_figures_on_real_cifar(images, tmp_path):
     assert cache.counts().tolist() == COUNTS
     assert cache.features("train", "view-01").shape == (sum(COUNTS), 64)
     assert arms["stage1"].accuracy > 12  # chance is 10
-    assert arms["crt+stg"].few > arms["stage1"].few
-    assert arms["crt+stg"].balanced_accuracy > arms["stage1"].balanced_accuracy
+    assert arms["stage1"].few < 10  # the plain classifier all but ignores the rarest three classes
+    for method in ("crt", "crt+stg", "crt+closed-form"):
+        assert arms[method].few > arms["stage1"].few + 5
     assert found.held_out.mean_cosine > 0.3
 
     again = pipeline.run(settings, tmp_path / "stores", tmp_path / "runs")
