@@ -1,36 +1,21 @@
 """coattail's commands: parse, load the config, call one function, print. No logic and no torch at import."""
 
-import functools
 import importlib.util
-import json
 import sys
 from collections.abc import Callable
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
+from cli_cache import cache_group
+from cli_options import Commands, common, show
 
+if TYPE_CHECKING:
     from cache import FeatureCache
     from pipeline.settings import Settings
 
 HERE = Path(__file__).resolve().parent
-
-
-class Commands(click.Group):
-    """A group that suggests the closest command."""
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
-            close = get_close_matches(args[0], self.list_commands(ctx), n=1)
-            hint = f"did you mean {close[0]}?" if close else f"wanted one of: {', '.join(self.list_commands(ctx))}"
-            ctx.fail(f"no such command {args[0]!r}; {hint}")
-        return super().resolve_command(ctx, args)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -40,27 +25,6 @@ def cli() -> None:
 
     Caches lie in stores/ (or $COATTAIL_STORES), run folders in runs/ (or $COATTAIL_RUNS).
     """
-
-
-def common(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that every command takes."""
-    options = (
-        click.option("--config", help="A name, such as cifar10-lt, or a path to a TOML file."),
-        click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Override a setting."),
-        click.option("--seed", type=int, help="Seed of everything that is random."),
-        click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout, nothing else there."),
-        click.option("-q", "--quiet", is_flag=True, help="No progress."),
-        click.option("-v", "--verbose", is_flag=True, help="More detail."),
-    )
-
-    @functools.wraps(command)
-    def wrapped(quiet: bool, verbose: bool, **arguments: Any) -> Any:
-        from pipeline.progress import set_verbosity
-
-        set_verbosity(0 if quiet else 2 if verbose else 1)
-        return command(**arguments)
-
-    return functools.reduce(lambda inner, option: option(inner), reversed(options), wrapped)
 
 
 def cache_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -100,7 +64,7 @@ def train_backbone(
 
         path = extract_features(settings, backbone, stores_folder())
         document |= {"cache": path.name, "path": str(path)}
-    _show(
+    show(
         document,
         as_json,
         "\n".join(f"{key}: {document[key]}" for key in ("run", "accuracy", "path") if key in document),
@@ -120,7 +84,7 @@ def extract(
     from pipeline.stage1_extract import extract as extract_features
 
     path = extract_features(settings, finished(settings, runs_folder(), backbone), stores_folder())
-    _show({"cache": path.name, "path": str(path)}, as_json, str(path))
+    show({"cache": path.name, "path": str(path)}, as_json, str(path))
 
 
 @cli.command("train-stg")
@@ -137,7 +101,7 @@ def train_stg(
 
     folder, result = train(settings, cache, runs_folder())
     text = f"{len(result.head_classes)} head classes, {result.steps} steps, {result.seconds:.1f} s: {folder}"
-    _show({"run": str(folder), **result.model_dump()}, as_json, f"{text}\n{distance_line(result.held_out)}")
+    show({"run": str(folder), **result.model_dump()}, as_json, f"{text}\n{distance_line(result.held_out)}")
 
 
 @cli.command()
@@ -167,7 +131,10 @@ def retrain(
     if stg is not None and not uses_stg(settings.retrain):
         raise click.UsageError("--stg is for --augmentation stg with a head that is trained: crt, lws or generalized")
     folder, result = train(settings, cache, runs_folder(), stg)
-    _show({"run": str(folder), **result.model_dump()}, as_json, results_table([result], f"{result.dataset}: {folder}"))
+    show({"run": str(folder), **result.model_dump()}, as_json, results_table([result], f"{result.dataset}: {folder}"))
+
+
+cli.add_command(cache_group)
 
 
 @cli.group("config", cls=Commands)
@@ -183,7 +150,7 @@ def config_show(config: str | None, overrides: tuple[str, ...], seed: int | None
 
     resolved = load(config, overrides, seed)
     document = {"settings": resolved.settings.model_dump(mode="json"), "origins": resolved.origins}
-    _show(document, as_json, to_toml(resolved.settings, resolved.origins).rstrip())
+    show(document, as_json, to_toml(resolved.settings, resolved.origins).rstrip())
 
 
 def _run(config: str, overrides: tuple[str, ...], seed: int | None, as_json: bool) -> None:
@@ -193,7 +160,7 @@ def _run(config: str, overrides: tuple[str, ...], seed: int | None, as_json: boo
     from pipeline.runs import runs_folder, stores_folder
 
     comparison = pipeline.run(settings, stores_folder(), runs_folder())
-    _show(comparison.model_dump(), as_json, comparison_text(comparison))
+    show(comparison.model_dump(), as_json, comparison_text(comparison))
 
 
 def _wanted(config: str | None) -> str:
@@ -219,18 +186,6 @@ def _settings_and_cache(
     from pipeline.runs import stores_folder
 
     return settings_and_cache(config, overrides, seed, reference, stores_folder())
-
-
-def _show(document: dict[str, Any], as_json: bool, text: "RenderableType") -> None:
-    if as_json:
-        click.echo(json.dumps(document))
-        return
-    from rich.console import Console
-
-    console = Console(highlight=False, markup=False)
-    # A pipe has no width; a table cut to 80 columns would lose figures.
-    console.width = console.width if console.is_terminal else max(console.width, 120)
-    console.print(text, soft_wrap=isinstance(text, str))
 
 
 def _check_neighbours() -> None:

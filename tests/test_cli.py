@@ -44,7 +44,7 @@ def _one_line(done, code, text):
 def test_help_names_every_command(coattail):
     done = coattail("--help")
     assert done.code == 0
-    for name in ("demo", "run", "train-backbone", "extract", "train-stg", "retrain", "config"):
+    for name in ("demo", "run", "train-backbone", "extract", "train-stg", "retrain", "cache", "config"):
         assert f"  {name} " in done.out
 
 

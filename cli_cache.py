@@ -1,0 +1,123 @@
+"""`coattail cache …`: look at caches, verify, compare and remove them. No torch: whoever has a cache needs none for this."""
+
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from cli_options import Commands, output_options, show
+
+DAY = 86_400.0
+
+
+@click.group("cache", cls=Commands)
+def cache_group() -> None:
+    """Feature caches: list, show, verify, compare and remove them.
+
+    A cache is named by its folder, its key, or the start (4 digits or more) of its key.
+    """
+
+
+@cache_group.command("ls")
+@output_options
+def ls(as_json: bool) -> None:
+    """List the caches, the newest first, then what is half extracted or damaged."""
+    from cache import catalog, tables
+
+    stores = _stores()
+    found = catalog.ls(stores)
+    show([asdict(one) for one in found], as_json, tables.listings(found, str(stores), time.time()))
+
+
+@cache_group.command("show")
+@click.argument("reference", metavar="CACHE")
+@output_options
+def show_one(reference: str, as_json: bool) -> None:
+    """What a cache holds and what it was made from."""
+    from cache import catalog, tables
+
+    path = catalog.resolve(_stores(), reference)
+    manifest = catalog.read_manifest(path)
+    show(tables.document(manifest, path), as_json, tables.description(manifest, path))
+
+
+@cache_group.command("verify")
+@click.argument("references", metavar="CACHE…", nargs=-1, required=True)
+@click.option("--quick", is_flag=True, help="Manifest, list of files and their sizes only.")
+@click.option("--full", is_flag=True, help="Every byte of every file (the default).")
+@click.option("--subset", metavar="I/N", help="As --full, with the I-th of N parts of the chunks.")
+@output_options
+def verify(references: tuple[str, ...], quick: bool, full: bool, subset: str | None, as_json: bool) -> None:
+    """Compare caches with their manifests; what is wrong is named with its file and rows, and the exit code is 1."""
+    if quick + full + (subset is not None) > 1:
+        raise click.UsageError("--quick, --full and --subset exclude each other")
+    from cache import catalog, tables
+    from pipeline.verification import verify_shown
+
+    paths = [catalog.resolve(_stores(), reference) for reference in references]
+    found = [verify_shown(path, quick, subset) for path in paths]
+    text = "\n".join(tables.verification(one) for one in found)
+    show([asdict(one) | {"sound": one.sound} for one in found], as_json, text)
+    if not all(one.sound for one in found):
+        raise SystemExit(1)
+
+
+@cache_group.command("explain")
+@click.argument("left", metavar="CACHE")
+@click.argument("right", metavar="CACHE")
+@output_options
+def explain(left: str, right: str, as_json: bool) -> None:
+    """In which fields two caches differ: those that make another key first, then where they come from."""
+    from cache import catalog, tables
+    from cache.explain import explain as compare
+
+    one, other = (catalog.read_manifest(catalog.resolve(_stores(), reference)) for reference in (left, right))
+    found = compare(one, other)
+    show([asdict(difference) for difference in found], as_json, tables.differences(found, one.key, other.key))
+
+
+@cache_group.command("rm")
+@click.argument("references", metavar="CACHE…", nargs=-1, required=True)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@output_options
+def rm(references: tuple[str, ...], yes: bool, as_json: bool) -> None:
+    """Delete published caches; one that somebody has open stays."""
+    from cache import catalog, tables
+    from cache.remove import rm as remove
+
+    paths = list(dict.fromkeys(catalog.resolve(_stores(), reference) for reference in references))
+    if not yes:
+        _confirm([str(path) for path in paths])
+    freed = {str(path): remove(path) for path in paths}
+    text = "\n".join(f"deleted {path} ({tables.size(count)})" for path, count in freed.items())
+    show(freed, as_json, text)
+
+
+@cache_group.command("prune")
+@click.option("--older-than", type=click.FloatRange(0), metavar="DAYS", help="Published caches older than this, too.")
+@click.option("--keep", multiple=True, metavar="CACHE", help="Spare this one, whatever its age.")
+@click.option("--yes", is_flag=True, help="Delete; without it the candidates are only listed.")
+@output_options
+def prune(older_than: float | None, keep: tuple[str, ...], yes: bool, as_json: bool) -> None:
+    """List what is damaged, or half extracted and untouched for a day; with --yes delete it."""
+    from cache import catalog, tables
+    from cache.remove import prune as candidates
+
+    stores = _stores()
+    spared = [catalog.resolve(stores, reference).name for reference in keep]
+    found = candidates(stores, None if older_than is None else older_than * DAY, spared, yes=yes)
+    show([asdict(one) for one in found], as_json, tables.candidates(found, yes))
+
+
+def _confirm(names: list[str]) -> None:
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"nobody to ask whether to delete {', '.join(names)}; give --yes")
+    click.confirm(f"Delete {', '.join(names)}?", abort=True, err=True)
+
+
+def _stores() -> Path:
+    from pipeline.runs import stores_folder
+
+    return stores_folder()

@@ -1,0 +1,68 @@
+"""What coattail's command modules share: groups that suggest, the options every command takes, one way to print."""
+
+import functools
+import json
+from collections.abc import Callable
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+Command = Callable[..., Any]
+
+
+class Commands(click.Group):
+    """A group that suggests the closest command."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            close = get_close_matches(args[0], self.list_commands(ctx), n=1)
+            hint = f"did you mean {close[0]}?" if close else f"wanted one of: {', '.join(self.list_commands(ctx))}"
+            ctx.fail(f"no such command {args[0]!r}; {hint}")
+        return super().resolve_command(ctx, args)
+
+
+def common(command: Command) -> Command:
+    """The options of every command that reads settings."""
+    options = (
+        click.option("--config", help="A name, such as cifar10-lt, or a path to a TOML file."),
+        click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Override a setting."),
+        click.option("--seed", type=int, help="Seed of everything that is random."),
+    )
+    return functools.reduce(lambda inner, option: option(inner), reversed(options), output_options(command))
+
+
+def output_options(command: Command) -> Command:
+    """The options of every command."""
+    options = (
+        click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout, nothing else there."),
+        click.option("-q", "--quiet", is_flag=True, help="No progress."),
+        click.option("-v", "--verbose", is_flag=True, help="More detail."),
+    )
+
+    @functools.wraps(command)
+    def wrapped(quiet: bool, verbose: bool, **arguments: Any) -> Any:
+        from pipeline.progress import set_verbosity
+
+        set_verbosity(0 if quiet else 2 if verbose else 1)
+        return command(**arguments)
+
+    return functools.reduce(lambda inner, option: option(inner), reversed(options), wrapped)
+
+
+def show(document: Any, as_json: bool, text: "RenderableType") -> None:
+    """The document as JSON, or the text for a person."""
+    if as_json:
+        click.echo(json.dumps(document))
+        return
+    from rich.console import Console
+
+    console = Console(highlight=False, markup=False)
+    # A pipe has no width; a table cut to 80 columns would lose figures.
+    console.width = console.width if console.is_terminal else max(console.width, 120)
+    console.print(text, soft_wrap=isinstance(text, str))

@@ -1,0 +1,124 @@
+"""`coattail cache …`: what it lists, finds, compares and takes away, with its exit codes."""
+
+import json
+
+import pytest
+import toy_caches as toys
+
+from cache import FeatureCache, tables
+
+
+@pytest.fixture
+def key(stores):
+    return toys.make(stores).name
+
+
+def _one_line(done, code, text):
+    assert (done.code, done.out, done.err) == (code, "", f"coattail: {text}\n")
+
+
+def test_ls_lists_what_is_there_half_there_and_damaged(coattail, stores, key):
+    damaged = toys.make(stores, toys.identity(dtype="float32"))
+    (damaged / "manifest.json").write_bytes(b"{}")
+    (stores / ".staging" / "abc").mkdir(parents=True)
+    done = coattail("cache", "ls", "--json")
+    assert done.code == 0, done.err
+    assert {one["key"]: one["state"] for one in done.json} == {
+        key: "published", damaged.name: "damaged", "abc": "incomplete",
+    }  # fmt: skip
+    assert (done.json[0]["rows"], done.json[0]["width"], done.json[0]["views"]) == (70, 8, 1)
+    lines = [line.split() for line in coattail("cache", "ls").out.splitlines()]
+    assert ["key", "data", "set", "backbone", "rows", "D", "views", "size", "age", "state"] in lines
+    assert [key[:12], "toy", "resnet32", "70", "8", "1"] in [line[:6] for line in lines]
+
+
+def test_ls_of_nothing(coattail):
+    assert coattail("cache", "ls").out == "no caches in stores\n"
+    assert coattail("cache", "ls", "--json").json == []
+
+
+def test_show_describes_and_its_json_is_the_manifest_without_its_files(coattail, stores, key):
+    found = coattail("cache", "show", key[:6], "--json").json
+    manifest = json.loads((stores / key / "manifest.json").read_bytes())
+    assert found["files"] == len(manifest.pop("inventory"))
+    assert manifest.items() <= found.items()
+    text = coattail("cache", "show", key[:6]).out
+    assert "split train 50 rows, 16 to 17 a class; clean, view-01\n" in text
+
+
+def test_verify_says_sound_or_names_the_rows_and_exits_with_1(coattail, stores, key):
+    done = coattail("cache", "verify", key)
+    assert (done.code, done.out.split(" (")[0]) == (0, f"{key[:12]}: sound")
+    file = "features.zarr/train/clean/c/2/0"
+    chunk = bytearray((stores / key / file).read_bytes())
+    chunk[0] ^= 1
+    (stores / key / file).write_bytes(chunk)
+    done = coattail("cache", "verify", key)
+    assert done.code == 1
+    assert done.out.splitlines()[0] == (
+        f"stores/{key}: {file} (train/clean, rows 16 to 23): its sha256 is not the manifest's"
+    )
+    done = coattail("cache", "verify", key, "--json")
+    assert (done.code, done.json[0]["sound"], done.json[0]["findings"][0]["start"]) == (1, False, 16)
+    assert coattail("cache", "verify", key, "--quick").code == 0
+    parts = [coattail("cache", "verify", key, "--subset", f"{part}/3").code for part in (1, 2, 3)]
+    assert sorted(parts) == [0, 0, 1]
+
+
+def test_verify_called_wrongly(coattail, key):
+    _one_line(coattail("cache", "verify", key, "--subset", "1"), 1, "--subset 1: wanted I/N, such as 1/5")
+    assert "exclude each other" in coattail("cache", "verify", key, "--quick", "--full").err
+    assert coattail("cache", "verify", key, "--quick", "--full").code == 2
+    assert "did you mean verify?" in coattail("cache", "verfiy", key).err
+
+
+def test_explain_names_fields(coattail, stores, key):
+    other = toys.make(stores, toys.identity(dtype="float32")).name
+    done = coattail("cache", "explain", key, other)
+    assert done.out == f"{key[:12]} | {other[:12]}\nidentity.dtype: 'float16' | 'float32'\n"
+    assert coattail("cache", "explain", key, key).out == "no differences: the same rows\n"
+    assert coattail("cache", "explain", key, other, "--json").json == [
+        {"field": "identity.dtype", "left": "float16", "right": "float32"}
+    ]
+
+
+def test_rm_asks_somebody_or_wants_yes(coattail, stores, key):
+    done = coattail("cache", "rm", key)
+    assert done.code == 2
+    assert f"nobody to ask whether to delete stores/{key}; give --yes" in done.err
+    cache = FeatureCache.open(stores / key)
+    _one_line(
+        coattail("cache", "rm", key, "--yes"),
+        1,
+        f"stores/{key}: in use; wait until whoever reads it is done, then try again",
+    )
+    del cache
+    assert coattail("cache", "rm", key, "--yes", "--json").json.keys() == {f"stores/{key}"}
+    assert not (stores / key).exists()
+    done = coattail("cache", "rm", key, "--yes")
+    _one_line(done, 1, f"cache {key}: neither a cache's folder nor the start of a key in stores; found none")
+
+
+def test_prune_deletes_on_yes(coattail, stores, key):
+    spared = toys.make(stores, toys.identity(dtype="float32")).name
+    assert coattail("cache", "prune").out == "nothing to prune\n"
+    older = ("cache", "prune", "--older-than", "0", "--keep", spared[:8])
+    done = coattail(*older)
+    assert done.out.endswith("published 0 days ago): would be deleted\nnothing is deleted without --yes\n")
+    assert (stores / key).exists()
+    assert coattail(*older, "--yes").out.endswith("published 0 days ago): deleted\n")
+    assert [path.name for path in stores.iterdir() if path.name != ".staging"] == [spared]
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (3 << 29, "1.5 GiB"), (1 << 50, "1024.0 TiB")]
+)
+def test_sizes(count, text):
+    assert tables.size(count) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(-1, "0 s"), (59, "59 s"), (60, "1 min"), (7200, "2 h"), (200_000, "2 d")]
+)
+def test_ages(seconds, text):
+    assert tables.age(seconds) == text
