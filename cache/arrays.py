@@ -1,4 +1,4 @@
-"""The Zarr v3 arrays of a cache: encoding a chunk, and reading what has proved to be ours."""
+"""The Zarr v3 arrays of a cache: encoding a chunk, and accepting descriptions that are ours. `reading.py` reads them."""
 
 import json
 from pathlib import Path
@@ -11,12 +11,10 @@ from zarr.storage import MemoryStore
 
 from cache import layout
 from cache.errors import CacheCorrupt, CacheInvalid
+from cache.reading import AGAIN
 
 WORTHWHILE = 1.3
 """zstd is used where it shrinks the first chunk by more than this; real-valued float16 features do not shrink."""
-BLOCK_BYTES = 64 << 20
-"""What is decoded at a time: a split is read with this much beside it."""
-AGAIN = "pull or extract the cache again"
 
 
 def worth_compressing(chunk_ND: np.ndarray) -> bool:
@@ -60,60 +58,6 @@ def read_document(path: Path, rows: int, width: int, chunk: int, dtype: str) -> 
     if found in wanted:
         return found
     raise CacheInvalid(f"{file}: {_first_difference(found, wanted)}; not an array of ours: {AGAIN}")
-
-
-def read(path: Path, document: dict[str, Any], start: int = 0, stop: int | None = None) -> np.ndarray:
-    """Rows of the array, (stop - start, D); every chunk's checksum is compared on the way.
-
-    Raises CacheCorrupt for a chunk that is damaged, missing, or larger inside than it should be.
-    """
-    rows, width = document["shape"]
-    chunk = document["chunk_grid"]["configuration"]["chunk_shape"][0]
-    stop = rows if stop is None else stop
-    _check_chunk_sizes(path, document, start // chunk, -(-stop // chunk))
-    out_ND = np.empty((stop - start, width), document["data_type"])
-    step = chunk * max(1, BLOCK_BYTES // (chunk * width * out_ND.itemsize))
-    try:
-        array = zarr.open_array(path, mode="r", zarr_format=3)
-        for first in range(start - start % chunk, stop, step):
-            low, high = max(first, start), min(first + step, stop)
-            out_ND[low - start : high - start] = array[low:high]
-    except Exception as error:  # zarr and its codecs raise whatever they like on damaged bytes
-        reason = str(error).split("\n")[0] or type(error).__name__
-        raise CacheCorrupt(f"{path}: a chunk cannot be read ({reason}); {AGAIN}") from error
-    missing_N = np.isnan(out_ND[:, 0])
-    if missing_N.any():
-        raise CacheCorrupt(f"{path}: row {start + int(missing_N.argmax())} is missing; {AGAIN}")
-    return out_ND
-
-
-def _check_chunk_sizes(path: Path, document: dict[str, Any], first: int, last: int) -> None:
-    """What a chunk holds, by its size or by its zstd header, is what the description says: nothing larger is allocated."""
-    chunk, width = document["chunk_grid"]["configuration"]["chunk_shape"]
-    raw = chunk * width * layout.ITEM_BYTES[document["data_type"]]
-    compressed = len(document["codecs"]) == 3
-    for index in range(first, last):
-        file = path / "c" / str(index) / "0"
-        try:
-            with file.open("rb") as opened:
-                found = zstd_content_size(opened.read(18)) if compressed else file.stat().st_size - layout.CRC_BYTES
-        except OSError:
-            raise CacheCorrupt(f"{file}: missing; {AGAIN}") from None
-        if found != raw:
-            raise CacheCorrupt(f"{file}: wanted a chunk of {raw} bytes, found {found}; {AGAIN}")
-
-
-def zstd_content_size(header: bytes) -> int | None:
-    """Bytes that a zstd frame declares to hold (RFC 8878, 3.1.1.1), from its first 18; None where it does not say."""
-    if header[:4] != b"\x28\xb5\x2f\xfd" or len(header) < 14:
-        return None
-    descriptor = header[4]
-    single_segment = descriptor >> 5 & 1
-    length = (single_segment, 2, 4, 8)[descriptor >> 6]
-    start = 5 + (1 - single_segment) + (0, 1, 2, 4)[descriptor & 3]
-    if not length:
-        return None
-    return int.from_bytes(header[start : start + length], "little") + (256 if length == 2 else 0)
 
 
 def _first_difference(found: Any, wanted: list[dict[str, Any]]) -> str:

@@ -20,9 +20,9 @@ class Journal:
         self._own = work / f"journal-{worker}.jsonl"
         self._sizes: dict[Path, int] = {}
 
-    def add(self, shard: ShardKey, file: str, content: bytes) -> None:
+    def add(self, shard: ShardKey, file: str, content: bytes, crc32c: str) -> None:
         """The shard's bytes are on the disk; now that is on record too."""
-        entry = Entry(file=file, size=len(content), sha256=hashlib.sha256(content).hexdigest())
+        entry = Entry(file=file, size=len(content), sha256=hashlib.sha256(content).hexdigest(), crc32c=crc32c)
         split, view, index = shard
         fresh = not self._own.exists()
         if fresh or not _ends_with_a_line(self._own):

@@ -7,6 +7,7 @@ types, codecs and extensions.
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -101,6 +102,23 @@ def array_document(rows: int, width: int, chunk: int, dtype: str, compress: bool
         "dimension_names": ["row", "feature"],
         "storage_transformers": [],
     }
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How an array's rows lie in its chunks."""
+
+    chunk: int
+    width: int
+    raw: int
+    """Bytes of a chunk before compression."""
+    compressed: bool
+
+    @classmethod
+    def of(cls, document: dict[str, Any]) -> "Grid":
+        """That of a description of ours."""
+        chunk, width = document["chunk_grid"]["configuration"]["chunk_shape"]
+        return cls(chunk, width, chunk * width * ITEM_BYTES[document["data_type"]], len(document["codecs"]) == 3)
 
 
 def document_bytes(document: dict[str, Any]) -> bytes:

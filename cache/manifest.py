@@ -70,11 +70,16 @@ class Provenance(Part):
 
 
 class Entry(Part):
-    """One file of the cache: its path inside, bytes, sha256."""
+    """One file of the cache: its path inside, bytes, sha256.
+
+    `crc32c`, of the checksums that stand in a file of chunks, costs a plain read nothing (sha256 takes longer than the read)
+    and tells chunks that changed places. Caches of before have none.
+    """
 
     file: Annotated[str, Field(max_length=200)]
     size: Annotated[int, Field(ge=0)]
     sha256: Digest
+    crc32c: Annotated[str, Field(pattern=r"^([0-9a-f]{8})?\Z")] = ""
 
 
 class Manifest(Part):

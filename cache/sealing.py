@@ -61,9 +61,11 @@ def _write_tables(folder: Path, frames: Mapping[str, pl.DataFrame]) -> None:
 def _entry(folder: Path, file: str, written: Entry | None) -> Entry:
     path = folder / file
     found = Entry(file=file, size=path.stat().st_size, sha256=durable.sha256(path))
-    if written is not None and written != found:
+    if written is None:
+        return found
+    if (written.size, written.sha256) != (found.size, found.sha256):
         raise CacheStorage(f"{path}: not what was written; run the same command again")
-    return found
+    return written
 
 
 def _counts(frame: pl.DataFrame, classes: int) -> tuple[int, ...]:

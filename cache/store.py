@@ -11,7 +11,7 @@ import polars as pl
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 
-from cache import arrays, catalog, checks, layout
+from cache import arrays, catalog, checks, layout, reading
 from cache.errors import CacheCorrupt, CacheInvalid, CacheNotFound
 from cache.layout import CLASSIFIER, view_names
 from cache.manifest import Entry, Manifest, SplitIdentity
@@ -21,7 +21,7 @@ try:
 except ImportError:  # Windows has no flock: there a cache in use is not protected from `rm`
     fcntl = None  # type: ignore[assignment]
 
-AGAIN = arrays.AGAIN
+AGAIN = reading.AGAIN
 
 
 class FeatureCache:
@@ -34,6 +34,7 @@ class FeatureCache:
         self.path = path
         self.manifest = manifest
         self._documents: dict[tuple[str, str], dict] = {}
+        self._checksums = {entry.file: entry.crc32c for entry in manifest.inventory}
 
     @classmethod
     def open(cls, path: str | Path) -> "FeatureCache":
@@ -72,12 +73,15 @@ class FeatureCache:
         """`clean`, then the augmented views."""
         return view_names(self._split(split).views)
 
-    def features(self, split: str, view: str = "clean") -> np.ndarray:
-        """Features of one view, (N, D), in the storage type; checksums are compared on the way."""
-        return self.slice(split, view, 0, self._split(split).rows)
+    def features(self, split: str, view: str = "clean", out_ND: np.ndarray | None = None) -> np.ndarray:
+        """Features of one view, (N, D), in the storage type, put into `out_ND` where that is given.
 
-    def slice(self, split: str, view: str, start: int, stop: int) -> np.ndarray:
-        """Rows `start` to `stop` of one view, (stop - start, D); whole chunks are read."""
+        Every chunk's checksum is compared with its bytes and with the manifest. Raises CacheCorrupt where one differs.
+        """
+        return self.slice(split, view, 0, self._split(split).rows, out_ND)
+
+    def slice(self, split: str, view: str, start: int, stop: int, out_BD: np.ndarray | None = None) -> np.ndarray:
+        """Rows `start` to `stop` of one view, (stop - start, D), as `features`; whole chunks are read."""
         if view not in self.views(split):
             raise CacheInvalid(
                 f"cache {self.key[:12]}, split {split}: no view {view!r}, found {', '.join(self.views(split))}"
@@ -86,7 +90,17 @@ class FeatureCache:
             raise CacheInvalid(
                 f"cache {self.key[:12]}, split {split}: rows wanted in 0 to {self._split(split).rows}, found {start} to {stop}"
             )
-        return arrays.read(self._array(split, view), self._documents[split, view], start, stop)
+        document, shape = self._documents[split, view], (stop - start, self.manifest.identity.width)
+        found_BD = np.empty(shape, document["data_type"]) if out_BD is None else out_BD
+        assert (found_BD.shape, found_BD.dtype) == (shape, document["data_type"])
+        reading.read(
+            self._array(split, view),
+            document,
+            start,
+            found_BD,
+            lambda index: self._checksums[layout.chunk_file(split, view, index)],
+        )
+        return found_BD
 
     def rows(self, split: str) -> pl.DataFrame:
         """row, sample_id, label and what else the source knew of each row."""

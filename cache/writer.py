@@ -14,7 +14,7 @@ import polars as pl
 from filelock import FileLock
 from safetensors.numpy import save as safetensors_bytes
 
-from cache import arrays, catalog, checks, durable, layout, sealing
+from cache import arrays, catalog, checks, durable, layout, reading, sealing
 from cache import manifest as manifests
 from cache.errors import CacheInvalid, CacheStorage
 from cache.journal import Journal
@@ -137,7 +137,8 @@ class CacheWriter:
             content = arrays.encode(self._document(shard, stored), shard.index, stored)
             durable.make_folder((self._data / file).parent)
             durable.replace(self._data / file, content)
-            self._journal.add((shard.split, shard.view, shard.index), file, content)
+            checksum = reading.file_checksum([content[-layout.CRC_BYTES :]])
+            self._journal.add((shard.split, shard.view, shard.index), file, content, checksum)
 
     def publish(self) -> Path:
         """Write rows and, last, the manifest; then one rename makes the cache appear. A lost race is as good as a won one.

@@ -7,14 +7,27 @@ import subprocess
 import sys
 from pathlib import Path
 
+import google_crc32c
 import numpy as np
 import polars as pl
 import pytest
 import toy_caches as toys
 import zarr
+from numcodecs import Zstd
 
-from cache import CacheCorrupt, CacheInvalid, CacheNotFound, CacheWriter, FeatureCache, Provenance, catalog
-from cache.arrays import zstd_content_size
+from cache import (
+    CacheCorrupt,
+    CacheInvalid,
+    CacheNotFound,
+    CacheWriter,
+    FeatureCache,
+    Provenance,
+    catalog,
+    layout,
+    reading,
+)
+from cache import manifest as manifests
+from cache.reading import zstd_content_size
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
@@ -69,7 +82,10 @@ def test_a_flipped_bit_in_any_chunk_stops_the_read(cache_path):
     for file in sorted((cache_path / "features.zarr/train/clean/c").glob("*/0")):
         content = file.read_bytes()
         file.write_bytes(content[:5] + bytes([content[5] ^ 4]) + content[6:])
-        with pytest.raises(CacheCorrupt, match=r"a chunk cannot be read .*; pull or extract the cache again"):
+        with pytest.raises(
+            CacheCorrupt,
+            match=r"/0 \(rows \d+ to \d+\): its checksum is not that of its bytes; pull or extract the cache again",
+        ):
             FeatureCache.open(cache_path).features("train")
         file.write_bytes(content)
     FeatureCache.open(cache_path).features("train")
@@ -185,9 +201,62 @@ def test_rows_keep_what_the_source_knows(cache_path):
 
 
 def test_the_size_that_a_zstd_frame_declares():
-    from numcodecs import Zstd
-
     for size in (1, 100, 255, 256, 300, 65_791, 65_792, 70_000, 9_000_000):
         for content in (np.zeros(size, np.uint8).tobytes(), np.random.default_rng(0).bytes(size)):
             assert zstd_content_size(Zstd(level=3).encode(content)[:18].ljust(18, b"\0")) == size
     assert zstd_content_size(b"not zstd, at all, no") is None
+
+
+def test_chunks_that_changed_places_stop_a_plain_read(cache_path):
+    one, two = (cache_path / f"features.zarr/train/clean/c/{index}/0" for index in (1, 4))
+    first, second = one.read_bytes(), two.read_bytes()
+    one.write_bytes(second)
+    two.write_bytes(first)
+    cache = FeatureCache.open(cache_path)
+    with pytest.raises(CacheCorrupt) as caught:
+        cache.features("train")
+    assert str(caught.value) == (
+        f"{one} (rows 8 to 15): its checksum is not the manifest's: it holds other rows; pull or extract the cache again"
+    )
+    np.testing.assert_array_equal(
+        cache.slice("train", "clean", 0, 8), toys.expected(toys.identity(), "train", "clean")[:8]
+    )
+
+
+def test_a_manifest_without_chunk_checksums_is_read_as_before(cache_path):
+    file = cache_path / "manifest.json"
+    raw = json.loads(file.read_bytes())
+    for entry in raw["inventory"]:
+        del entry["crc32c"]
+    raw["checksum"] = manifests._checksum(raw)
+    file.write_bytes(manifests._text(raw))
+    np.testing.assert_array_equal(
+        FeatureCache.open(cache_path).features("train"), toys.expected(toys.identity(), "train", "clean")
+    )
+
+
+def test_a_compressed_chunk_that_declares_more_than_it_should_is_not_decoded(tmp_path):
+    path = toys.make(tmp_path, toys.identity({"train": 16}, views=0))
+    document = layout.array_document(16, toys.WIDTH, 8, "float16", compress=True)
+    array = path / "features.zarr/train/clean"
+    out = np.empty((8, toys.WIDTH), np.float16)
+    for size, message in ((1 << 30, "wanted a chunk of 128 bytes, found 1073741824"), (128, None)):
+        frame = Zstd(level=3).encode(np.ones(size, np.uint8))
+        (array / "c/0/0").write_bytes(frame + google_crc32c.value(frame).to_bytes(4, "little"))
+        if message is None:
+            reading.read(array, document, 0, out, lambda index: "")
+            assert (out.view(np.uint8) == 1).all()
+        else:
+            with pytest.raises(CacheCorrupt, match=message):
+                reading.read(array, document, 0, out, lambda index: "")
+
+
+def test_a_missing_row_is_named(tmp_path):
+    path = toys.make(tmp_path, toys.identity({"train": 16}, views=0))
+    document = layout.array_document(16, toys.WIDTH, 8, "float16", compress=False)
+    nan = np.full((8, toys.WIDTH), 1, np.float16)
+    nan[3] = np.nan
+    array = path / "features.zarr/train/clean"
+    (array / "c/1/0").write_bytes(nan.tobytes() + google_crc32c.value(nan.tobytes()).to_bytes(4, "little"))
+    with pytest.raises(CacheCorrupt, match=r"c/1/0 \(rows 8 to 15\): row 11 is missing; pull"):
+        reading.read(array, document, 0, np.empty((16, toys.WIDTH), np.float16), lambda index: "")
