@@ -6,20 +6,25 @@ Files get the modes that the umask leaves, so that a team-mate can read them.
 import errno
 import hashlib
 import os
+import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cache.errors import CacheStorage
 
+FOLDERS = "COATTAIL_STORES or COATTAIL_RUNS"
 REMEDIES = {
     errno.ENOSPC: "free space or inodes",
     errno.EDQUOT: "free some of your quota",
-    errno.EACCES: "make the folder writable, or set COATTAIL_STORES to one that is",
-    errno.EPERM: "make the folder writable, or set COATTAIL_STORES to one that is",
-    errno.EROFS: "set COATTAIL_STORES to a folder that is writable",
-    errno.ENOTDIR: "set COATTAIL_STORES to a folder",
-    errno.EEXIST: "set COATTAIL_STORES to a folder",
+    errno.EACCES: f"make the folder writable, or set {FOLDERS} to one that is",
+    errno.EPERM: f"make the folder writable, or set {FOLDERS} to one that is",
+    errno.EROFS: f"set {FOLDERS} to a folder that is writable",
+    errno.ENOTDIR: f"set {FOLDERS} to a folder",
+    errno.EEXIST: f"set {FOLDERS} to a folder",
+    errno.EFBIG: "raise the limit on file sizes (ulimit -f)",
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
 }
 TEMPORARY = ".tmp"
 
@@ -43,7 +48,11 @@ def replace(path: Path, content: bytes) -> None:
     """The file appears whole, in place of one that may be there, or not at all."""
     with storing(path):
         temporary = _temporary(path, content)
-        os.replace(temporary, path)
+        try:
+            os.replace(temporary, path)
+        except BaseException:
+            _unlink(temporary)
+            raise
         sync_folder(path.parent)
 
 
@@ -60,10 +69,18 @@ def create(path: Path, content: bytes) -> bool:
                 return False
             os.replace(temporary, path)
         finally:
-            with suppress(FileNotFoundError):
-                os.unlink(temporary)
+            _unlink(temporary)
         sync_folder(path.parent)
         return True
+
+
+def link(source: Path, target: Path) -> None:
+    """The source's file under a second name; a copy where the file system, or the file's owner, allows no hard link."""
+    with storing(target):
+        try:
+            os.link(source, target)
+        except OSError:
+            replace(target, source.read_bytes())
 
 
 def append(path: Path, line: str) -> None:
@@ -84,9 +101,24 @@ def rename(source: Path, target: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """The folder and those above it."""
+    """The folder and those above it; the name of each is on the disk."""
     with storing(path):
-        os.makedirs(path, exist_ok=True)
+        missing = []
+        while not path.is_dir():
+            missing.append(path)
+            path = path.parent
+        for folder in reversed(missing):
+            try:
+                os.mkdir(folder)
+            except FileExistsError:
+                if not folder.is_dir():
+                    raise
+            sync_folder(folder.parent)
+
+
+def remove_tree(path: Path) -> None:
+    """The folder goes, as far as it can: what stays is for `prune`."""
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def sync_folder(path: Path) -> None:
@@ -114,18 +146,24 @@ def sha256(path: Path) -> str:
 
 
 def _temporary(path: Path, content: bytes) -> Path:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    # Not the process's number: two machines that share a folder have equal ones.
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{TEMPORARY}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
-        _write_all(descriptor, content)
-        os.fsync(descriptor)
-    except OSError:
-        with suppress(OSError):
-            os.unlink(temporary)
+        try:
+            _write_all(descriptor, content)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except BaseException:
+        _unlink(temporary)
         raise
-    finally:
-        os.close(descriptor)
     return temporary
+
+
+def _unlink(path: Path) -> None:
+    with suppress(OSError):
+        os.unlink(path)
 
 
 def _write_all(descriptor: int, content: bytes) -> None:

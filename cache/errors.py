@@ -23,3 +23,6 @@ class CacheInUse(CacheError, RuntimeError):
 
 class CacheStorage(CacheError, OSError):
     """A disk, folder or object store that does not take or give what it should."""
+
+    def __str__(self) -> str:
+        return str(self.args[-1])  # OSError would put "[Errno 28]" before it

@@ -4,7 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from cache import durable
+from cache import durable, layout
 from cache.manifest import Entry
 
 ShardKey = tuple[str, str, int]
@@ -41,7 +41,7 @@ class Journal:
                     shard = (line.pop("split"), line.pop("view"), line.pop("index"))
                     entry = Entry.model_validate(line)
                     path = self._data / entry.file
-                    if shard in self.done and self.done[shard] == entry:
+                    if self.done.get(shard) == entry or entry.file != layout.chunk_file(*shard):
                         continue
                     if path.stat().st_size == entry.size and durable.sha256(path) == entry.sha256:
                         self.done[shard] = entry

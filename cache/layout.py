@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 FEATURES = "features.zarr"
 CLASSIFIER = "classifier.safetensors"
 MANIFEST = "manifest.json"
+DATA = "data"
+"""In a staging folder, where the files of the cache to be lie."""
 CHUNK_BYTES = 6 << 20
 """A chunk is at most this large, and between 4 and 8 MiB where the split is."""
 CHUNK_LIMIT = 64 << 20

@@ -9,10 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from cache import catalog, durable, layout
 from cache.errors import CacheInUse
+from cache.locks import all_free
 
 try:
     import fcntl
@@ -138,16 +137,7 @@ def _alone(path: Path) -> Iterator[None]:
 @contextmanager
 def _unwritten(work: Path) -> Iterator[None]:
     """A staging folder that no writer, alone or one of several, has locked."""
-    locks = [FileLock(file) for file in work.parent.glob(f"{work.name}*.lock")]
-    held = []
-    try:
-        for lock in locks:
-            try:
-                lock.acquire(timeout=0)
-            except (Timeout, RuntimeError):
-                raise CacheInUse(f"{work}: being written; wait until the extraction is done, then try again") from None
-            held.append(lock)
+    with all_free(list(work.parent.glob(f"{work.name}*.lock"))) as free:
+        if not free:
+            raise CacheInUse(f"{work}: being written; wait until the extraction is done, then try again")
         yield
-    finally:
-        for lock in held:
-            lock.release()

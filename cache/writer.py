@@ -1,24 +1,22 @@
 """Writing a cache: shard by shard into staging, then one rename. A reader sees all of it or nothing."""
 
 import json
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 import polars as pl
-from filelock import FileLock
 from safetensors.numpy import save as safetensors_bytes
 
 from cache import arrays, catalog, checks, durable, layout, reading, sealing
 from cache import manifest as manifests
-from cache.errors import CacheInvalid, CacheStorage
+from cache.errors import CacheError, CacheInvalid
 from cache.journal import Journal
-from cache.layout import CLASSIFIER, view_names
+from cache.layout import view_names
+from cache.locks import locked
 from cache.manifest import Identity, Provenance
 
 SHARDS = "features of"
@@ -39,8 +37,8 @@ class CacheWriter:
     """Writes the cache of an identity under `stores`, or goes on with what an earlier process left in staging.
 
     A shard counts as written once its bytes and then a line of the journal are on the disk. With `workers` > 1 each of them
-    owns every `workers`-th shard, the last to finish publishes (`publish_if_last`), and nobody waits for anybody. Locks
-    only save work: two writers of one key write equal rows, and one rename wins.
+    owns every `workers`-th shard, and the last to finish publishes (`publish_if_last`). One process at a time is worker k of
+    n: another waits, after a line to `note`. Where locks do not lock, the same is written twice, and one rename wins.
     """
 
     def __init__(
@@ -51,29 +49,31 @@ class CacheWriter:
         rows_per_chunk: int | None = None,
         worker: int = 0,
         workers: int = 1,
+        note: Callable[[str], None] = lambda text: None,
     ) -> None:
         if not 0 <= worker < workers:
             raise CacheInvalid(f"worker {worker} of {workers}: wanted 0 to {workers - 1}")
         self.identity, self.provenance = identity, provenance
         self.stores, self.key = Path(stores), identity.key()
-        self.worker, self.workers = worker, workers
+        self.worker, self.workers, self._note = worker, workers, note
         self.chunk = rows_per_chunk or layout.rows_per_chunk(identity.width, identity.dtype)
         self._work = self.stores / catalog.STAGING / self.key
-        self._data = self._work / "data"
+        self._data = self._work / layout.DATA
         self._journal = Journal(self._work, self._data, worker)
         self._stack = ExitStack()
         self._frames: dict[str, pl.DataFrame] = {}
+        self._classifier: bytes | None = None
         self._published: Path | None = None
 
     def __enter__(self) -> "CacheWriter":
         durable.make_folder(self._work.parent)
         name = self.key if self.workers == 1 else f"{self.key}.{self.worker}-of-{self.workers}"
-        self._stack.enter_context(_lock(self._work.parent / f"{name}.lock"))
+        self._stack.enter_context(locked(self._lock(name), self._waiting))
         try:
             # Whoever waited for the lock may find the work done.
-            self._published = catalog.published(self.stores, self.key)
-            if self._published is None:
-                self._begin()
+            if self._already_published() is None:
+                with self._unless_published():
+                    self._begin()
         except BaseException:
             self._stack.close()
             raise
@@ -101,10 +101,7 @@ class CacheWriter:
         found = {name: tensor.shape for name, tensor in plain.items()}
         if found != wanted:
             raise CacheInvalid(f"classifier: wanted {wanted}, found {found}")
-        if self._published:
-            return
-        with self._unless_published():
-            durable.replace(self._data / CLASSIFIER, safetensors_bytes(plain))
+        self._classifier = safetensors_bytes(plain)
 
     def shards(self, split: str, view: str) -> Iterator[Shard]:
         """Every shard of a view."""
@@ -145,33 +142,38 @@ class CacheWriter:
 
         Every byte is read back and compared with the journal on the way. Raises CacheInvalid where shards or rows are missing.
         """
-        if self._already_published() is None:
-            self._journal.read()
-            if missing := self._missing():
-                raise CacheInvalid(f"{missing}; nothing is published")
-            return self._seal()
-        shutil.rmtree(self._work, ignore_errors=True)
+        with self._unless_published():
+            if self._already_published() is None:
+                self._journal.read()
+                if missing := self._missing():
+                    raise CacheInvalid(f"{missing}; nothing is published")
+                draft = sealing.Draft(self.identity, self.provenance, self.chunk, self._frames, self._classifier)
+                sealing.publish(draft, self._work, self.stores, self._journal.done.values())
+        durable.remove_tree(self._work)
         return self.stores / self.key
 
     def publish_if_last(self) -> Path | None:
         """`publish` for one of several workers; None where another has shards to write yet."""
-        with nullcontext() if self.workers == 1 else _lock(self._work.parent / f"{self.key}.lock"):
-            if self._already_published() is None:
-                self._journal.read()
-                if self._missing().startswith(SHARDS):
-                    return None
+        with nullcontext() if self.workers == 1 else locked(self._lock(self.key), lambda: None):
+            with self._unless_published():
+                if self._already_published() is None:
+                    self._journal.read()
+                    if self._missing().startswith(SHARDS):
+                        return None
             return self.publish()
 
     def _already_published(self) -> Path | None:
         self._published = self._published or catalog.published(self.stores, self.key)
         return self._published
 
+    def _lock(self, name: str) -> Path:
+        return self._work.parent / f"{name}.lock"
+
+    def _waiting(self) -> None:
+        who = "" if self.workers == 1 else f", as worker {self.worker} of {self.workers}"
+        self._note(f"cache {self.key[:12]}: another process writes it{who}; waiting until it is done")
+
     def _begin(self) -> None:
-        durable.make_folder(self._data)
-        for sealed in self._work.glob("sealed-*"):  # killed while publishing: what it held is as good as before
-            with suppress(OSError):
-                os.rmdir(self._data)
-                os.rename(sealed, self._data)
         durable.make_folder(self._data)
         plan = self._work / "plan.json"
         durable.create(plan, json.dumps({"rows_per_chunk": self.chunk}).encode())
@@ -213,52 +215,13 @@ class CacheWriter:
                         return f"{SHARDS} {split}/{view}, rows {shard.start} to {shard.stop}: not written"
         return ""
 
-    def _seal(self) -> Path:
-        """Take the data out of every other writer's reach, prove it, write the manifest, let it appear."""
-        path, sealed = self.stores / self.key, self._work / f"sealed-{os.getpid()}"
-        with durable.storing(path):
-            try:
-                os.rename(self._data, sealed)
-                manifest = sealing.complete(
-                    sealed, self.identity, self.provenance, self.chunk, self._frames, self._journal.done.values()
-                )
-                durable.replace(sealed / layout.MANIFEST, manifests.to_bytes(manifest))
-                durable.sync_tree(sealed)
-                durable.rename(sealed, path)
-            except OSError as error:
-                if catalog.published(self.stores, self.key) is None:
-                    with suppress(OSError):
-                        os.rename(sealed, self._data)
-                    if not isinstance(error, CacheStorage) and path.is_dir():
-                        raise CacheStorage(
-                            f"{path}: a folder that is no cache is in the way; remove it, then run the same command again"
-                        ) from None
-                    raise
-        shutil.rmtree(self._work, ignore_errors=True)
-        return path
-
     @contextmanager
     def _unless_published(self) -> Iterator[None]:
         """Nothing is left to do, and a staging folder that went away is no error, once another has published."""
         try:
-            yield
-        except OSError:
+            with durable.storing(self._work):
+                yield
+        except (OSError, CacheError):
             self._published = catalog.published(self.stores, self.key)
             if self._published is None:
                 raise
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """The file's lock; none where the file system has no locks."""
-    lock = FileLock(path)
-    try:
-        with durable.storing(path):
-            lock.acquire()
-    except NotImplementedError:
-        yield
-        return
-    try:
-        yield
-    finally:
-        lock.release()

@@ -1,7 +1,14 @@
+import os
 from pathlib import Path
 
 import pytest
 import toy_caches as toys
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fsync is for, test_crash models; waiting for a disk a thousand times proves nothing more."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 @pytest.fixture
