@@ -7,17 +7,23 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 from pipeline.errors import ConfigError
+from pipeline.ranks import local_rank, world
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def device_of(name: str) -> torch.device:
-    """The device called `name`; `auto`: the accelerator if there is one, else the CPU. Raises ConfigError."""
+    """The device called `name`; `auto`: the accelerator if there is one, else the CPU. Raises ConfigError.
+
+    Under torchrun, of several CUDA devices the one of this process's local rank.
+    """
     if name == "auto":
         accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-        return accelerator or torch.device("cpu")
+        name = accelerator.type if accelerator else "cpu"
     try:
         device = torch.device(name)
+        if device.type == "cuda" and device.index is None and world() > 1:
+            device = torch.device("cuda", local_rank())
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ConfigError(

@@ -45,6 +45,11 @@ class Track:
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=self.done, rate=f"{self.rate:,.0f} {self.unit}/s")
 
+    def detail(self, text: str) -> None:
+        """Show a figure beside the rate."""
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, detail=text)
+
     def note(self, text: str) -> None:
         if _verbosity == 0:
             return
@@ -66,7 +71,8 @@ def track(total: int, description: str, unit: str = "rows") -> Iterator[Track]:
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.fields[detail]}"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True) as bar:
-        yield Track(total, unit, _bar=bar, _task=bar.add_task(description, total=total, rate=""))
+        yield Track(total, unit, _bar=bar, _task=bar.add_task(description, total=total, rate="", detail=""))

@@ -72,6 +72,7 @@ class Stage1(Section):
 
     epochs: Count = 200
     batch_size: Count = 128
+    """Of a step, however many processes and parts share it."""
     learning_rate: Positive = 0.1
     momentum: Share = 0.9
     weight_decay: NonNegative = 2e-4
@@ -84,9 +85,15 @@ class Stage1(Section):
     mixup_alpha: Positive = 1.0
     augmentation: Literal["none", "crop", "crop-flip", "resized-crop"] = "crop-flip"
     amp: Literal["off", "bf16", "fp16"] = "off"
+    accumulate: Count = 1
+    """Parts that a batch goes through the network in, where memory is short; batch normalisation sees a part at a time."""
+    sync_batchnorm: bool = False
+    """Under torchrun on CUDA: batch normalisation over all processes' parts of a batch."""
     channels_last: bool = True
     compile: bool = False
     device: str = "auto"
+    checkpoint_minutes: NonNegative = 10.0
+    """A longer epoch is saved that often too; a shorter one at its end only."""
 
 
 class Extract(Section):

@@ -1,7 +1,6 @@
 """Stage 1: images -> a backbone and its classifier, trained on the imbalanced split (paper, section 4.1)."""
 
 import json
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,19 +10,20 @@ from typing import Any
 import filelock
 import torch
 
-from pipeline import checkpoint, runs
+from pipeline import checkpoint, group, runs
 from pipeline.backbones import Classifier, build
 from pipeline.datasets import Dataset, load
+from pipeline.epochs import CHECKPOINT, train_epochs
 from pipeline.errors import DataError, LineageError, TrainingError
 from pipeline.hardware import device_of, keep_freed_memory
 from pipeline.inference import blocks, outputs
 from pipeline.metrics import evaluate
-from pipeline.progress import note, track
+from pipeline.progress import track
+from pipeline.ranks import world
 from pipeline.settings import Settings
 from pipeline.training import Training
 
 NAME = "backbone.safetensors"
-CHECKPOINT = "checkpoint.safetensors"
 EVALUATION_BATCH = 500
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
@@ -54,7 +54,7 @@ def stage1_key(settings: Settings, dataset: Dataset) -> str:
         transform=settings.data.model_dump(mode="json", include={"image_size", "mean", "std"}),
         backbone=settings.backbone,
         start=_start_digest(settings.backbone.weights),
-        stage1=settings.stage1.model_dump(mode="json", exclude={"device", "compile"}),
+        stage1=settings.stage1.model_dump(mode="json", exclude={"device", "compile", "checkpoint_minutes"}),
         seed=settings.seed,
     )
 
@@ -65,30 +65,33 @@ def _start_digest(weights: str) -> str:
 
 
 def train_backbone(settings: Settings, folder: Path, dataset: Dataset | None = None) -> BackboneRun:
-    """Train, or go on from the last finished epoch, or take a finished run; on a CPU all three give the same weights.
+    """Train, or go on from the last checkpoint, or take a finished run; on a CPU all three give the same weights.
 
-    Writes config.toml, log.jsonl (a line an epoch), backbone.safetensors (`backbone.*`, `classifier.weight`, `.bias`) and,
-    last, metrics.json. Raises TrainingError for a loss that is not finite, LineageError for a folder of other settings.
+    Under torchrun every process calls this, on a folder that all of them see; the first alone writes. Writes config.toml,
+    log.jsonl (a line an epoch), backbone.safetensors (`backbone.*`, `classifier.weight`, `.bias`) and, last, metrics.json.
+    Raises TrainingError for a loss that is not finite, LineageError for a folder of other settings.
     """
     dataset = dataset or load(settings)
     key = stage1_key(settings, dataset)
-    if not runs.is_done(folder):
-        runs.start(folder, settings)
-        with _alone(folder):
-            if not runs.is_done(folder):
-                _train(settings, folder, dataset, key)
-    tensors, metadata = checkpoint.load(folder / NAME)
-    if metadata.get("key") != key:
-        raise LineageError(
-            f"backbone {folder}: trained with other settings or images (key {metadata.get('key', '?')[:12]}, wanted {key[:12]}); "
-            "give a new run folder"
-        )
-    metrics = runs.read_json(folder / "metrics.json")
-    if metrics.get("measured") != _measured(settings, dataset):
-        model = build(settings.backbone.name, len(dataset.classes))
-        model.load_state_dict(tensors)
-        metrics |= _figures(settings, dataset, model.to(device_of(settings.stage1.device)))
-        runs.write_json(folder / "metrics.json", metrics)
+    device = device_of(settings.stage1.device)
+    with group.joined(device):
+        if not group.agree(runs.is_done(folder), device):
+            with _alone(folder, settings):
+                if not group.agree(runs.is_done(folder), device):
+                    _train(settings, folder, dataset, key, device)
+        tensors, metadata = checkpoint.load(folder / NAME)
+        if metadata.get("key") != key:
+            raise LineageError(
+                f"backbone {folder}: trained with other settings or images (key {metadata.get('key', '?')[:12]}, wanted "
+                f"{key[:12]}); give a new run folder"
+            )
+        metrics = runs.read_json(folder / "metrics.json")
+        if metrics.get("measured") != _measured(settings, dataset):
+            model = build(settings.backbone.name, len(dataset.classes))
+            model.load_state_dict(tensors)
+            metrics |= _figures(settings, dataset, model.to(device))
+            if group.leads():
+                runs.write_json(folder / "metrics.json", metrics)
     return BackboneRun(folder, checkpoint.digest(tensors), metrics, dataset)
 
 
@@ -104,54 +107,22 @@ def finished(settings: Settings, root: Path, folder: Path | None = None) -> Back
     return BackboneRun(folder, checkpoint.digest(checkpoint.load(folder / NAME)[0]), metrics, dataset)
 
 
-def _train(settings: Settings, folder: Path, dataset: Dataset, key: str) -> None:
+def _train(settings: Settings, folder: Path, dataset: Dataset, key: str, device: torch.device) -> None:
     keep_freed_memory()
     for split in dataset.splits.values():
         split.images.prepare()
-    stage1, name = settings.stage1, settings.backbone.name
-    model = build(name, len(dataset.classes), settings.backbone.weights, settings.seed).to(device_of(stage1.device))
+    name = settings.backbone.name
+    model = build(name, len(dataset.classes), settings.backbone.weights, settings.seed).to(device)
     training = Training(model, dataset.splits["train"], settings)
-    history = _resume(training, folder, key)
-    rows = len(dataset.splits["train"])
-    with track(rows * (stage1.epochs - len(history)), f"training {name}", "images") as progress:
-        for epoch in range(len(history), stage1.epochs):
-            started = time.monotonic()
-            loss = training.epoch(epoch, progress)
-            seconds = time.monotonic() - started
-            history.append({"epoch": epoch + 1, "loss": loss, "seconds": seconds, "images_per_second": rows / seconds})
-            text = {"key": key, "history": json.dumps(history), "scale": json.dumps(training.scale())}
-            checkpoint.save(folder / CHECKPOINT, training.state(), text)
-            runs.write_text(folder / "log.jsonl", "".join(json.dumps(line) + "\n" for line in history))
-            progress.note(_epoch_line(history, stage1.epochs))
-    tensors = model.state_dict()
-    metadata = {"stage": "backbone", "backbone": name, "classes": json.dumps(dataset.classes), "key": key}
-    checkpoint.save(folder / NAME, tensors, metadata)
-    runs.write_json(
-        folder / "metrics.json", _document(settings, dataset, history, tensors) | _figures(settings, dataset, model)
-    )
-    (folder / CHECKPOINT).unlink(missing_ok=True)
-
-
-def _resume(training: Training, folder: Path, key: str) -> list[dict[str, float]]:
-    """The log of the epochs already done, whose end the training is put back to."""
-    if not (folder / CHECKPOINT).is_file():
-        return []
-    tensors, metadata = checkpoint.load(folder / CHECKPOINT)
-    if metadata.get("key") != key:
-        raise LineageError(
-            f"{folder / CHECKPOINT}: of other settings or images (key {metadata.get('key', '?')[:12]}, wanted {key[:12]}); "
-            "delete it, or give a new run folder"
-        )
-    training.restore(tensors, json.loads(metadata["scale"]))
-    history = json.loads(metadata["history"])
-    note(f"going on after epoch {len(history)}: {folder}")
-    return history
-
-
-def _epoch_line(history: list[dict[str, float]], epochs: int) -> str:
-    last = history[-1]
-    left = f"{(epochs - len(history)) * last['seconds'] / 60:.0f} min to go"
-    return f"epoch {len(history)}/{epochs}: loss {last['loss']:.3f}, {last['images_per_second']:,.0f} images/s, {left}"
+    history = train_epochs(training, folder, key)
+    if group.leads():
+        tensors = training.model.state_dict()
+        metadata = {"stage": "backbone", "backbone": name, "classes": json.dumps(dataset.classes), "key": key}
+        checkpoint.save(folder / NAME, tensors, metadata)
+        document = _document(settings, dataset, history, tensors) | _figures(settings, dataset, training.model)
+        runs.write_json(folder / "metrics.json", document)
+        (folder / CHECKPOINT).unlink(missing_ok=True)
+    group.agree(True, device)
 
 
 def _document(
@@ -166,6 +137,7 @@ def _document(
         "backbone": settings.backbone.name,
         "parameters": sum(tensor.numel() for name, tensor in tensors.items() if not name.endswith(BUFFERS)),
         "epochs": len(history),
+        "processes": world(),
         "selection": "last epoch",
         "split": "test",
         "classes": list(dataset.classes),
@@ -203,10 +175,17 @@ def _figures(settings: Settings, dataset: Dataset, model: Classifier) -> dict[st
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One process at a time trains in a folder; the lock dies with its process."""
+def _alone(folder: Path, settings: Settings) -> Iterator[None]:
+    """One run at a time trains in a folder, which the first process makes and locks; the lock dies with its process."""
+    if not group.leads():
+        yield
+        return
+    runs.start(folder, settings)
     try:
         with filelock.FileLock(folder / ".lock", blocking=False):
+            for name in (CHECKPOINT, NAME):
+                for torn in folder.glob(f".{name}.*.tmp"):
+                    torn.unlink()
             yield
     except filelock.Timeout:
         raise TrainingError(

@@ -1,19 +1,24 @@
 """Epochs of stage-1 training. What an epoch draws depends on seed and epoch alone, so resuming needs no generator's state."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
+from pipeline import group
 from pipeline.backbones import Classifier
+from pipeline.batches import Micro, Part, batches, part
 from pipeline.datasets import Split
-from pipeline.errors import TrainingError
+from pipeline.errors import ConfigError, TrainingError
 from pipeline.hardware import autocast
 from pipeline.normalisation import normalise
 from pipeline.progress import Track
-from pipeline.rng import derive, generator
+from pipeline.ranks import rank, world
+from pipeline.rng import derive
 from pipeline.schedules import learning_rate
 from pipeline.settings import Settings
 
@@ -21,18 +26,43 @@ CHECK_EVERY = 25
 """Steps between looks at the loss: each look waits for the accelerator."""
 
 
+@dataclass(frozen=True)
+class Done:
+    """What is done of an epoch (0-based): `step` of `steps`, over `images` images whose losses sum to `loss_sum`."""
+
+    epoch: int
+    step: int = 0
+    steps: int = 0
+    images: int = 0
+    loss_sum: float = 0.0
+
+    @property
+    def loss(self) -> float:
+        """The mean loss of the images so far."""
+        return self.loss_sum / max(self.images, 1)
+
+    @property
+    def whole(self) -> bool:
+        """Whether the epoch is done to its end."""
+        return 0 < self.steps == self.step
+
+
 class Training:
-    """A model, its optimiser and the split it learns from."""
+    """A model, its optimiser and the split it learns from; under torchrun, one process's share of both."""
 
     def __init__(self, model: Classifier, split: Split, settings: Settings) -> None:
+        self.stage1 = settings.stage1
+        self.device = next(model.parameters()).device
+        if self.stage1.sync_batchnorm:
+            model = _synchronised(model, self.device)
+        if self.stage1.channels_last:
+            model.to(memory_format=torch.channels_last)
         self.model = model
         self.split = split
         self.settings = settings
-        self.stage1 = settings.stage1
-        self.device = next(model.parameters()).device
-        if self.stage1.channels_last:
-            model.to(memory_format=torch.channels_last)
-        self._forward: nn.Module = torch.compile(model) if self.stage1.compile else model  # type: ignore[assignment]
+        self._together = _distributed(model, self.device) if world() > 1 else None
+        forward: nn.Module = self._together or model
+        self._forward: nn.Module = torch.compile(forward) if self.stage1.compile else forward  # type: ignore[assignment]
         self._optimizer = torch.optim.SGD(
             model.parameters(),
             lr=self.stage1.learning_rate,
@@ -42,25 +72,26 @@ class Training:
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=self.stage1.amp == "fp16")
         self._labels_N = torch.from_numpy(split.labels_N)
 
-    def epoch(self, epoch: int, progress: Track) -> float:
-        """Train one epoch (0-based); the mean loss of its images. Raises TrainingError for a loss that is not finite."""
+    def epoch(self, start: Done, progress: Track) -> Iterator[Done]:
+        """Train on from `start` to its epoch's end; at each look at the loss, what is done by then.
+
+        Raises TrainingError for a loss that is not finite, in every process alike.
+        """
         self._forward.train()
-        seed = self.settings.seed
-        rows = self._batches(epoch)
+        seed, epoch = self.settings.seed, start.epoch
+        plan = batches(len(self.split), self.stage1, seed, epoch)
+        parts = [part(batch, rank(), world(), self.stage1.accumulate) for batch in plan[start.step :]]
+        rows = [one.rows_Q for one in parts]
         images = self.split.images.batches(rows, self.stage1.augmentation, derive(seed, "epoch", epoch))
-        mixing = np.random.default_rng(derive(seed, "mixup", epoch))
-        partners = generator(seed, "partners", epoch)
-        losses: list[Tensor] = []
-        for step, (rows_B, pixels_B3SS) in enumerate(zip(rows, images, strict=True)):
-            rate = learning_rate(self.stage1, epoch * len(rows) + step, len(rows))
-            share = float(mixing.beta(self.stage1.mixup_alpha, self.stage1.mixup_alpha))
-            partner_B = torch.randperm(len(rows_B), generator=partners)
-            losses.append(self._step(pixels_B3SS, self._labels_N[rows_B], rate, share, partner_B))
-            progress.advance(len(rows_B))
-            if (step + 1) % CHECK_EVERY == 0 or step + 1 == len(rows):
-                self._check(losses, epoch, len(rows))
-        sizes = torch.tensor([len(rows_B) for rows_B in rows], dtype=torch.float64)
-        return float((torch.stack(losses).double().cpu() * sizes).sum() / sizes.sum())
+        done, losses = Done(epoch, start.step, len(plan), start.images, start.loss_sum), []
+        for step, (own, pixels_Q3SS) in enumerate(zip(parts, images, strict=True), start.step):
+            rate = learning_rate(self.stage1, epoch * len(plan) + step, len(plan))
+            losses.append(self._step(own, pixels_Q3SS, rate, plan[step].share))
+            progress.advance(len(plan[step].rows_B))
+            if (step + 1) % CHECK_EVERY == 0 or step + 1 == len(plan):
+                sizes = [len(batch.rows_B) for batch in plan[done.step : step + 1]]
+                done, losses = self._look(done, group.total(torch.stack(losses).double()).cpu(), sizes), []
+                yield done
 
     def state(self) -> dict[str, Tensor]:
         """The model's tensors as `model.*`, the momentum as `momentum.*`."""
@@ -86,45 +117,68 @@ class Training:
         if scale:
             self._scaler.load_state_dict(dict(scale))
 
-    def _batches(self, epoch: int) -> list[Tensor]:
-        order_N = torch.randperm(len(self.split), generator=generator(self.settings.seed, "order", epoch))
-        batches = list(order_N.split(self.stage1.batch_size))
-        # Batch normalisation has no variance in a single row; that row's turn comes in another epoch.
-        return batches[:-1] if len(batches) > 1 and len(batches[-1]) == 1 else batches
-
-    def _step(self, pixels_B3SS: Tensor, labels_B: Tensor, rate: float, share: float, partner_B: Tensor) -> Tensor:
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
+    def _step(self, own: Part, pixels_Q3SS: Tensor, rate: float, share: float) -> Tensor:
+        """One step of the optimiser; this process's addend to the global batch's mean loss."""
+        for settings in self._optimizer.param_groups:
+            settings["lr"] = rate
         data = self.settings.data
-        inputs_B3SS = normalise(pixels_B3SS.to(self.device, non_blocking=True), data.mean, data.std)
+        inputs_Q3SS = normalise(pixels_Q3SS.to(self.device, non_blocking=True), data.mean, data.std)
         if not self.stage1.channels_last:
-            inputs_B3SS = inputs_B3SS.contiguous()
-        labels_B, partner_B = labels_B.to(self.device), partner_B.to(self.device)
+            inputs_Q3SS = inputs_Q3SS.contiguous()
+        labels_Q = self._labels_N[own.rows_Q].to(self.device)
         self._optimizer.zero_grad(set_to_none=True)
-        with autocast(self.stage1.amp, self.device):
-            if self.stage1.mixing == "mixup":
-                loss = mixup_loss(self._forward, inputs_B3SS, labels_B, share, partner_B)
-            else:
-                loss = F.cross_entropy(self._forward(inputs_B3SS), labels_B)
-        self._scaler.scale(loss).backward()
+        loss = torch.zeros((), device=self.device)
+        for number, micro in enumerate(own.micros, 1):
+            with self._summed_at(number == len(own.micros)):
+                loss += self._backward(inputs_Q3SS, labels_Q, micro, share)
         self._scaler.step(self._optimizer)
         self._scaler.update()
-        return loss.detach()
+        return loss
 
-    def _check(self, losses: list[Tensor], epoch: int, steps: int) -> None:
-        recent = torch.stack(losses[-CHECK_EVERY:]).cpu()
-        if bool(torch.isfinite(recent).all()):
-            return
-        first = len(losses) - len(recent) + int((~torch.isfinite(recent)).int().argmax())
-        rate = learning_rate(self.stage1, epoch * steps + first, steps)
-        raise TrainingError(
-            f"stage 1: loss {float(losses[first])} in epoch {epoch + 1}, step {first + 1} of {steps}, at learning rate {rate:.4g}"
-            "; lower stage1.learning_rate, lengthen stage1.warmup_epochs, or set stage1.amp=off"
-        )
+    def _backward(self, inputs_Q3SS: Tensor, labels_Q: Tensor, micro: Micro, share: float) -> Tensor:
+        """Add the gradient of a micro-batch's addend to the mean loss; the addend."""
+        inputs_M3SS, labels_M = inputs_Q3SS[micro.start : micro.stop], labels_Q[micro.start : micro.stop]
+        with autocast(self.stage1.amp, self.device):
+            if self.stage1.mixing == "mixup":
+                partner_M = micro.partner_M.to(self.device)
+                mixed_M3SS = inputs_M3SS.lerp(inputs_Q3SS[partner_M], 1 - share)
+                loss = mixup_loss(self._forward(mixed_M3SS), labels_M, labels_Q[partner_M], share)
+            else:
+                loss = F.cross_entropy(self._forward(inputs_M3SS), labels_M)
+        # DistributedDataParallel takes the mean over processes of what is to be their sum.
+        self._scaler.scale(loss * (micro.weight * world())).backward()
+        return loss.detach() * micro.weight
+
+    def _summed_at(self, last: bool) -> AbstractContextManager[None]:
+        """Gradients are summed over processes once a step, with its last micro-batch."""
+        return nullcontext() if last or self._together is None else self._together.no_sync()
+
+    def _look(self, done: Done, losses: Tensor, sizes: list[int]) -> Done:
+        for step, loss in enumerate(losses.tolist(), done.step):
+            if not torch.isfinite(losses[step - done.step]):
+                rate = learning_rate(self.stage1, done.epoch * done.steps + step, done.steps)
+                raise TrainingError(
+                    f"stage 1: loss {loss} in epoch {done.epoch + 1}, step {step + 1} of {done.steps}, at learning rate "
+                    f"{rate:.4g}; lower stage1.learning_rate, lengthen stage1.warmup_epochs, or set stage1.amp=off"
+                )
+        loss_sum = done.loss_sum + float((losses * torch.tensor(sizes, dtype=torch.float64)).sum())
+        return Done(done.epoch, done.step + len(sizes), done.steps, done.images + sum(sizes), loss_sum)
 
 
-def mixup_loss(model: nn.Module, inputs_B3SS: Tensor, labels_B: Tensor, share: float, partner_B: Tensor) -> Tensor:
-    """l CE(y) + (1 - l) CE(y') on l x + (1 - l) x', one l a batch (Zhang et al., 2018)."""
-    logits_BC = model(inputs_B3SS.lerp(inputs_B3SS[partner_B], 1 - share))
-    first, second = F.cross_entropy(logits_BC, labels_B), F.cross_entropy(logits_BC, labels_B[partner_B])
+def mixup_loss(logits_BC: Tensor, labels_B: Tensor, partner_labels_B: Tensor, share: float) -> Tensor:
+    """l CE(y) + (1 - l) CE(y') of the logits of l x + (1 - l) x', one l a batch (Zhang et al., 2018)."""
+    first, second = F.cross_entropy(logits_BC, labels_B), F.cross_entropy(logits_BC, partner_labels_B)
     return share * first + (1 - share) * second
+
+
+def _distributed(model: Classifier, device: torch.device) -> DistributedDataParallel:
+    """The model with gradients summed over processes; batch normalisation's statistics are each one's own, the first's kept."""
+    return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
+
+
+def _synchronised(model: Classifier, device: torch.device) -> Classifier:
+    if device.type != "cuda":
+        raise ConfigError(
+            f"stage1.sync_batchnorm: wanted CUDA, where PyTorch has it, found device {device}; set stage1.sync_batchnorm=false"
+        )
+    return nn.SyncBatchNorm.convert_sync_batchnorm(model)
