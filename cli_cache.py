@@ -23,7 +23,7 @@ def cache_group() -> None:
 @cache_group.command("ls")
 @output_options
 def ls(as_json: bool) -> None:
-    """List the caches, the newest first, then what is half extracted or damaged."""
+    """List the caches, the newest first, then what is half extracted, damaged, or a local copy."""
     from cache import catalog, tables
 
     stores = _stores()

@@ -12,6 +12,12 @@ from cache.errors import CacheError, CacheInvalid, CacheNotFound
 from cache.manifest import Manifest
 
 STAGING = ".staging"
+LOCAL = ".local"
+"""Where `cache.local` keeps its copies."""
+
+
+State = Literal["published", "incomplete", "damaged", "local"]
+UNPUBLISHED: dict[str, State] = {STAGING: "incomplete", LOCAL: "local"}
 
 
 @dataclass(frozen=True)
@@ -20,7 +26,7 @@ class Listing:
 
     key: str
     path: str
-    state: Literal["published", "incomplete", "damaged"]
+    state: State
     bytes: int
     modified: float
     name: str = ""
@@ -75,10 +81,11 @@ def manifests(stores: Path) -> Iterator[tuple[Path, Manifest]]:
 
 
 def ls(stores: Path) -> list[Listing]:
-    """Every cache, the newest first, then what is half extracted and what is damaged."""
+    """Every cache, the newest first, then what is half extracted, damaged, or a local copy of a cache's features."""
     found = [describe(folder) for folder in _folders(stores)]
-    works = [work for work in (stores / STAGING).glob("*") if work.is_dir()] if stores.is_dir() else []
-    found += [Listing(work.name, str(work), "incomplete", _bytes(work), work.stat().st_mtime) for work in works]
+    for inside, state in UNPUBLISHED.items():
+        works = [work for work in (stores / inside).glob("*") if work.is_dir()]
+        found += [Listing(work.name, str(work), state, _bytes(work), work.stat().st_mtime) for work in works]
     return sorted(found, key=lambda one: (one.state != "published", -one.modified))
 
 

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from cache.errors import CacheStorage
 
@@ -49,6 +50,23 @@ def replace(path: Path, content: bytes) -> None:
     with storing(path):
         temporary = _temporary(path, content)
         try:
+            os.replace(temporary, path)
+        except BaseException:
+            _unlink(temporary)
+            raise
+        sync_folder(path.parent)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[BinaryIO]:
+    """A file to be written piece by piece: it appears whole where the block ends, and not at all where it raises."""
+    temporary = _beside(path)
+    with storing(path):
+        try:
+            with temporary.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
             os.replace(temporary, path)
         except BaseException:
             _unlink(temporary)
@@ -146,8 +164,7 @@ def sha256(path: Path) -> str:
 
 
 def _temporary(path: Path, content: bytes) -> Path:
-    # Not the process's number: two machines that share a folder have equal ones.
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{TEMPORARY}")
+    temporary = _beside(path)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         try:
@@ -159,6 +176,11 @@ def _temporary(path: Path, content: bytes) -> Path:
         _unlink(temporary)
         raise
     return temporary
+
+
+def _beside(path: Path) -> Path:
+    # Not the process's number: two machines that share a folder have equal ones.
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}{TEMPORARY}")
 
 
 def _unlink(path: Path) -> None:

@@ -33,7 +33,10 @@ class Candidate:
 
 
 def rm(path: Path) -> int:
-    """Delete a published cache; the bytes it took. CacheInUse where somebody has it open, CacheNotFound where there is none."""
+    """Delete a published cache and its local copy; the bytes they took.
+
+    CacheInUse where somebody has it open, CacheNotFound where there is none.
+    """
     path = Path(path)
     found = catalog.describe(path) if (path / layout.MANIFEST).is_file() else None
     if found is None:
@@ -45,8 +48,11 @@ def rm(path: Path) -> int:
         trash = staging / f"{TRASH}{uuid.uuid4().hex}"
         with durable.storing(path):
             durable.rename(path, trash)
-    shutil.rmtree(trash, ignore_errors=True)
-    return found.bytes
+    local = path.parent / catalog.LOCAL / found.key
+    freed = found.bytes + sum(file.stat().st_size for file in local.glob("*"))
+    for folder in (trash, local):  # whoever has the copy mapped keeps it
+        shutil.rmtree(folder, ignore_errors=True)
+    return freed
 
 
 def prune(
@@ -58,7 +64,9 @@ def prune(
     now: float | None = None,
 ) -> list[Candidate]:
     """What is damaged, half extracted and untouched for `incomplete_after` seconds, or published longer than `older_than`
-    seconds ago and not in `keep` (keys). Lists it; with `yes`, deletes it, but nothing that is in use: that is `kept`.
+    seconds ago and not in `keep` (keys); local copies whose cache went are as what is half extracted.
+
+    Lists it; with `yes`, deletes it, but nothing that is in use: that is `kept`.
     """
     now = time.time() if now is None else now
     spared = set(keep)
@@ -71,13 +79,12 @@ def prune(
             reason = f"incomplete, untouched for {age / 3600:.0f} h"
         elif one.state == "published" and older_than is not None and age > older_than and one.key not in spared:
             reason = f"published {age / 86_400:.0f} days ago"
+        elif one.state == "local" and age > incomplete_after and catalog.published(stores, one.key) is None:
+            reason = "local copy of a cache that is not here"
         else:
             continue
-        kept = (
-            _delete(Path(one.path), one.state == "incomplete")
-            if yes
-            else _used(Path(one.path), one.state == "incomplete")
-        )
+        unpublished = one.state in ("incomplete", "local")
+        kept = _delete(Path(one.path), unpublished) if yes else _used(Path(one.path), unpublished)
         found.append(Candidate(one.path, one.key, one.bytes, reason, kept))
     return found
 
@@ -95,17 +102,17 @@ def _touched(path: Path, state: str, modified: float) -> float:
     return max(times)
 
 
-def _used(path: Path, staging: bool) -> str:
+def _used(path: Path, unpublished: bool) -> str:
     try:
-        with _unwritten(path) if staging else _alone(path):
+        with _unwritten(path) if unpublished else _alone(path):
             return ""
     except CacheInUse as error:
         return str(error)
 
 
-def _delete(path: Path, staging: bool) -> str:
+def _delete(path: Path, unpublished: bool) -> str:
     try:
-        if not staging:
+        if not unpublished:
             rm(path)
             return ""
         with _unwritten(path):

@@ -45,22 +45,22 @@ def train_classifier(
 ) -> Classifier:
     """The classifier that the settings ask for, one replica a seed."""
     if settings.retrain.head in POST_HOC:
-        return _post_hoc(settings.retrain, cache)
-    train = features.load(cache, views=settings.retrain.views)
+        return _post_hoc(settings.retrain, cache, settings.ram_limit)
+    train = features.load(cache, views=settings.retrain.views, ram_limit=settings.ram_limit)
     start = _start(settings.retrain, cache, train, seeds)
     augmentation = _augmentation(settings, cache, train, trained)
     trained_heads = train_heads(train, start, [settings.retrain], seeds, augmentation, method_name(settings.retrain))
     return Classifier(*trained_heads.folded())
 
 
-def _post_hoc(settings: Retrain, cache: FeatureCache) -> Classifier:
-    train = features.load(cache, views=False)
+def _post_hoc(settings: Retrain, cache: FeatureCache, ram_limit: float) -> Classifier:
     if settings.head == "ncm":
-        weight_CD, bias_C = posthoc.nearest_class_mean(train.clean_ND, train.labels_N, len(cache.classes))
+        train = features.load(cache, views=False, ram_limit=ram_limit)
+        weight_CD, bias_C = posthoc.nearest_class_mean(train.features_VND[0], train.labels_N, len(cache.classes))
         return Classifier(weight_CD[None], bias_C[None])
     weight_CD, bias_C = stage1_classifier(cache, f"retrain.head={settings.head}", "use retrain.head=ncm or crt")
     if settings.head == "logit-adjustment":
-        bias_C = posthoc.logit_adjustment(bias_C, train.counts_C, settings.tau)
+        bias_C = posthoc.logit_adjustment(bias_C, torch.from_numpy(cache.counts()), settings.tau)
     if settings.head == "tau-norm":
         weight_CD, bias_C = posthoc.tau_normalised(weight_CD, settings.tau), torch.zeros_like(bias_C)
     return Classifier(weight_CD[None], bias_C[None])
@@ -89,7 +89,7 @@ def _augmentation(settings: Settings, cache: FeatureCache, train: Features, trai
     beta_C = class_strength(train.counts_C)
     if retrain.augmented == "tail":
         beta_C[chosen] = 0.0
-    statistics = head_statistics(train.clean_ND.float(), train.labels_N, chosen)
+    statistics = head_statistics(train, chosen)
     centroids_HD = trained.centroids_HD if trained else statistics.mean_CD
     nearest_F = _nearest(settings.stg.similarity, cache, train, centroids_HD, chosen)
     if trained is None:
@@ -107,5 +107,9 @@ def _nearest(similarity: str, cache: FeatureCache, train: Features, centroids_HD
     own_C = torch.full((len(cache.classes),), -1)
     own_C[chosen] = torch.arange(len(chosen))
     own_N = own_C[train.labels_N]
-    found = [nearest_head(view_ND, centroids_HD, similarity, weight_HD, bias_H) for view_ND in train.features_VND]
-    return torch.cat([torch.where(own_N >= 0, own_N, nearest_N) for nearest_N in found])
+    found = []
+    for view in range(train.views):
+        for rows_B in train.blocks():
+            nearest_B = nearest_head(train.gather(view, rows_B), centroids_HD, similarity, weight_HD, bias_H)
+            found.append(torch.where(own_N[rows_B] >= 0, own_N[rows_B], nearest_B))
+    return torch.cat(found)

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from pipeline.features import Features
 from pipeline.settings import STG
-from pipeline.stg import ClassStatistics, FeatureMemory, class_statistics, targets
+from pipeline.stg import ClassStatistics, FeatureMemory, class_statistics, split_statistics, targets
 
 
 class TargetEstimator:
@@ -23,7 +23,7 @@ class TargetEstimator:
         self._class: ClassStatistics | None = None
         self._mean_ND = self._variance_ND = self._seen_N = torch.empty(0)
         if settings.full_statistics:
-            self._exact = class_statistics(fit.clean_ND, fit.labels_N, self.classes)
+            self._exact = split_statistics(fit, self.classes)
         elif settings.smoothing == "sample":
             self._mean_ND, self._variance_ND = torch.zeros(2, len(fit.labels_N), fit.width)
             self._seen_N = torch.zeros(len(fit.labels_N), dtype=torch.bool)

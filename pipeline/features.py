@@ -1,12 +1,25 @@
-"""A cache's splits as tensors in RAM: what stages 2 and 3 read instead of images."""
+"""A cache's splits as tensors: what stages 2 and 3 read instead of images.
 
-from dataclasses import dataclass
+A split lies in RAM or, where it is larger than `ram_limit`, in a local file that is memory-mapped; what reads it is the same
+code, in the same order, so the results are the same bits.
+"""
 
+import os
+import warnings
+from dataclasses import dataclass, replace
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from cache import FeatureCache
+from cache.local import mapped
+from pipeline import runs
 from pipeline.errors import DataError
+from pipeline.progress import track
+
+BLOCK_VALUES = 1 << 24
+"""Features that are taken to float32 at a time, 64 MiB."""
 
 
 @dataclass(frozen=True)
@@ -16,26 +29,40 @@ class Features:
     features_VND: Tensor
     labels_N: Tensor
     counts_C: Tensor
+    rows_N: Tensor | None = None
+    """Where only some rows are meant: which of `features_VND` each of the N rows is. They are not copied."""
 
     @property
-    def clean_ND(self) -> Tensor:
-        return self.features_VND[0]
+    def views(self) -> int:
+        return self.features_VND.shape[0]
 
     @property
     def width(self) -> int:
         return self.features_VND.shape[2]
 
+    def gather(self, view: Tensor | int, row: Tensor) -> Tensor:
+        """Features of rows of a view, or of a view a row, float32 (…, D)."""
+        stored = row if self.rows_N is None else self.rows_N[row]
+        index = view * self.features_VND.shape[1] + stored
+        return self.features_VND.flatten(0, 1).index_select(0, index.flatten()).view(*index.shape, -1).float()
+
+    def blocks(self) -> tuple[Tensor, ...]:
+        """Rows 0 to N-1 in order, BLOCK_VALUES features at a time."""
+        return torch.arange(len(self.labels_N)).split(max(1, BLOCK_VALUES // self.width))
+
     def select(self, rows_N: Tensor) -> "Features":
         """The same with only some rows; counts follow."""
         labels_N = self.labels_N[rows_N]
         counts_C = torch.bincount(labels_N, minlength=len(self.counts_C))
-        return Features(self.features_VND[:, rows_N], labels_N, counts_C)
+        stored_N = rows_N if self.rows_N is None else self.rows_N[rows_N]
+        return replace(self, labels_N=labels_N, counts_C=counts_C, rows_N=stored_N)
 
 
-def load(cache: FeatureCache, split: str = "train", views: bool = True) -> Features:
-    """The split's clean view and, with `views`, its augmented ones.
+def load(cache: FeatureCache, split: str = "train", views: bool = True, ram_limit: float = 0.0) -> Features:
+    """The split's clean view and, with `views`, its augmented ones; above `ram_limit` GiB they are memory-mapped.
 
-    Raises DataError where the cache has no such split, a label is out of range or a feature is not finite.
+    0 stands for half of this machine's RAM. Raises DataError where the cache has no such split or a label is out of range,
+    CacheCorrupt where a feature is damaged or not finite.
     """
     if split not in cache.splits:
         raise DataError(f"cache {cache.key[:12]}: no split {split!r}, found {', '.join(cache.splits)}")
@@ -44,20 +71,34 @@ def load(cache: FeatureCache, split: str = "train", views: bool = True) -> Featu
     if len(labels_N) == 0 or int(labels_N.min()) < 0 or int(labels_N.max()) >= classes:
         found = "no rows" if len(labels_N) == 0 else f"{int(labels_N.min())} to {int(labels_N.max())}"
         raise DataError(f"cache {cache.key[:12]}, split {split}: labels wanted in 0 to {classes - 1}, found {found}")
-    features_VND = _read_views(cache, split, cache.views(split) if views else ["clean"])
+    names = cache.views(split) if views else ["clean"]
+    identity = cache.manifest.identity
+    shape = (len(names), len(labels_N), identity.width)
+    size = int(np.prod(shape)) * np.dtype(identity.dtype).itemsize
+    features_VND = _in_ram(cache, split, names, shape) if size <= _limit(ram_limit) else _mapped(cache, split, shape)
     return Features(features_VND, labels_N, torch.bincount(labels_N, minlength=classes))
 
 
-def _read_views(cache: FeatureCache, split: str, names: list[str]) -> Tensor:
-    first_ND = torch.from_numpy(cache.features(split, names[0]))
-    features_VND = first_ND.new_empty(len(names), *first_ND.shape)
+def _limit(ram_limit: float) -> float:
+    if ram_limit:
+        return ram_limit * 2**30
+    if not hasattr(os, "sysconf"):  # Windows
+        return float("inf")
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2
+
+
+def _in_ram(cache: FeatureCache, split: str, names: list[str], shape: tuple[int, int, int]) -> Tensor:
+    features_VND = np.empty(shape, cache.manifest.identity.dtype)
     for view, name in enumerate(names):
-        features_VND[view] = first_ND if view == 0 else torch.from_numpy(cache.features(split, name))
-        bad_N = ~torch.isfinite(features_VND[view]).all(dim=1)
-        if bool(bad_N.any()):
-            row = int(bad_N.nonzero()[0, 0])
-            raise DataError(
-                f"cache {cache.key[:12]}, split {split}, view {name}: {int(bad_N.sum())} rows are not finite, "
-                f"the first is row {row}; extract the features again"
-            )
-    return features_VND
+        cache.features(split, name, features_VND[view])
+    return torch.from_numpy(features_VND)
+
+
+def _mapped(cache: FeatureCache, split: str, shape: tuple[int, int, int]) -> Tensor:
+    views, rows, _ = shape
+    with track(views * rows, f"copy {split}", "rows") as bar:
+        features_VND = mapped(cache, split, views, runs.stores_folder(), bar.advance)
+    with warnings.catch_warnings():
+        # Mapped for writing, a file larger than RAM would be refused as memory that might be needed.
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(features_VND)

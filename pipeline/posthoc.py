@@ -21,8 +21,9 @@ def nearest_class_mean(features_ND: Tensor, labels_N: Tensor, classes: int) -> t
 
     An empty class gets bias -inf.
     """
-    unit_ND = functional.normalize(features_ND.float(), dim=1)
-    sum_CD = unit_ND.new_zeros(classes, unit_ND.shape[1]).index_add(0, labels_N, unit_ND)
+    sum_CD = torch.zeros(classes, features_ND.shape[1])
+    for features_BD, labels_B in zip(features_ND.split(8192), labels_N.split(8192), strict=True):
+        sum_CD.index_add_(0, labels_B, functional.normalize(features_BD.float(), dim=1))
     count_C = torch.bincount(labels_N, minlength=classes)
     weight_CD = functional.normalize(sum_CD, dim=1)
     return weight_CD, torch.where(count_C > 0, 0.0, -torch.inf)

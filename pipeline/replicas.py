@@ -127,7 +127,7 @@ def _blocks(
     purposes = ("rows", "views", "noise", "uniform")
     generators = {purpose: [generator(seed, "retrain", purpose) for seed in seeds] for purpose in purposes}
     size = max(1, 2**18 // (settings.batch_size * features.width))
-    views = len(features.features_VND)
+    views = features.views
     needs_noise = settings.augmentation in ("stg", "closed-form", "noise")
     needs_uniform = settings.augmentation in ("stg", "closed-form", "dropout")
 
@@ -155,10 +155,9 @@ def _inputs(
     features: Features, draws: Draws, k: int, variants: Sequence[Retrain], augmentation: Augmentation
 ) -> tuple[Tensor, Tensor]:
     """One step's augmented features (R, B, D) and labels (R, B)."""
-    views, rows, width = features.features_VND.shape
-    row_SB = draws.rows_SKB[:, k]
-    flat_SB = draws.views_SKB[:, k] * rows + row_SB
-    features_SBD = features.features_VND.view(views * rows, width)[flat_SB].float()
+    row_SB, view_SB = draws.rows_SKB[:, k], draws.views_SKB[:, k]
+    flat_SB = view_SB * len(features.labels_N) + row_SB
+    features_SBD = features.gather(view_SB, row_SB)
     labels_SB = features.labels_N[row_SB]
     random = draws.noise_SKBD[:, k], draws.uniform_SKBD[:, k]
     inputs_VSBD = _augmented(features_SBD, labels_SB, flat_SB, random, variants, augmentation)

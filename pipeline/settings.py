@@ -176,6 +176,9 @@ class Settings(Section):
 
     name: str = Field(default="own", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    ram_limit: NonNegative = 0.0
+    """GiB of a split's features that stages 2 and 3 hold in RAM; above it they are copied into a local file and
+    memory-mapped. 0: half of the machine's RAM. The results are the same bits."""
     data: Data = Data()
     longtail: LongTail = LongTail()
     backbone: Backbone = Backbone()

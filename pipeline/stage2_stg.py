@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -18,8 +18,8 @@ from pipeline.features import Features
 from pipeline.progress import Track, note, track
 from pipeline.rng import derive, generator
 from pipeline.settings import STG, Settings
-from pipeline.stg import VARIANCE_FLOOR, SemanticTransformationGenerator, class_statistics, regression_loss
-from pipeline.transfer import closed_form, head_classes, head_statistics
+from pipeline.stg import VARIANCE_FLOOR, SemanticTransformationGenerator, regression_loss, split_statistics
+from pipeline.transfer import closed_form, head_classes
 
 
 class Distance(BaseModel):
@@ -79,14 +79,14 @@ def train_stg(settings: Settings, cache: FeatureCache, root: Path) -> tuple[Path
         note(f"done already: {folder}", level=2)
         return folder, runs.read_result(folder, STGResult)
     started = time.monotonic()
-    rows = head_rows(features.load(cache, views=settings.stg.views), cache.classes, settings.stg, settings.seed)
+    train = features.load(cache, views=settings.stg.views, ram_limit=settings.ram_limit)
+    rows = head_rows(train, cache.classes, settings.stg, settings.seed)
     runs.start(folder, settings)
     with runs.log(folder) as log:
         stg, steps, loss = fit(rows, settings.stg, settings.seed, log)
         held_out = distance(stg, rows)
         log.write(held_out=held_out.model_dump())
-    statistics = head_statistics(rows.fit.clean_ND.float(), rows.fit.labels_N, list(range(len(rows.heads))))
-    trained = stg_file.TrainedSTG(stg, rows.heads, statistics.mean_CD)
+    trained = stg_file.TrainedSTG(stg, rows.heads, split_statistics(rows.fit, len(rows.heads)).mean_CD)
     digest = stg_file.save(folder, trained, settings.stg, cache)
     result = STGResult(
         dataset=cache.manifest.provenance.name,
@@ -122,7 +122,7 @@ def head_rows(train: Features, classes: tuple[str, ...], settings: STG, seed: in
 
     def part(rows: list[Tensor]) -> Features:
         chosen = train.select(torch.cat(rows).sort().values)
-        return Features(chosen.features_VND, index_C[chosen.labels_N], chosen.counts_C[heads])
+        return replace(chosen, labels_N=index_C[chosen.labels_N], counts_C=chosen.counts_C[heads])
 
     return HeadRows(part(fit), part(held_out), heads)
 
@@ -169,8 +169,8 @@ def _epoch(
     stg.train()
     losses = []
     for rows_B in _batches(len(fit.labels_N), settings.batch_size, draws):
-        view_B = torch.randint(len(fit.features_VND), (len(rows_B),), generator=draws)
-        features_BD = fit.features_VND[view_B, rows_B].float()
+        view_B = torch.randint(fit.views, (len(rows_B),), generator=draws)
+        features_BD = fit.gather(view_B, rows_B)
         labels_B = fit.labels_N[rows_B]
         target_mean_BD, target_variance_BD, valid_B = estimator(features_BD, labels_B, rows_B)
         bar.advance(len(rows_B))
@@ -196,21 +196,43 @@ def _batches(rows: int, size: int, draws: torch.Generator) -> Iterator[Tensor]:
 @torch.no_grad()
 def distance(stg: SemanticTransformationGenerator, rows: HeadRows) -> Distance:
     """The generator against the closed form of the fitted rows, on the held-out rows' clean features."""
-    statistics = class_statistics(rows.fit.clean_ND, rows.fit.labels_N, len(rows.heads))
-    features_ND, labels_N = rows.held_out.clean_ND.float(), rows.held_out.labels_N
-    mean_ND, variance_ND = stg.eval()(features_ND, labels_N)
-    wanted_mean_ND, wanted_variance_ND = closed_form(features_ND, labels_N, statistics)
-    log_ND, wanted_log_ND = (variance_ND + VARIANCE_FLOOR).log(), (wanted_variance_ND + VARIANCE_FLOOR).log()
-    norms = mean_ND.norm(dim=1), wanted_mean_ND.norm(dim=1).clamp(min=1e-12)
+    stg, held_out = stg.eval(), rows.held_out
+    statistics = split_statistics(rows.fit, len(rows.heads))
+    means, logs = _Errors(), _Errors()
+    cosine, ratio = 0.0, 0.0
+    for rows_B in held_out.blocks():
+        features_BD, labels_B = held_out.gather(0, rows_B), held_out.labels_N[rows_B]
+        mean_BD, variance_BD = stg(features_BD, labels_B)
+        wanted_mean_BD, wanted_variance_BD = closed_form(features_BD, labels_B, statistics)
+        means.add(mean_BD, wanted_mean_BD)
+        logs.add((variance_BD + VARIANCE_FLOOR).log(), (wanted_variance_BD + VARIANCE_FLOOR).log())
+        cosine += float(functional.cosine_similarity(mean_BD, wanted_mean_BD).double().sum())
+        ratio += float((mean_BD.norm(dim=1) / wanted_mean_BD.norm(dim=1).clamp(min=1e-12)).double().sum())
+    count = len(held_out.labels_N)
     return Distance(
-        rows=len(labels_N),
-        mean_cosine=float(functional.cosine_similarity(mean_ND, wanted_mean_ND).mean()),
-        mean_norm_ratio=float((norms[0] / norms[1]).mean()),
-        mean_relative_error=_relative_error(mean_ND, wanted_mean_ND),
-        log_variance_relative_error=_relative_error(log_ND, wanted_log_ND),
+        rows=count,
+        mean_cosine=cosine / count,
+        mean_norm_ratio=ratio / count,
+        mean_relative_error=means.relative(),
+        log_variance_relative_error=logs.relative(),
     )
 
 
-def _relative_error(found: Tensor, wanted: Tensor) -> float:
-    spread = (wanted - wanted.mean()).square().mean()
-    return float((found - wanted).square().mean() / spread.clamp(min=1e-12))
+@dataclass
+class _Errors:
+    """Sums over blocks for the squared error relative to the variance of what is wanted."""
+
+    count: int = 0
+    error: float = 0.0
+    total: float = 0.0
+    square: float = 0.0
+
+    def add(self, found: Tensor, wanted: Tensor) -> None:
+        self.count += wanted.numel()
+        self.error += float((found - wanted).double().square().sum())
+        self.total += float(wanted.double().sum())
+        self.square += float(wanted.double().square().sum())
+
+    def relative(self) -> float:
+        spread = self.square / self.count - (self.total / self.count) ** 2
+        return self.error / self.count / max(spread, 1e-12)

@@ -105,12 +105,12 @@ def seeds_of(settings: Settings) -> list[int]:
 @torch.no_grad()
 def figures(cache: FeatureCache, split: str, classifier: Classifier, settings: Settings) -> list[Metrics]:
     """Each replica's metrics on a split's clean features; groups by the training counts."""
-    tested = features.load(cache, split, views=False)
+    tested = features.load(cache, split, views=False, ram_limit=settings.ram_limit)
     counts = cache.counts("train").tolist()
-    inputs_ND = tested.clean_ND.float()
     found = []
     for weight_CD, bias_C in zip(classifier.weight_RCD, classifier.bias_RC, strict=True):
-        probabilities_NC = torch.softmax(torch.addmm(bias_C, inputs_ND, weight_CD.T), dim=1)
+        logits = [torch.addmm(bias_C, tested.gather(0, rows_B), weight_CD.T) for rows_B in tested.blocks()]
+        probabilities_NC = torch.softmax(torch.cat(logits), dim=1)
         groups = settings.longtail
         found.append(evaluate(probabilities_NC, tested.labels_N, counts, groups.many_above, groups.few_below))
     return found

@@ -3,11 +3,14 @@
 The pairwise set of Eq. 1 need not be formed: mu_i = mean_y - a_i and Sigma_i = Var_y, both segment sums in O(P D).
 """
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from pipeline.features import Features
 
 VARIANCE_FLOOR = 1e-6
 """Added before a logarithm: a channel that a ReLU holds at zero has no variance."""
@@ -24,19 +27,35 @@ class ClassStatistics:
 
 
 def class_statistics(features_PD: Tensor, labels_P: Tensor, classes: int) -> ClassStatistics:
-    """Statistics of each class among P rows; a class without rows gets mean and variance 0, count 0.
+    """Statistics of each class among P rows; a class without rows gets mean and variance 0, count 0."""
+    return _statistics(lambda: iter([(features_PD.float(), labels_P)]), labels_P, features_PD.shape[1], classes)
 
-    Two centred passes: a large offset common to all rows does not cancel the variance away.
-    """
-    features_PD = features_PD.float()
-    offset_D = features_PD.mean(dim=0)
-    centred_PD = features_PD - offset_D
+
+def split_statistics(features: Features, classes: int) -> ClassStatistics:
+    """The same of a split's clean view, read in blocks."""
+
+    def blocks() -> Iterator[tuple[Tensor, Tensor]]:
+        for rows_B in features.blocks():
+            yield features.gather(0, rows_B), features.labels_N[rows_B]
+
+    return _statistics(blocks, features.labels_N, features.width, classes)
+
+
+def _statistics(
+    blocks: Callable[[], Iterator[tuple[Tensor, Tensor]]], labels_P: Tensor, width: int, classes: int
+) -> ClassStatistics:
+    """Centred passes: a large offset common to all rows does not cancel the variance away."""
+    offset_D, mean_CD, variance_CD = torch.zeros(width), torch.zeros(classes, width), torch.zeros(classes, width)
     count_C = torch.bincount(labels_P, minlength=classes)
-    divisor_C1 = count_C.clamp(min=1).to(features_PD.dtype)[:, None]
-    zeros_CD = features_PD.new_zeros(classes, features_PD.shape[1])
-    mean_CD = zeros_CD.index_add(0, labels_P, centred_PD) / divisor_C1
-    residual_PD = centred_PD - mean_CD[labels_P]
-    variance_CD = zeros_CD.index_add(0, labels_P, residual_PD.square()) / divisor_C1
+    divisor_C1 = count_C.clamp(min=1).to(mean_CD.dtype)[:, None]
+    for features_BD, _ in blocks():
+        offset_D += features_BD.sum(dim=0) / len(labels_P)
+    for features_BD, labels_B in blocks():
+        mean_CD.index_add_(0, labels_B, features_BD - offset_D)
+    mean_CD /= divisor_C1
+    for features_BD, labels_B in blocks():
+        variance_CD.index_add_(0, labels_B, (features_BD - offset_D - mean_CD[labels_B]).square())
+    variance_CD /= divisor_C1
     mean_CD = torch.where(count_C[:, None] > 0, mean_CD + offset_D, 0.0)
     return ClassStatistics(mean_CD, variance_CD, count_C)
 

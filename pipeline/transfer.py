@@ -5,8 +5,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipeline.errors import DataError
+from pipeline.features import Features
 from pipeline.settings import STG
-from pipeline.stg import ClassStatistics, class_statistics
+from pipeline.stg import ClassStatistics, split_statistics
 
 
 def head_classes(counts_C: list[int], settings: STG) -> list[int]:
@@ -35,9 +36,9 @@ def head_classes(counts_C: list[int], settings: STG) -> list[int]:
     return sorted(chosen)
 
 
-def head_statistics(features_ND: Tensor, labels_N: Tensor, heads: list[int]) -> ClassStatistics:
-    """Mean and variance of each head class over its rows, (H, D), in the order of `heads`."""
-    statistics = class_statistics(features_ND, labels_N, max(int(labels_N.max()), *heads) + 1)
+def head_statistics(features: Features, heads: list[int]) -> ClassStatistics:
+    """Mean and variance of each head class over its rows' clean features, (H, D), in the order of `heads`."""
+    statistics = split_statistics(features, len(features.counts_C))
     return ClassStatistics(statistics.mean_CD[heads], statistics.variance_CD[heads], statistics.count_C[heads])
 
 

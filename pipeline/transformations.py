@@ -8,7 +8,7 @@ from torch import Tensor
 from pipeline.features import Features
 from pipeline.stg import ClassStatistics, SemanticTransformationGenerator
 
-TABLE_LIMIT = 2 << 30
+TABLE_LIMIT = 256 << 20
 """Bytes of precomputed transformations; above it the generator runs at each step."""
 
 Transformations = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -39,14 +39,13 @@ def from_generator(
     wanted_F = augmented_N.repeat(views).nonzero()[:, 0]
     if len(wanted_F) * width * 8 > TABLE_LIMIT:
         return _live(stg, head_index_F)
-    flat_FD = features.features_VND.view(views * rows, width)
     position_F = torch.zeros(views * rows, dtype=torch.long)
     position_F[wanted_F] = torch.arange(len(wanted_F))
     mean_TD, deviation_TD = torch.empty(len(wanted_F), width), torch.empty(len(wanted_F), width)
     with torch.no_grad():
         for start in range(0, len(wanted_F), 8192):
             index = wanted_F[start : start + 8192]
-            mean_BD, variance_BD = stg(flat_FD[index], head_index_F[index])
+            mean_BD, variance_BD = stg(features.gather(index // rows, index % rows), head_index_F[index])
             mean_TD[start : start + 8192], deviation_TD[start : start + 8192] = mean_BD, variance_BD.sqrt()
 
     def transformations(_features: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:

@@ -29,7 +29,7 @@ def train():
 
 
 def _closed_form(train):
-    statistics = head_statistics(train.clean_ND, train.labels_N, [0])
+    statistics = head_statistics(train, [0])
     nearest = torch.cat([nearest_head(view, statistics.mean_CD) for view in train.features_VND])
     beta = class_strength(train.counts_C)
     beta[0] = 0
@@ -134,7 +134,7 @@ def test_a_step_sees_what_equations_3_and_4_say(train, kind):
     augmentation = _closed_form(train) if kind == "closed-form" else _none(kind)
     draws = next(_blocks(train, RowSampler(train.labels_N), settings[0], [3, 4], 5))
     inputs, labels = _inputs(train, draws, 2, settings, augmentation)
-    statistics = head_statistics(train.clean_ND, train.labels_N, [0])
+    statistics = head_statistics(train, [0])
     for r, (v, s) in enumerate(((0, 0), (0, 1), (1, 0), (1, 1))):
         rows, views = draws.rows_SKB[s, 2], draws.views_SKB[s, 2]
         features = train.features_VND[views, rows]

@@ -174,22 +174,6 @@ def test_a_cache_without_a_classifier(stores, tmp_path, setting, wanted_by, reme
     retrain(_settings("retrain.start=fresh"), cache, tmp_path)
 
 
-def test_features_that_are_not_finite_are_named(cache, tmp_path, monkeypatch):
-    read = type(cache).features
-
-    def broken(self, split, view="clean"):
-        features = read(self, split, view)
-        features[7, 3] = np.inf
-        return features
-
-    monkeypatch.setattr(type(cache), "features", broken)
-    with pytest.raises(DataError) as error:
-        retrain(_settings(), cache, tmp_path)
-    assert str(error.value) == (
-        f"cache {cache.key[:12]}, split train, view clean: 1 rows are not finite, the first is row 7; extract the features again"
-    )
-
-
 def test_the_similarity_is_part_of_the_key(cache, tmp_path):
     found = {retrain(_settings(f"stg.similarity={name}"), cache, tmp_path)[0] for name in ("l2", "cosine", "logit")}
     assert len(found) == 3

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from pipeline.errors import DataError
+from pipeline.features import Features
 from pipeline.settings import STG
 from pipeline.stg import transformation_targets
 from pipeline.transfer import closed_form, head_classes, head_statistics, nearest_head
@@ -61,7 +62,7 @@ def test_nearest_head_by_cosine_and_by_logit():
 
 def test_closed_form_is_equation_1_for_head_samples():
     features, labels = torch.randn(50, 6), torch.arange(50) % 2
-    statistics = head_statistics(features, labels, [0, 1])
+    statistics = head_statistics(Features(features[None], labels, torch.bincount(labels)), [0, 1])
     mean, variance = closed_form(features, labels, statistics)
     wanted_mean, wanted_variance, _ = transformation_targets(features, labels, features, labels)
     torch.testing.assert_close(mean, wanted_mean)

@@ -60,7 +60,7 @@ def features(width: int = 64) -> Features:
 
 def closed_form(train: Features) -> Augmentation:
     chosen = [0, 1, 2, 3]
-    statistics = head_statistics(train.clean_ND.float(), train.labels_N, chosen)
+    statistics = head_statistics(train, chosen)
     nearest = torch.cat([nearest_head(view.float(), statistics.mean_CD) for view in train.features_VND])
     beta = class_strength(train.counts_C)
     beta[chosen] = 0
