@@ -154,7 +154,9 @@ def test_a_folder_in_the_way_is_named_and_nothing_is_lost(tmp_path):
     (tmp_path / toys.identity().key() / "stuff").mkdir(parents=True)
     with CacheWriter(tmp_path, toys.identity(), Provenance(name="toy"), rows_per_chunk=8) as writer:
         toys.fill(writer)
-        with pytest.raises(CacheStorage, match="something that is no cache is in the way; remove it, then run the same"):
+        with pytest.raises(
+            CacheStorage, match="something that is no cache is in the way; remove it, then run the same"
+        ):
             writer.publish()
     (tmp_path / toys.identity().key() / "stuff").rmdir()
     with CacheWriter(tmp_path, toys.identity(), Provenance(name="toy"), rows_per_chunk=8) as writer:
