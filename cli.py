@@ -63,6 +63,8 @@ def train_backbone(
         from pipeline.stage1_extract import extract as extract_features
 
         path = extract_features(settings, backbone, stores_folder())
+        if path is None:  # another process prints
+            return
         document |= {"cache": path.name, "path": str(path)}
     show(
         document,
@@ -84,7 +86,8 @@ def extract(
     from pipeline.stage1_extract import extract as extract_features
 
     path = extract_features(settings, finished(settings, runs_folder(), backbone), stores_folder())
-    show({"cache": path.name, "path": str(path)}, as_json, str(path))
+    if path is not None:
+        show({"cache": path.name, "path": str(path)}, as_json, str(path))
 
 
 @cli.command("train-stg")
@@ -160,7 +163,8 @@ def _run(config: str, overrides: tuple[str, ...], seed: int | None, as_json: boo
     from pipeline.runs import runs_folder, stores_folder
 
     comparison = pipeline.run(settings, stores_folder(), runs_folder())
-    show(comparison.model_dump(), as_json, comparison_text(comparison))
+    if comparison is not None:
+        show(comparison.model_dump(), as_json, comparison_text(comparison))
 
 
 def _wanted(config: str | None) -> str:

@@ -48,8 +48,10 @@ def output_options(command: Command) -> Command:
     @functools.wraps(command)
     def wrapped(quiet: bool, verbose: bool, **arguments: Any) -> Any:
         from pipeline.progress import set_verbosity
+        from pipeline.ranks import rank
 
-        set_verbosity(0 if quiet else 2 if verbose else 1)
+        # Of several processes on one terminal, the first one talks.
+        set_verbosity(0 if quiet or rank() else 2 if verbose else 1)
         return command(**arguments)
 
     return functools.reduce(lambda inner, option: option(inner), reversed(options), wrapped)

@@ -8,8 +8,11 @@ if TYPE_CHECKING:
     from pipeline.settings import Settings
 
 
-def run(settings: "Settings", stores: Path, runs: Path) -> "Comparison":
-    """Images -> backbone -> feature cache -> STG -> retrained classifiers -> figures; what is done is not done again."""
+def run(settings: "Settings", stores: Path, runs: Path) -> "Comparison | None":
+    """Images -> backbone -> feature cache -> STG -> retrained classifiers -> figures; what is done is not done again.
+
+    Of several processes, the first goes on alone after the cache; None in the others.
+    """
     from cache import FeatureCache
     from pipeline.report import compare
     from pipeline.stage1_backbone import stage1
@@ -17,6 +20,9 @@ def run(settings: "Settings", stores: Path, runs: Path) -> "Comparison":
     from pipeline.stage2_stg import train_stg
 
     backbone = stage1(settings, runs)
-    cache = FeatureCache.open(extract(settings, backbone, stores))
+    path = extract(settings, backbone, stores)
+    if path is None:
+        return None
+    cache = FeatureCache.open(path)
     train_stg(settings, cache, runs)
     return compare(settings, cache, runs)

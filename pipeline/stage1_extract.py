@@ -15,6 +15,7 @@ import torchvision
 from torch import Tensor
 
 from cache import CacheWriter, Identity, Provenance, SplitIdentity, catalog
+from cache.errors import CacheStorage
 from pipeline import checkpoint, config
 from pipeline.augmentation import describe
 from pipeline.backbones import LAYER, Classifier, build
@@ -24,6 +25,7 @@ from pipeline.hardware import device_of, keep_freed_memory
 from pipeline.images import Geometry
 from pipeline.inference import blocks, outputs
 from pipeline.progress import note, track
+from pipeline.ranks import rank, world
 from pipeline.rng import derive
 from pipeline.settings import Settings
 from pipeline.stage1_backbone import NAME, BackboneRun
@@ -31,33 +33,46 @@ from pipeline.stage1_backbone import NAME, BackboneRun
 CLEAN = "clean"
 
 
-def extract(settings: Settings, run: BackboneRun, stores: Path) -> Path:
+def extract(settings: Settings, run: BackboneRun, stores: Path) -> Path | None:
     """Dump every split: `train` clean and in `extract.views` augmented views, the others clean; the cache's folder.
 
     Where a cache of equal identity is published, nothing is computed; where one was begun, only what it lacks. A view of a
-    sample depends on `seed`, the view's number and the sample's row alone. Raises LineageError where the run's tensors do
-    not fit the settings' backbone.
+    sample depends on `seed`, the view's number and the sample's row alone. One of several processes (`ranks`) writes its own
+    shards and returns None; the first waits for the others, writes what one that died has left, and returns the folder.
+    Raises LineageError where the run's tensors do not fit the settings' backbone.
     """
+    first = rank() == 0
     dataset = run.dataset or load(settings)
     tensors, metadata = checkpoint.load(run.folder / NAME)
-    has_classifier = metadata.get("classes") == json.dumps(dataset.classes)
-    if not has_classifier:
-        note(f"backbone {run.folder}: trained on other classes; its features are dumped without its classifier")
+    if metadata.get("classes") != json.dumps(dataset.classes):
+        if first:
+            note(f"backbone {run.folder}: trained on other classes; its features are dumped without its classifier")
         tensors = {name: tensor for name, tensor in tensors.items() if name.startswith("backbone.")}
     model = _model(settings, run.folder, tensors, metadata, dataset)
     identity = _identity(settings, dataset, checkpoint.digest(tensors), int(model.classifier.in_features))
-    found = catalog.published(stores, identity.key())
-    if found is not None:
-        return found
-    with CacheWriter(stores, identity, _provenance(settings, run)) as writer:
-        for name, split in dataset.splits.items():
-            writer.write_rows(name, _rows(split, dataset.classes))
-        if has_classifier:
-            writer.write_classifier(
-                {"weight": tensors["classifier.weight"].numpy(), "bias": tensors["classifier.bias"].numpy()}
-            )
-        _dump(writer, settings, dataset, model)
-        return writer.publish()
+    path = catalog.published(stores, identity.key())
+    if path is None:
+        provenance = _provenance(settings, run)
+        for worker in range(world()) if first else [rank()]:
+            with CacheWriter(stores, identity, provenance, worker=worker, workers=world(), note=note) as writer:
+                _fill(writer, settings, dataset, model, tensors)
+                path = writer.publish_if_last()
+    if first and path is None:
+        raise CacheStorage(
+            f"cache {identity.key()[:12]}: a shard was changed after it was written; run the command again"
+        )
+    return path if first else None
+
+
+def _fill(
+    writer: CacheWriter, settings: Settings, dataset: Dataset, model: Classifier, tensors: Mapping[str, Tensor]
+) -> None:
+    """Write what the writer's worker owns."""
+    for name, split in dataset.splits.items():
+        writer.write_rows(name, _rows(split, dataset.classes))
+    if "classifier.weight" in tensors:
+        writer.write_classifier({name: tensors[f"classifier.{name}"].numpy() for name in ("weight", "bias")})
+    _dump(writer, settings, dataset, model)
 
 
 def _dump(writer: CacheWriter, settings: Settings, dataset: Dataset, model: Classifier) -> None:
@@ -71,7 +86,8 @@ def _dump(writer: CacheWriter, settings: Settings, dataset: Dataset, model: Clas
     for name in {shard.split for shard in shards}:
         dataset.splits[name].images.prepare()
     total = sum(shard.stop - shard.start for shard in shards)
-    with track(total, f"extracting {settings.backbone.name}", "images") as progress:
+    part = "" if writer.workers == 1 else f", worker {writer.worker} of {writer.workers}"
+    with track(total, f"extracting {settings.backbone.name}{part}", "images") as progress:
         for shard in shards:
             augmentation = "none" if shard.view == CLEAN else settings.stage1.augmentation
             seed = derive(settings.seed, "view", shard.view)
