@@ -97,7 +97,7 @@ def torchrun(folder, processes, *arguments):
 
 def test_torchrun_prints_one_result(run, tmp_path):
     (tmp_path / "small.toml").write_text(to_toml(several()))
-    done = torchrun(tmp_path, 4, "extract", "--config", "small.toml", "--backbone", str(run.folder), "--json")
+    done = torchrun(tmp_path, 2, "extract", "--config", "small.toml", "--backbone", str(run.folder), "--json")
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     whole = FeatureCache.open(extract(several(), run, tmp_path / "alone"))
