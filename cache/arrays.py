@@ -9,9 +9,9 @@ import zarr
 from numcodecs import Zstd  # type: ignore[import-untyped]
 from zarr.storage import MemoryStore
 
-from cache import layout
+from cache import files, layout
 from cache.errors import CacheCorrupt, CacheInvalid
-from cache.reading import AGAIN
+from cache.files import AGAIN
 
 WORTHWHILE = 1.3
 """zstd is used where it shrinks the first chunk by more than this; real-valued float16 features do not shrink."""
@@ -45,19 +45,18 @@ def encode(document: dict[str, Any], index: int, features_ND: np.ndarray) -> byt
     return store[f"c/{index}/0"].to_bytes()
 
 
-def read_document(path: Path, rows: int, width: int, chunk: int, dtype: str) -> dict[str, Any]:
-    """zarr.json of the array at `path`, which must be one of the two that we write; looked at before zarr opens it."""
-    file = path / "zarr.json"
+def read_document(root: Path, file: str, rows: int, width: int, chunk: int, dtype: str) -> dict[str, Any]:
+    """The array's description, `file` under `root`, which must be one of the two that we write."""
     wanted = [layout.array_document(rows, width, chunk, dtype, compress) for compress in (False, True)]
+    content = files.read(root, file, 1 << 16)
     try:
-        if file.stat().st_size > 1 << 16:
-            raise ValueError("more than 64 KiB")
-        found = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise CacheCorrupt(f"{file}: not the description of an array ({error}); {AGAIN}") from None
-    if found in wanted:
-        return found
-    raise CacheInvalid(f"{file}: {_first_difference(found, wanted)}; not an array of ours: {AGAIN}")
+        found = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise CacheCorrupt(f"{root / file}: not the description of an array ({error}); {AGAIN}") from None
+    for document in wanted:
+        if found == document:
+            return document  # ours, and not its equal of other types: 1.0 and true are 1
+    raise CacheInvalid(f"{root / file}: {_first_difference(found, wanted)}; not an array of ours: {AGAIN}")
 
 
 def _first_difference(found: Any, wanted: list[dict[str, Any]]) -> str:

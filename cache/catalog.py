@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
+from cache import files
 from cache import manifest as manifests_of
 from cache.errors import CacheError, CacheInvalid, CacheNotFound
 from cache.manifest import Manifest
@@ -47,13 +48,9 @@ def read_manifest(path: Path) -> Manifest:
     Raises CacheNotFound where there is none, CacheInvalid where it is not one of ours or a bit of it was changed.
     """
     file = path / manifests_of.NAME
-    if file.is_symlink() or not file.is_file():
+    if not file.is_file():
         raise CacheNotFound(f"{path}: no cache there (no {manifests_of.NAME}); `cache ls` lists those there are")
-    if file.stat().st_size > manifests_of.LIMIT:
-        raise CacheInvalid(
-            f"{file}: {file.stat().st_size} bytes, at most {manifests_of.LIMIT} wanted; not a cache of ours"
-        )
-    return parse_manifest(file.read_bytes(), str(file))
+    return parse_manifest(files.read(path, manifests_of.NAME, manifests_of.LIMIT), str(file))
 
 
 def parse_manifest(content: bytes, where: str) -> Manifest:

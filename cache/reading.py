@@ -14,17 +14,22 @@ import google_crc32c
 import numpy as np
 from numcodecs import Zstd  # type: ignore[import-untyped]
 
-from cache import layout
+from cache import files, layout
 from cache.errors import CacheCorrupt
+from cache.files import AGAIN
 
 THREADS = 4
-AGAIN = "pull or extract the cache again"
 
 
 def read(
-    path: Path, document: dict[str, Any], start: int, out_ND: np.ndarray, checksum_of: Callable[[int], str]
+    root: Path,
+    array: str,
+    document: dict[str, Any],
+    start: int,
+    out_ND: np.ndarray,
+    checksum_of: Callable[[int], str],
 ) -> None:
-    """Fill `out_ND` with the array's rows from `start` on.
+    """Fill `out_ND` with the rows, from `start` on, of the array that the file `array` under `root` describes.
 
     `checksum_of` gives the inventory's checksum of a file by its index, or "". Raises CacheCorrupt for a file that is
     missing, damaged, in another's place, or larger inside than it should be; nothing of that size is allocated.
@@ -34,13 +39,11 @@ def read(
 
     def one(index: int) -> None:
         low, high = max(start, index * grid.chunk), min(stop, (index + 1) * grid.chunk)
-        file = path / "c" / str(index) / "0"
+        file = f"{array.removesuffix('zarr.json')}c/{index}/0"
         try:
-            _read_file(file, grid, low, out_ND[low - start : high - start], checksum_of(index))
-        except FileNotFoundError:
-            raise CacheCorrupt(f"{file}: missing; {AGAIN}") from None
+            _read_file(root, file, grid, low, out_ND[low - start : high - start], checksum_of(index))
         except (_Damaged, OSError) as error:
-            raise CacheCorrupt(f"{file} (rows {low} to {high - 1}): {error}; {AGAIN}") from None
+            raise CacheCorrupt(f"{root / file} (rows {low} to {high - 1}): {error}; {AGAIN}") from None
 
     with ThreadPoolExecutor(THREADS) as pool:
         # map takes what is not begun off the list where one fails.
@@ -57,11 +60,11 @@ class _Damaged(Exception):
     """What is wrong with a file."""
 
 
-def _read_file(file: Path, grid: layout.Grid, low: int, out_BD: np.ndarray, wanted: str) -> None:
+def _read_file(root: Path, file: str, grid: layout.Grid, low: int, out_BD: np.ndarray, wanted: str) -> None:
     """The array's rows from `low` on that the file holds."""
     whole = len(out_BD) == grid.chunk and out_BD.flags.c_contiguous
     raw = out_BD.reshape(-1).view(np.uint8) if whole else np.empty(grid.raw, np.uint8)
-    with file.open("rb", buffering=0) as opened:
+    with files.opened(root, file) as opened:
         size = os.fstat(opened.fileno()).st_size - layout.CRC_BYTES
         stored = np.empty(_compressed_size(opened.read(18), grid.raw, size), np.uint8) if grid.compressed else raw
         if size != len(stored):

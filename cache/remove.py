@@ -9,14 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cache import catalog, durable, layout
+from cache import catalog, durable, layout, readers
 from cache.errors import CacheInUse
 from cache.locks import all_free
-
-try:
-    import fcntl
-except ImportError:
-    fcntl = None  # type: ignore[assignment]
 
 TRASH = "trash-"
 
@@ -42,7 +37,7 @@ def rm(path: Path) -> int:
     if found is None:
         catalog.read_manifest(path)
         raise AssertionError("read_manifest raises where there is no manifest")
-    with _alone(path):
+    with readers.alone(path):
         staging = path.parent / catalog.STAGING
         durable.make_folder(staging)
         trash = staging / f"{TRASH}{uuid.uuid4().hex}"
@@ -104,7 +99,7 @@ def _touched(path: Path, state: str, modified: float) -> float:
 
 def _used(path: Path, unpublished: bool) -> str:
     try:
-        with _unwritten(path) if unpublished else _alone(path):
+        with _unwritten(path) if unpublished else readers.alone(path):
             return ""
     except CacheInUse as error:
         return str(error)
@@ -120,25 +115,6 @@ def _delete(path: Path, unpublished: bool) -> str:
     except CacheInUse as error:
         return str(error)
     return ""
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """The manifest locked for us alone; where the file system has no locks, nothing is protected."""
-    if fcntl is None:
-        yield
-        return
-    descriptor = os.open(path / layout.MANIFEST, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise CacheInUse(f"{path}: in use; wait until whoever reads it is done, then try again") from None
-        except OSError:
-            pass
-        yield
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

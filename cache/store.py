@@ -2,8 +2,6 @@
 
 import hashlib
 import io
-import os
-import weakref
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +9,11 @@ import polars as pl
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 
-from cache import arrays, catalog, checks, layout, reading
-from cache.errors import CacheCorrupt, CacheInvalid, CacheNotFound
+from cache import arrays, catalog, checks, files, layout, readers, reading
+from cache.errors import CacheCorrupt, CacheInvalid
+from cache.files import AGAIN
 from cache.layout import CLASSIFIER, view_names
-from cache.manifest import Entry, Manifest, SplitIdentity
-
-try:
-    import fcntl
-except ImportError:  # Windows has no flock: there a cache in use is not protected from `rm`
-    fcntl = None  # type: ignore[assignment]
-
-AGAIN = reading.AGAIN
+from cache.manifest import Manifest, SplitIdentity
 
 
 class FeatureCache:
@@ -45,15 +37,18 @@ class FeatureCache:
         """
         path = Path(path)
         cache = cls(path, catalog.read_manifest(path))
-        cache._hold()
+        readers.hold(path, cache)
         identity = cache.manifest.identity
-        checked: set[Path] = set()
-        for entry in cache.manifest.inventory:
-            check_entry(path, entry, checked)
+        files.check(path, ((entry.file, entry.size) for entry in cache.manifest.inventory))
         for split, rows in ((name, found.rows) for name, found in identity.splits.items()):
             for view in cache.views(split):
                 cache._documents[split, view] = arrays.read_document(
-                    cache._array(split, view), rows, identity.width, cache.manifest.rows_per_chunk, identity.dtype
+                    path,
+                    layout.array_file(split, view),
+                    rows,
+                    identity.width,
+                    cache.manifest.rows_per_chunk,
+                    identity.dtype,
                 )
         return cache
 
@@ -94,7 +89,8 @@ class FeatureCache:
         found_BD = np.empty(shape, document["data_type"]) if out_BD is None else out_BD
         assert (found_BD.shape, found_BD.dtype) == (shape, document["data_type"])
         reading.read(
-            self._array(split, view),
+            self.path,
+            layout.array_file(split, view),
             document,
             start,
             found_BD,
@@ -144,52 +140,12 @@ class FeatureCache:
             raise CacheInvalid(f"cache {self.key[:12]}: no split {split!r}, found {', '.join(self.splits)}")
         return self.manifest.identity.splits[split]
 
-    def _array(self, split: str, view: str) -> Path:
-        return (self.path / layout.array_file(split, view)).parent
-
     def _proved(self, file: str) -> bytes:
         """The bytes of a small file, which are those of the inventory."""
         entry = self.manifest.entry(file)
         assert entry is not None  # the manifest's validator asks for it
-        check_entry(self.path, entry, set())
-        content = (self.path / file).read_bytes()
+        files.check(self.path, [(file, entry.size)])
+        content = files.read(self.path, file, entry.size)
         if hashlib.sha256(content).hexdigest() != entry.sha256:
             raise CacheCorrupt(f"{self.path / file}: its sha256 is not the manifest's; {AGAIN}")
         return content
-
-    def _hold(self) -> None:
-        """A shared lock on the manifest, for as long as this object lives."""
-        if fcntl is None:
-            return
-        file = self.path / layout.MANIFEST
-        try:
-            descriptor = os.open(file, os.O_RDONLY)
-        except OSError:
-            raise CacheNotFound(f"{self.path}: no cache there; it was taken away a moment ago") from None
-        weakref.finalize(self, os.close, descriptor)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            gone = os.fstat(descriptor).st_nlink == 0 or not os.path.samestat(os.fstat(descriptor), file.stat())
-        except BlockingIOError:
-            gone = True  # only `rm` holds it alone
-        except OSError:  # no locks on this file system, or the folder went
-            gone = not file.exists()
-        if gone:
-            raise CacheNotFound(f"{self.path}: no cache there; it is being removed")
-
-
-def check_entry(path: Path, entry: Entry, checked: set[Path]) -> None:
-    """A plain file of the inventory's size; no link on the way. `checked` are folders that were looked at before."""
-    file = path / entry.file
-    for folder in file.relative_to(path).parents:
-        if (path / folder) not in checked and folder != Path("."):
-            if (path / folder).is_symlink():
-                raise CacheInvalid(f"{path / folder}: a symbolic link; a cache holds plain files")
-            checked.add(path / folder)
-    if file.is_symlink():
-        raise CacheInvalid(f"{file}: a symbolic link; a cache holds plain files")
-    if not file.is_file():
-        raise CacheCorrupt(f"{file}: missing; {AGAIN}")
-    size = file.stat().st_size
-    if size != entry.size:
-        raise CacheCorrupt(f"{file}: wanted {entry.size} bytes, found {size}; {AGAIN}")

@@ -11,8 +11,8 @@ from typing import Literal
 
 import numpy as np
 
-from cache import catalog, layout
-from cache.errors import CacheError, CacheInvalid
+from cache import catalog, files, layout, readers
+from cache.errors import CacheError, CacheInvalid, CacheNotFound
 from cache.manifest import Entry, Manifest, samples_digest
 from cache.store import FeatureCache
 
@@ -66,7 +66,7 @@ def verify(
 
     `quick`: manifest, file list and sizes. `full`: every byte of every file, what they say of each other, and every
     feature's finiteness. `subset` (i, n): as full, with the i-th of n parts of the chunks, 1 <= i <= n. `advance` is called
-    with the bytes of each file read. CacheNotFound where there is no cache; a damaged manifest is a finding.
+    with the bytes of each file read. CacheNotFound where there is no cache; a damaged or missing manifest is a finding.
     """
     if subset is not None and not 1 <= subset[0] <= subset[1]:
         raise CacheInvalid(f"subset {subset[0]}/{subset[1]}: wanted I/N with 1 <= I <= N")
@@ -76,6 +76,11 @@ def verify(
         manifest = catalog.read_manifest(path)
     except CacheInvalid as error:
         return Verification(path.name, str(path), shown, 0, 0, (Finding(layout.MANIFEST, str(error)),))
+    except CacheNotFound:
+        if not (path / layout.FEATURES).is_dir():
+            raise
+        return Verification(path.name, str(path), shown, 0, 0, (Finding(layout.MANIFEST, "missing"),))
+    readers.hold(path, manifest)
     findings = [*_name(path, manifest), *_listing(path, manifest)]
     read: list[Entry] = []
     if shown != "quick":
@@ -102,8 +107,8 @@ def _listing(path: Path, manifest: Manifest) -> Iterator[Finding]:
     entries = {entry.file: entry for entry in manifest.inventory}
     folders = {parent.as_posix() for file in entries for parent in Path(file).parents}
     found: set[str] = set()
-    for folder, names, files in os.walk(path):
-        for name in [*names, *files]:
+    for folder, names, others in os.walk(path):
+        for name in [*names, *others]:
             file = (Path(folder) / name).relative_to(path).as_posix()
             full = path / file
             if full.is_symlink():
@@ -139,12 +144,13 @@ def _part(manifest: Manifest, subset: tuple[int, int] | None) -> list[Entry]:
 def _digest(path: Path, entry: Entry) -> str:
     digest = hashlib.sha256()
     try:
-        descriptor = os.open(path / entry.file, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
-        with os.fdopen(descriptor, "rb") as file:
+        with files.opened(path, entry.file) as file:
             while block := file.read(BLOCK):
                 digest.update(block)
     except OSError as error:
         return f"cannot be read ({error.strerror})"
+    except CacheError as error:
+        return str(error).split(": ", 1)[-1]
     return "" if digest.hexdigest() == entry.sha256 else "its sha256 is not the manifest's"
 
 

@@ -182,14 +182,15 @@ class CacheWriter:
 
     def _document(self, shard: Shard, stored: np.ndarray) -> dict:
         """zarr.json of the shard's array. The first shard written decides on zstd; its zarr.json keeps the decision."""
-        path = self._data / layout.array_file(shard.split, shard.view)
+        file = layout.array_file(shard.split, shard.view)
+        path = self._data / file
         rows, width, dtype = self.identity.splits[shard.split].rows, self.identity.width, self.identity.dtype
         if not path.is_file():
             durable.make_folder(path.parent)
             compress = arrays.worth_compressing(stored)
             document = layout.array_document(rows, width, self.chunk, dtype, compress)
             durable.create(path, layout.document_bytes(document))
-        return arrays.read_document(path.parent, rows, width, self.chunk, dtype)
+        return arrays.read_document(self._data, file, rows, width, self.chunk, dtype)
 
     def _storable(self, shard: Shard, features: np.ndarray) -> np.ndarray:
         where = f"{shard.split}/{shard.view}, rows {shard.start} to {shard.stop}"

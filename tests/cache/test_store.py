@@ -238,17 +238,19 @@ def test_a_manifest_without_chunk_checksums_is_read_as_before(cache_path):
 def test_a_compressed_chunk_that_declares_more_than_it_should_is_not_decoded(tmp_path):
     path = toys.make(tmp_path, toys.identity({"train": 16}, views=0))
     document = layout.array_document(16, toys.WIDTH, 8, "float16", compress=True)
-    array = path / "features.zarr/train/clean"
+    file = layout.array_file("train", "clean")
     out = np.empty((8, toys.WIDTH), np.float16)
     for size, message in ((1 << 24, "wanted a chunk of 128 bytes, found 16777216"), (128, None)):
         frame = Zstd(level=3).encode(np.ones(size, np.uint8))
-        (array / "c/0/0").write_bytes(frame + google_crc32c.value(frame).to_bytes(4, "little"))
+        (path / layout.chunk_file("train", "clean", 0)).write_bytes(
+            frame + google_crc32c.value(frame).to_bytes(4, "little")
+        )
         if message is None:
-            reading.read(array, document, 0, out, lambda index: "")
+            reading.read(path, file, document, 0, out, lambda index: "")
             assert (out.view(np.uint8) == 1).all()
         else:
             with pytest.raises(CacheCorrupt, match=message):
-                reading.read(array, document, 0, out, lambda index: "")
+                reading.read(path, file, document, 0, out, lambda index: "")
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
@@ -258,11 +260,11 @@ def test_a_row_that_is_missing_or_not_finite_is_named(tmp_path, dtype, value):
     document = layout.array_document(16, toys.WIDTH, 8, dtype, compress=False)
     bad = np.full((8, toys.WIDTH), np.finfo(dtype).max, dtype)
     bad[3, 5] = value
-    array = path / "features.zarr/train/clean"
-    (array / "c/1/0").write_bytes(bad.tobytes() + google_crc32c.value(bad.tobytes()).to_bytes(4, "little"))
+    file, chunk = layout.array_file("train", "clean"), path / layout.chunk_file("train", "clean", 1)
+    chunk.write_bytes(bad.tobytes() + google_crc32c.value(bad.tobytes()).to_bytes(4, "little"))
     wanted = r"c/1/0 \(rows 8 to 15\): the feature of row 11 is missing or not finite; pull or extract"
     with pytest.raises(CacheCorrupt, match=wanted):
-        reading.read(array, document, 0, np.empty((16, toys.WIDTH), dtype), lambda index: "")
+        reading.read(path, file, document, 0, np.empty((16, toys.WIDTH), dtype), lambda index: "")
     bad[3, 5] = -np.finfo(dtype).max
-    (array / "c/1/0").write_bytes(bad.tobytes() + google_crc32c.value(bad.tobytes()).to_bytes(4, "little"))
-    reading.read(array, document, 0, np.empty((16, toys.WIDTH), dtype), lambda index: "")
+    chunk.write_bytes(bad.tobytes() + google_crc32c.value(bad.tobytes()).to_bytes(4, "little"))
+    reading.read(path, file, document, 0, np.empty((16, toys.WIDTH), dtype), lambda index: "")
