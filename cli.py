@@ -13,6 +13,7 @@ from cli_options import Commands, common, show
 
 if TYPE_CHECKING:
     from cache import FeatureCache
+    from pipeline.report import Comparison
     from pipeline.settings import Settings
 
 HERE = Path(__file__).resolve().parent
@@ -34,16 +35,24 @@ def cache_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @cli.command()
 @common
-def demo(config: str | None, overrides: tuple[str, ...], seed: int | None, as_json: bool) -> None:
-    """All three stages on embedded data, in about a minute."""
-    _run(config or "digits-lt", ("retrain.seeds=5", *overrides), seed, as_json)
+@click.option("--sample", help="Stages 2 and 3 only, on features that ship with coattail: cifar100-lt.")
+def demo(config: str | None, overrides: tuple[str, ...], seed: int | None, as_json: bool, sample: str | None) -> None:
+    """All three stages on embedded data, in about a minute; or, with --sample, on real features, in seconds."""
+    overrides = ("retrain.seeds=5", *overrides)
+    if sample is None:
+        _run(config or "digits-lt", overrides, seed, as_json)
+        return
+    from pipeline.samples import sample_path
+
+    _run(config, overrides, seed, as_json, str(sample_path(sample)))
 
 
 @cli.command()
 @common
-def run(config: str | None, overrides: tuple[str, ...], seed: int | None, as_json: bool) -> None:
-    """All stages: backbone, cache, STG, and the method beside its baselines."""
-    _run(_wanted(config), overrides, seed, as_json)
+@cache_options
+def run(config: str | None, overrides: tuple[str, ...], seed: int | None, as_json: bool, reference: str | None) -> None:
+    """All stages: backbone, cache, STG, and the method beside its baselines; with --cache, those that need no images."""
+    _run(config if reference else _wanted(config), overrides, seed, as_json, reference)
 
 
 @cli.command("train-backbone")
@@ -156,15 +165,31 @@ def config_show(config: str | None, overrides: tuple[str, ...], seed: int | None
     show(document, as_json, to_toml(resolved.settings, resolved.origins).rstrip())
 
 
-def _run(config: str, overrides: tuple[str, ...], seed: int | None, as_json: bool) -> None:
-    settings = _settings(config, overrides, seed)
-    import pipeline
+def _run(
+    config: str | None, overrides: tuple[str, ...], seed: int | None, as_json: bool, reference: str | None = None
+) -> None:
+    comparison = _compared(config, overrides, seed, reference)
+    if comparison is None:
+        return
     from pipeline.report import comparison_text
+
+    show(comparison.model_dump(), as_json, comparison_text(comparison))
+
+
+def _compared(
+    config: str | None, overrides: tuple[str, ...], seed: int | None, reference: str | None
+) -> "Comparison | None":
     from pipeline.runs import runs_folder, stores_folder
 
-    comparison = pipeline.run(settings, stores_folder(), runs_folder())
-    if comparison is not None:
-        show(comparison.model_dump(), as_json, comparison_text(comparison))
+    if reference is None:
+        settings = _settings(config, overrides, seed)
+        import pipeline
+
+        return pipeline.run(settings, stores_folder(), runs_folder())
+    settings, cache = _settings_and_cache(config, overrides, seed, reference)
+    from pipeline.report import compare
+
+    return compare(settings, cache, runs_folder())
 
 
 def _wanted(config: str | None) -> str:

@@ -161,3 +161,17 @@ def test_one_s_own_folder_needs_no_code(coattail, folder, own):
     assert (arm["method"], arm["classes"]) == ("crt+stg", ["cat", "dog"])
     again = coattail("retrain", "--cache", done.json["cache"], "--json", "--head", "ncm")
     assert again.json["classes"] == ["cat", "dog"]
+
+
+def test_a_cache_alone_is_enough_for_the_whole_table(coattail, stores):
+    cache = write_cache(stores)
+    done = coattail("run", "--cache", cache.key[:8], "--json", *FAST)
+    assert done.code == 0, done.err
+    assert [arm["method"] for arm in done.json["arms"]][-2:] == ["crt+closed-form", "crt+stg"]
+    assert {arm["cache"] for arm in done.json["arms"]} == {cache.key}
+
+
+def test_a_sample_there_is_not(coattail):
+    done = coattail("demo", "--sample", "cifar1000-lt")
+    assert done.code == 2
+    assert done.err.startswith("coattail: sample 'cifar1000-lt': no such sample; ")
