@@ -12,8 +12,12 @@ from torchvision import models
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from pipeline import checkpoint
+from pipeline.bbn import Bilateral
+from pipeline.cosine import CosineClassifier
 from pipeline.errors import ConfigError, DataError
+from pipeline.new_block import NewBlock
 from pipeline.rng import derive
+from pipeline.settings import Settings
 
 
 class CifarBlock(nn.Module):
@@ -52,10 +56,12 @@ class CifarResNet(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight)
 
+    def map(self, x: Tensor) -> Tensor:
+        """The last feature map, (B, 64, S / 4, S / 4)."""
+        return self.layer3(self.layer2(self.layer1(F.relu(self.bn1(self.conv1(x))))))
+
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.bn1(self.conv1(x)))
-        x = self.layer3(self.layer2(self.layer1(x)))
-        return x.mean(dim=(2, 3))
+        return self.map(x).mean(dim=(2, 3))
 
 
 def _layer(channels_in: int, channels: int, blocks: int, stride: int) -> nn.Sequential:
@@ -63,11 +69,21 @@ def _layer(channels_in: int, channels: int, blocks: int, stride: int) -> nn.Sequ
     return nn.Sequential(first, *(CifarBlock(channels, channels, 1) for _ in range(blocks - 1)))
 
 
-def _imagenet_resnet(block: type[BasicBlock] | type[Bottleneck], layers: list[int]) -> nn.Module:
-    network = ResNet(block, layers)
-    network.width = network.fc.in_features
-    network.fc = nn.Identity()
-    return network
+class ImagenetResNet(ResNet):
+    """torchvision's ResNet without its classifier: (B, 3, S, S) -> (B, 512 or 2048)."""
+
+    def __init__(self, block: type[BasicBlock] | type[Bottleneck], layers: list[int]) -> None:
+        super().__init__(block, layers)
+        self.width = 512 * block.expansion
+        self.fc: nn.Module = nn.Identity()
+
+    def map(self, x: Tensor) -> Tensor:
+        """The last feature map, (B, D, S / 32, S / 32)."""
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        return self.layer4(self.layer3(self.layer2(self.layer1(x))))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.flatten(self.avgpool(self.map(x)), 1)
 
 
 BACKBONES: dict[str, Callable[[], nn.Module]] = {
@@ -75,12 +91,12 @@ BACKBONES: dict[str, Callable[[], nn.Module]] = {
     "resnet32": partial(CifarResNet, 32),
     "resnet44": partial(CifarResNet, 44),
     "resnet56": partial(CifarResNet, 56),
-    "resnet10": partial(_imagenet_resnet, BasicBlock, [1, 1, 1, 1]),
-    "resnet18": partial(_imagenet_resnet, BasicBlock, [2, 2, 2, 2]),
-    "resnet34": partial(_imagenet_resnet, BasicBlock, [3, 4, 6, 3]),
-    "resnet50": partial(_imagenet_resnet, Bottleneck, [3, 4, 6, 3]),
-    "resnet101": partial(_imagenet_resnet, Bottleneck, [3, 4, 23, 3]),
-    "resnet152": partial(_imagenet_resnet, Bottleneck, [3, 8, 36, 3]),
+    "resnet10": partial(ImagenetResNet, BasicBlock, [1, 1, 1, 1]),
+    "resnet18": partial(ImagenetResNet, BasicBlock, [2, 2, 2, 2]),
+    "resnet34": partial(ImagenetResNet, BasicBlock, [3, 4, 6, 3]),
+    "resnet50": partial(ImagenetResNet, Bottleneck, [3, 4, 6, 3]),
+    "resnet101": partial(ImagenetResNet, Bottleneck, [3, 4, 23, 3]),
+    "resnet152": partial(ImagenetResNet, Bottleneck, [3, 8, 36, 3]),
 }
 """20 to 56 are the CIFAR papers' (D = 64); the others torchvision's (D = 512 or 2048), of which 10 has no weights."""
 
@@ -89,23 +105,48 @@ LAYER = "pooled"
 
 
 class Classifier(nn.Module):
-    """A backbone and a linear classifier on its feature: (B, 3, S, S) -> logits (B, C)."""
+    """A backbone and a linear, or with a `cosine_scale` a cosine, classifier on its feature: (B, 3, S, S) -> logits (B, C).
 
-    def __init__(self, backbone: nn.Module, classes: int) -> None:
+    BBN's backbone takes one more argument, its branches' share.
+    """
+
+    def __init__(self, backbone: nn.Module, classes: int, cosine_scale: float | None = None) -> None:
         super().__init__()
         self.backbone = backbone
-        self.classifier = nn.Linear(int(backbone.width), classes)  # type: ignore[arg-type]
+        self.classes = classes
+        width = int(backbone.width)  # type: ignore[arg-type]
+        self.classifier: nn.Linear | CosineClassifier
+        if cosine_scale is not None:
+            self.classifier = CosineClassifier(width, classes, cosine_scale)
+            return
+        self.classifier = nn.Linear(width, classes)
         nn.init.kaiming_normal_(self.classifier.weight)
         nn.init.zeros_(self.classifier.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(self.backbone(x))
+    def forward(self, x: Tensor, *share: Tensor) -> Tensor:
+        return self.classifier(self.backbone(x, *share))
 
 
-def build(name: str, classes: int, weights: str = "", seed: int = 0) -> Classifier:
+def build_for(settings: Settings, classes: int, weights: bool = False) -> Classifier:
+    """The settings' backbone and classifier, before training; with `weights`, the backbone starts from its own."""
+    backbone, stage1 = settings.backbone, settings.stage1
+    scale = stage1.cosine_scale if stage1.loss == "ldam" else None
+    start = backbone.weights if weights else ""
+    return build(backbone.name, classes, start, settings.seed, backbone.ending, scale)
+
+
+def build(
+    name: str,
+    classes: int,
+    weights: str = "",
+    seed: int = 0,
+    ending: str = "plain",
+    cosine_scale: float | None = None,
+) -> Classifier:
     """A backbone of `BACKBONES` with a fresh classifier of `classes` outputs; parameters drawn from `seed`.
 
-    `weights`: "" for random, a torchvision weights entry such as "IMAGENET1K_V2", or a .safetensors file.
+    `weights`: "" for random, a torchvision weights entry such as "IMAGENET1K_V2", or a .safetensors file. `ending` is put
+    behind the network that they are of.
     Raises ConfigError for a name or an entry there is not, DataError where weights cannot be had or do not fit.
     """
     if name not in BACKBONES:
@@ -113,10 +154,24 @@ def build(name: str, classes: int, weights: str = "", seed: int = 0) -> Classifi
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "init"))
         backbone = BACKBONES[name]()
-        model = Classifier(backbone, classes)
+        if ending != "plain":
+            if weights:
+                _load_weights(backbone, name, weights)
+            return Classifier(_with_ending(backbone, name, ending), classes, cosine_scale)
+        model = Classifier(backbone, classes, cosine_scale)
     if weights:
         _load_weights(backbone, name, weights)
     return model
+
+
+def _with_ending(network: nn.Module, name: str, ending: str) -> nn.Module:
+    if ending == "bbn":
+        return Bilateral(network, BACKBONES[name]())
+    if isinstance(network, CifarResNet):
+        return NewBlock(network, CifarBlock(network.width, network.width, 1))
+    assert isinstance(network, ImagenetResNet)
+    block = Bottleneck if network.width == 2048 else BasicBlock
+    return NewBlock(network, block(network.width, 512))
 
 
 def _load_weights(backbone: nn.Module, name: str, weights: str) -> None:

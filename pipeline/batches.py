@@ -17,6 +17,8 @@ class Batch:
     rows_B: Tensor
     partner_rows_B: Tensor
     share: float
+    centre: tuple[float, float] = (0.5, 0.5)
+    """Of CutMix's box, in shares of the image's height and width."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,14 @@ def batches(rows: int, stage1: Stage1, seed: int, epoch: int) -> list[Batch]:
         # Batch normalisation has no variance in a single row; that row's turn comes in another epoch.
         parts.pop()
     mixing = np.random.default_rng(derive(seed, "mixup", epoch))
+    centres = np.random.default_rng(derive(seed, "cutmix", epoch))
     partners = generator(seed, "partners", epoch)
     found = []
     for rows_B in parts:
         share = float(mixing.beta(stage1.mixup_alpha, stage1.mixup_alpha))
         partner_B = torch.randperm(len(rows_B), generator=partners)
-        found.append(Batch(rows_B, rows_B if stage1.mixing == "none" else rows_B[partner_B], share))
+        y, x = centres.random(2).tolist()
+        found.append(Batch(rows_B, rows_B if stage1.mixing == "none" else rows_B[partner_B], share, (y, x)))
     return found
 
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from pipeline.augmentation import Draws, clean, crop_flip, draw, padding, resized_crop
+from pipeline.augmentation import Draws, clean, crop_flip, draw_times, padding, resized_crop
 from pipeline.decoding import Item, Undecodable, decode, digest, probe
 from pipeline.errors import DataError
 from pipeline.progress import track
@@ -54,6 +54,7 @@ class Images(Protocol):
         """uint8 (B, 3, S, S), channels last in memory, for each (B,) of rows.
 
         What is drawn for a row depends on `seed` and the row alone, not on batches, their order or the number of workers.
+        Row r + k N is image r with draws of its own.
         Raises DataError for an image that cannot be decoded.
         """
         ...
@@ -75,8 +76,11 @@ class RamImages:
 
     def batches(self, rows: Iterable[Tensor], augmentation: str, seed: int) -> Iterator[Tensor]:
         size = self._geometry.size
-        draws = draw(augmentation, len(self), size, generator(seed, "augment"))
+        draws, times = None, 0
         for rows_B in rows:
+            wanted = int(rows_B.max()) // len(self) + 1
+            if draws is None or wanted > times:
+                draws, times = draw_times(augmentation, len(self), size, seed, wanted), wanted
             yield crop_flip(self._padded_NSS3, size, rows_B, draws)
 
     @cached_property
@@ -114,7 +118,7 @@ class LazyImages:
         )
         for pixels_B3SS, broken in loader:
             if broken is not None:
-                raise broken_error(self._names[broken[0]], broken[1])
+                raise broken_error(self._names[broken[0] % len(self)], broken[1])
             yield pixels_B3SS
 
 
@@ -126,30 +130,38 @@ class _Decoded(Dataset):
         self._seed = seed
         self._size = geometry.size
         self._transform = clean(geometry.size, geometry.resize)
+        self._augmentation = augmentation
         self._draws: Draws | None = None
+        self._times = 0
         if augmentation == "resized-crop":
             self._transform = resized_crop(geometry.size)
-        elif augmentation != "none":
-            self._draws = draw(augmentation, len(items), geometry.size, generator(seed, "augment"))
 
     def __len__(self) -> int:
         return len(self._items)
 
     def __getitem__(self, row: int) -> Tensor | tuple[int, str]:
         try:
-            image = decode(self._items[row])
+            image = decode(self._items[row % len(self)])
         except Undecodable as error:
             return row, str(error)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(self._seed, "augment", row))
             pixels_3SS = self._transform(image)
-        return pixels_3SS if self._draws is None else self._cropped(pixels_3SS, row, self._draws)
+        return pixels_3SS if self._augmentation in ("none", "resized-crop") else self._cropped(pixels_3SS, row)
 
-    def _cropped(self, pixels_3SS: Tensor, row: int, draws: Draws) -> Tensor:
+    def _cropped(self, pixels_3SS: Tensor, row: int) -> Tensor:
+        draws = self._draws_up_to(row)
         pad = padding(self._size)
         padded_1SS3 = F.pad(pixels_3SS, (pad, pad, pad, pad)).permute(1, 2, 0)[None].contiguous()
         own = Draws(draws.top_N[row : row + 1], draws.left_N[row : row + 1], draws.flip_N[row : row + 1])
         return crop_flip(padded_1SS3, self._size, torch.zeros(1, dtype=torch.long), own)[0]
+
+    def _draws_up_to(self, row: int) -> Draws:
+        wanted = row // len(self) + 1
+        if self._draws is None or wanted > self._times:
+            self._draws = draw_times(self._augmentation, len(self), self._size, self._seed, wanted)
+            self._times = wanted
+        return self._draws
 
 
 def _collate(samples: list[Tensor | tuple[int, str]]) -> tuple[Tensor, tuple[int, str] | None]:

@@ -1,4 +1,7 @@
-"""Losses of long-tailed classification: (logits_BC, labels_B, ...) -> scalar mean over the batch. Pure."""
+"""Losses of long-tailed classification: (logits_BC, labels_B, ...) -> scalar mean over the batch. Pure.
+
+Where there is a `reduction`, `none` gives the weighted rows, (B,), as torch's cross entropy does.
+"""
 
 import math
 
@@ -22,10 +25,17 @@ def smoothing_by_class(counts_C: Tensor, head: float, tail: float) -> Tensor:
     return tail + (head - tail) * torch.sin(math.pi * (counts_C - counts_C.min()) / (2 * span))
 
 
-def focal(logits_BC: Tensor, labels_B: Tensor, gamma: float = 1.0, weight_C: Tensor | None = None) -> Tensor:
-    """(1 - p_y)^gamma CE (Lin et al., 2017), p from the weighted CE, as in the LDAM code."""
+def focal(
+    logits_BC: Tensor,
+    labels_B: Tensor,
+    gamma: float = 1.0,
+    weight_C: Tensor | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """(1 - p_y)^gamma CE (Lin et al., 2017), p from the weighted CE and the mean over rows, as in the LDAM code."""
     loss_B = functional.cross_entropy(logits_BC, labels_B, weight=weight_C, reduction="none")
-    return ((1 - torch.exp(-loss_B)) ** gamma * loss_B).mean()
+    loss_B = (1 - torch.exp(-loss_B)) ** gamma * loss_B
+    return loss_B if reduction == "none" else loss_B.mean()
 
 
 def ldam_margins(counts_C: Tensor, largest: float = 0.5) -> Tensor:
@@ -35,17 +45,30 @@ def ldam_margins(counts_C: Tensor, largest: float = 0.5) -> Tensor:
 
 
 def ldam(
-    logits_BC: Tensor, labels_B: Tensor, margins_C: Tensor, scale: float = 30.0, weight_C: Tensor | None = None
+    logits_BC: Tensor,
+    labels_B: Tensor,
+    margins_C: Tensor,
+    scale: float = 30.0,
+    weight_C: Tensor | None = None,
+    reduction: str = "mean",
 ) -> Tensor:
     """Cross entropy with the margin taken off the true, cosine, logit, times `scale` (Cao et al., 2019, Eq. 13)."""
     margin_BC = functional.one_hot(labels_B, logits_BC.shape[-1]) * margins_C[labels_B][..., None]
-    return functional.cross_entropy(scale * (logits_BC - margin_BC), labels_B, weight=weight_C)
+    return functional.cross_entropy(scale * (logits_BC - margin_BC), labels_B, weight=weight_C, reduction=reduction)
 
 
-def logit_adjusted(logits_BC: Tensor, labels_B: Tensor, counts_C: Tensor, tau: float = 1.0) -> Tensor:
+def logit_adjusted(
+    logits_BC: Tensor,
+    labels_B: Tensor,
+    counts_C: Tensor,
+    tau: float = 1.0,
+    weight_C: Tensor | None = None,
+    reduction: str = "mean",
+) -> Tensor:
     """Cross entropy of z_c + tau log prior_c (Menon et al., 2021, Eq. 10)."""
     prior_C = torch.as_tensor(counts_C).to(logits_BC.dtype)
-    return functional.cross_entropy(logits_BC + tau * torch.log(prior_C / prior_C.sum()), labels_B)
+    adjusted_BC = logits_BC + tau * torch.log(prior_C / prior_C.sum())
+    return functional.cross_entropy(adjusted_BC, labels_B, weight=weight_C, reduction=reduction)
 
 
 def balanced_softmax(logits_BC: Tensor, labels_B: Tensor, counts_C: Tensor) -> Tensor:

@@ -1,18 +1,21 @@
 """Which rows a step sees. Pure: a generator in, row indices out."""
 
+import math
+
 import torch
 from torch import Generator, Tensor
 
 
 class RowSampler:
-    """Draws rows with replacement: `balanced` picks a class, then one of its rows; `instance` picks any row.
+    """Draws rows with replacement: `balanced` or `reversed` picks a class, then one of its rows; `instance` picks any row.
 
-    Class-balanced sampling is that of Kang et al. (2019), q = 0; classes without rows are never picked.
+    Class-balanced sampling is that of Kang et al. (2019), q = 0; reversed, P(c) ~ 1 / n_c, that of BBN (Zhou et al., 2020).
+    Classes without rows are never picked.
     """
 
     def __init__(self, labels_N: Tensor, sampling: str = "balanced") -> None:
-        if sampling not in ("balanced", "instance"):
-            raise ValueError(f"RowSampler: unknown sampling {sampling!r}; wanted balanced or instance")
+        if sampling not in ("balanced", "reversed", "instance"):
+            raise ValueError(f"RowSampler: unknown sampling {sampling!r}; wanted balanced, reversed or instance")
         self.sampling = sampling
         self.rows = len(labels_N)
         self._order_N = torch.argsort(labels_N, stable=True)
@@ -23,7 +26,11 @@ class RowSampler:
         """Row indices of the given shape."""
         if self.sampling == "instance":
             return torch.randint(self.rows, shape, generator=generator)
-        classes = torch.randint(len(self._count_C), shape, generator=generator)
+        if self.sampling == "balanced":
+            classes = torch.randint(len(self._count_C), shape, generator=generator)
+        else:
+            drawn = torch.multinomial(1 / self._count_C.double(), math.prod(shape), True, generator=generator)
+            classes = drawn.view(shape)
         count = self._count_C[classes]
         # float64: a uniform below 1 times a count never rounds up to the count.
         within = (torch.rand(shape, generator=generator, dtype=torch.float64) * count).long()

@@ -65,6 +65,14 @@ class Backbone(Section):
     name: str = "resnet32"
     weights: str = ""
     """torchvision backbones: '' for random, or the name of a weights entry, such as 'IMAGENET1K_V2'."""
+    ending: Literal["plain", "bbn", "new-block"] = "plain"
+    """`bbn`: the last block twice, with features side by side (BBN); `new-block`: one more block, all before it frozen
+    (MiSLAS's Places-LT)."""
+
+    @property
+    def full_name(self) -> str:
+        """The name with its ending, such as resnet32-bbn."""
+        return self.name if self.ending == "plain" else f"{self.name}-{self.ending}"
 
 
 class Stage1(Section):
@@ -81,8 +89,30 @@ class Stage1(Section):
     milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.8, 0.9)
     """Shares of `epochs` (0.8, not 160) after which the rate is multiplied by `gamma`: 160 and 180 of 200."""
     gamma: Positive = 0.1
-    mixing: Literal["none", "mixup"] = "mixup"
+    loss: Literal["ce", "focal", "ldam", "logit-adjusted"] = "ce"
+    """`ldam` brings a cosine classifier; `logit-adjusted` at `loss_tau` 1 is the balanced softmax."""
+    label_smoothing: Share = 0.0
+    focal_gamma: NonNegative = 1.0
+    ldam_margin: Positive = 0.5
+    """Of the smallest class; the others' are less."""
+    cosine_scale: Positive = 30.0
+    loss_tau: NonNegative = 1.0
+    reweight: Literal["none", "class-balanced", "drw"] = "none"
+    """Class weights by effective numbers: none, in all epochs, or deferred to those after `drw_start`."""
+    reweight_beta: Share = 0.9999
+    drw_start: Annotated[float, Field(ge=0, le=1)] = 0.8
+    """Share of `epochs`: 160 of 200."""
+    mixing: Literal["none", "mixup", "remix", "cutmix"] = "mixup"
     mixup_alpha: Positive = 1.0
+    """Of the Beta distribution of every mixing."""
+    remix_kappa: Annotated[float, Field(ge=1)] = 3.0
+    remix_tau: Annotated[float, Field(ge=0, le=1)] = 0.5
+    sam_rho: NonNegative = 0.0
+    """Radius of sharpness-aware minimisation; 0: none. It doubles the work of a step."""
+    averaging: Literal["none", "ema", "swa"] = "none"
+    """The weights that are kept: the last step's, an exponential average over steps, the mean over epochs after `swa_start`."""
+    ema_decay: Share = 0.999
+    swa_start: Annotated[float, Field(ge=0, lt=1)] = 0.8
     augmentation: Literal["none", "crop", "crop-flip", "resized-crop"] = "crop-flip"
     amp: Literal["off", "bf16", "fp16"] = "off"
     accumulate: Count = 1
@@ -193,6 +223,19 @@ class Settings(Section):
             raise ValueError(
                 "stg.include_self=false wants stg.smoothing=sample or none and stg.full_statistics=false: "
                 "statistics of other steps do not hold the sample at the weight that would be taken out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _settings_of_stage_1_go_together(self) -> "Settings":
+        if self.stage1.label_smoothing and self.stage1.loss != "ce":
+            raise ValueError(
+                f"stage1.label_smoothing is for stage1.loss=ce, found loss {self.stage1.loss}; set either back"
+            )
+        if self.backbone.ending == "bbn" and self.stage1.mixing != "none":
+            raise ValueError(
+                f"backbone.ending=bbn has two batches a step and mixes none, found stage1.mixing={self.stage1.mixing}; "
+                "set stage1.mixing=none"
             )
         return self
 

@@ -11,13 +11,14 @@ import filelock
 import torch
 
 from pipeline import checkpoint, group, runs
-from pipeline.backbones import Classifier, build
+from pipeline.backbones import Classifier, build_for
 from pipeline.datasets import Dataset, load
 from pipeline.epochs import CHECKPOINT, train_epochs
 from pipeline.errors import DataError, LineageError, TrainingError
 from pipeline.hardware import device_of, keep_freed_memory
 from pipeline.inference import blocks, outputs
 from pipeline.metrics import evaluate
+from pipeline.objective import method_name
 from pipeline.progress import track
 from pipeline.ranks import world
 from pipeline.settings import Settings
@@ -25,7 +26,7 @@ from pipeline.training import Training
 
 NAME = "backbone.safetensors"
 EVALUATION_BATCH = 500
-BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
+BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "classifier.scale", "classifier.norm")
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def train_backbone(settings: Settings, folder: Path, dataset: Dataset | None = N
             )
         metrics = runs.read_json(folder / "metrics.json")
         if metrics.get("measured") != _measured(settings, dataset):
-            model = build(settings.backbone.name, len(dataset.classes))
+            model = build_for(settings, len(dataset.classes))
             model.load_state_dict(tensors)
             metrics |= _figures(settings, dataset, model.to(device))
             if group.leads():
@@ -111,10 +112,11 @@ def _train(settings: Settings, folder: Path, dataset: Dataset, key: str, device:
     keep_freed_memory()
     for split in dataset.splits.values():
         split.images.prepare()
-    name = settings.backbone.name
-    model = build(name, len(dataset.classes), settings.backbone.weights, settings.seed).to(device)
+    name = settings.backbone.full_name
+    model = build_for(settings, len(dataset.classes), weights=True).to(device)
     training = Training(model, dataset.splits["train"], settings)
     history = train_epochs(training, folder, key)
+    training.finish()
     if group.leads():
         tensors = training.model.state_dict()
         metadata = {"stage": "backbone", "backbone": name, "classes": json.dumps(dataset.classes), "key": key}
@@ -129,12 +131,12 @@ def _document(
     settings: Settings, dataset: Dataset, history: list[dict[str, float]], tensors: dict[str, torch.Tensor]
 ) -> dict[str, Any]:
     return {
-        "method": "ce" if settings.stage1.mixing == "none" else settings.stage1.mixing,
+        "method": method_name(settings),
         "dataset": settings.name,
         "cache": None,
         "seeds": [settings.seed],
         "digest": checkpoint.digest(tensors),
-        "backbone": settings.backbone.name,
+        "backbone": settings.backbone.full_name,
         "parameters": sum(tensor.numel() for name, tensor in tensors.items() if not name.endswith(BUFFERS)),
         "epochs": len(history),
         "processes": world(),

@@ -18,7 +18,8 @@ from cache import CacheWriter, Identity, Provenance, SplitIdentity, catalog
 from cache.errors import CacheStorage
 from pipeline import checkpoint, config
 from pipeline.augmentation import describe
-from pipeline.backbones import LAYER, Classifier, build
+from pipeline.backbones import LAYER, Classifier, build_for
+from pipeline.cosine import linear_form
 from pipeline.datasets import Dataset, Split, load
 from pipeline.errors import LineageError
 from pipeline.hardware import device_of, keep_freed_memory
@@ -71,7 +72,7 @@ def _fill(
     for name, split in dataset.splits.items():
         writer.write_rows(name, _rows(split, dataset.classes))
     if "classifier.weight" in tensors:
-        writer.write_classifier({name: tensors[f"classifier.{name}"].numpy() for name in ("weight", "bias")})
+        writer.write_classifier({name: tensor.numpy() for name, tensor in linear_form(tensors).items()})
     _dump(writer, settings, dataset, model)
 
 
@@ -105,8 +106,8 @@ def _dump(writer: CacheWriter, settings: Settings, dataset: Dataset, model: Clas
 def _model(
     settings: Settings, folder: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], dataset: Dataset
 ) -> Classifier:
-    name = settings.backbone.name
-    model = build(name, len(dataset.classes))
+    name = settings.backbone.full_name
+    model = build_for(settings, len(dataset.classes))
     state = {key.removeprefix("backbone."): tensor for key, tensor in tensors.items() if key.startswith("backbone.")}
     try:
         model.backbone.load_state_dict(state)
@@ -136,7 +137,7 @@ def _identity(settings: Settings, dataset: Dataset, weights: str, width: int) ->
         classes=dataset.classes,
         splits=splits,
         weights=weights,
-        backbone=settings.backbone.name,
+        backbone=settings.backbone.full_name,
         layer=LAYER,
         width=width,
         transform={

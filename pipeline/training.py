@@ -5,22 +5,27 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pipeline import group
+from pipeline.averaging import Average
 from pipeline.backbones import Classifier
-from pipeline.batches import Micro, Part, batches, part
+from pipeline.batches import Batch, Micro, Part, batches, part
+from pipeline.batchnorm import reestimate
+from pipeline.bbn import with_reversed
 from pipeline.datasets import Split
 from pipeline.errors import ConfigError, TrainingError
 from pipeline.hardware import autocast
+from pipeline.mixing import Mix
 from pipeline.normalisation import normalise
+from pipeline.objective import Objective
 from pipeline.progress import Track
 from pipeline.ranks import rank, world
 from pipeline.rng import derive
 from pipeline.schedules import learning_rate
 from pipeline.settings import Settings
+from pipeline.sharpness import climbed
 
 CHECK_EVERY = 25
 """Steps between looks at the loss: each look waits for the accelerator."""
@@ -71,6 +76,9 @@ class Training:
         )
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=self.stage1.amp == "fp16")
         self._labels_N = torch.from_numpy(split.labels_N)
+        counts_C = torch.bincount(self._labels_N, minlength=model.classes)
+        self._objective = Objective(settings, counts_C.to(self.device))
+        self._average = Average(model, self.stage1)
 
     def epoch(self, start: Done, progress: Track) -> Iterator[Done]:
         """Train on from `start` to its epoch's end; at each look at the loss, what is done by then.
@@ -80,27 +88,36 @@ class Training:
         self._forward.train()
         seed, epoch = self.settings.seed, start.epoch
         plan = batches(len(self.split), self.stage1, seed, epoch)
+        if self._objective.bilateral:
+            plan = with_reversed(plan, self._labels_N, seed, epoch)
         parts = [part(batch, rank(), world(), self.stage1.accumulate) for batch in plan[start.step :]]
         rows = [one.rows_Q for one in parts]
         images = self.split.images.batches(rows, self.stage1.augmentation, derive(seed, "epoch", epoch))
         done, losses = Done(epoch, start.step, len(plan), start.images, start.loss_sum), []
         for step, (own, pixels_Q3SS) in enumerate(zip(parts, images, strict=True), start.step):
             rate = learning_rate(self.stage1, epoch * len(plan) + step, len(plan))
-            losses.append(self._step(own, pixels_Q3SS, rate, plan[step].share))
+            losses.append(self._step(own, pixels_Q3SS, rate, epoch, plan[step]))
             progress.advance(len(plan[step].rows_B))
             if (step + 1) % CHECK_EVERY == 0 or step + 1 == len(plan):
                 sizes = [len(batch.rows_B) for batch in plan[done.step : step + 1]]
                 done, losses = self._look(done, group.total(torch.stack(losses).double()).cpu(), sizes), []
+                if done.whole:
+                    self._average.after_epoch(epoch)
                 yield done
 
+    def finish(self) -> None:
+        """Give the model the weights that are kept: the average's, where the settings ask for one."""
+        if self._average.put_into_model():
+            reestimate(self.model, self.split, self.settings, "instance")
+
     def state(self) -> dict[str, Tensor]:
-        """The model's tensors as `model.*`, the momentum as `momentum.*`."""
+        """The model's tensors as `model.*`, the momentum as `momentum.*`, averaged weights as `average.*`."""
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         for name, parameter in self.model.named_parameters():
             buffer = self._optimizer.state[parameter].get("momentum_buffer")
             if buffer is not None:
                 tensors[f"momentum.{name}"] = buffer
-        return tensors
+        return tensors | self._average.state()
 
     def scale(self) -> dict[str, float]:
         """The state of fp16's loss scale; empty otherwise."""
@@ -114,10 +131,11 @@ class Training:
             if f"momentum.{name}" in tensors:
                 buffer = torch.empty_like(parameter).copy_(tensors[f"momentum.{name}"])
                 self._optimizer.state[parameter]["momentum_buffer"] = buffer.detach()
+        self._average.restore(tensors)
         if scale:
             self._scaler.load_state_dict(dict(scale))
 
-    def _step(self, own: Part, pixels_Q3SS: Tensor, rate: float, share: float) -> Tensor:
+    def _step(self, own: Part, pixels_Q3SS: Tensor, rate: float, epoch: int, batch: Batch) -> Tensor:
         """One step of the optimiser; this process's addend to the global batch's mean loss."""
         for settings in self._optimizer.param_groups:
             settings["lr"] = rate
@@ -125,26 +143,31 @@ class Training:
         inputs_Q3SS = normalise(pixels_Q3SS.to(self.device, non_blocking=True), data.mean, data.std)
         if not self.stage1.channels_last:
             inputs_Q3SS = inputs_Q3SS.contiguous()
-        labels_Q = self._labels_N[own.rows_Q].to(self.device)
+        labels_Q = self._labels_N[own.rows_Q % len(self.split)].to(self.device)
         self._optimizer.zero_grad(set_to_none=True)
+        loss = self._gradients(own, inputs_Q3SS, labels_Q, epoch, batch)
+        if self.stage1.sam_rho:
+            with climbed(self.model, self.stage1.sam_rho):
+                self._gradients(own, inputs_Q3SS, labels_Q, epoch, batch)
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        self._average.after_step()
+        return loss
+
+    def _gradients(self, own: Part, inputs_Q3SS: Tensor, labels_Q: Tensor, epoch: int, batch: Batch) -> Tensor:
+        """Add the gradient of this process's addend to the mean loss, micro-batch by micro-batch; the addend."""
         loss = torch.zeros((), device=self.device)
         for number, micro in enumerate(own.micros, 1):
             with self._summed_at(number == len(own.micros)):
-                loss += self._backward(inputs_Q3SS, labels_Q, micro, share)
-        self._scaler.step(self._optimizer)
-        self._scaler.update()
+                loss += self._backward(inputs_Q3SS, labels_Q, micro, epoch, batch)
         return loss
 
-    def _backward(self, inputs_Q3SS: Tensor, labels_Q: Tensor, micro: Micro, share: float) -> Tensor:
-        """Add the gradient of a micro-batch's addend to the mean loss; the addend."""
+    def _backward(self, inputs_Q3SS: Tensor, labels_Q: Tensor, micro: Micro, epoch: int, batch: Batch) -> Tensor:
         inputs_M3SS, labels_M = inputs_Q3SS[micro.start : micro.stop], labels_Q[micro.start : micro.stop]
+        partner_M = micro.partner_M.to(self.device)
+        mix = Mix(inputs_Q3SS[partner_M], labels_Q[partner_M], batch.share, batch.centre)
         with autocast(self.stage1.amp, self.device):
-            if self.stage1.mixing == "mixup":
-                partner_M = micro.partner_M.to(self.device)
-                mixed_M3SS = inputs_M3SS.lerp(inputs_Q3SS[partner_M], 1 - share)
-                loss = mixup_loss(self._forward(mixed_M3SS), labels_M, labels_Q[partner_M], share)
-            else:
-                loss = F.cross_entropy(self._forward(inputs_M3SS), labels_M)
+            loss = self._objective(self._forward, inputs_M3SS, labels_M, epoch, mix)
         # DistributedDataParallel takes the mean over processes of what is to be their sum.
         self._scaler.scale(loss * (micro.weight * world())).backward()
         return loss.detach() * micro.weight
@@ -163,12 +186,6 @@ class Training:
                 )
         loss_sum = done.loss_sum + float((losses * torch.tensor(sizes, dtype=torch.float64)).sum())
         return Done(done.epoch, done.step + len(sizes), done.steps, done.images + sum(sizes), loss_sum)
-
-
-def mixup_loss(logits_BC: Tensor, labels_B: Tensor, partner_labels_B: Tensor, share: float) -> Tensor:
-    """l CE(y) + (1 - l) CE(y') of the logits of l x + (1 - l) x', one l a batch (Zhang et al., 2018)."""
-    first, second = F.cross_entropy(logits_BC, labels_B), F.cross_entropy(logits_BC, partner_labels_B)
-    return share * first + (1 - share) * second
 
 
 def _distributed(model: Classifier, device: torch.device) -> DistributedDataParallel:

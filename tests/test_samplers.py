@@ -34,5 +34,5 @@ def test_unsorted_labels_give_rows_of_the_drawn_class():
 
 
 def test_unknown_sampling():
-    with pytest.raises(ValueError, match="unknown sampling 'x'; wanted balanced or instance"):
+    with pytest.raises(ValueError, match="unknown sampling 'x'; wanted balanced, reversed or instance"):
         RowSampler(torch.tensor([0]), "x")

@@ -10,14 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from pipeline import checkpoint, runs
 from pipeline.datasets import load
 from pipeline.errors import DataError, LineageError, TrainingError
 from pipeline.settings import Settings
 from pipeline.stage1_backbone import finished, stage1, stage1_key, train_backbone
-from pipeline.training import mixup_loss
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -220,18 +218,3 @@ def test_it_learns():
         losses = [list(training.epoch(Done(epoch), progress))[-1].loss for epoch in range(8)]
     assert losses[0] > 1.8
     assert losses[-1] < 1.2
-
-
-def _reference_mixup(model, x, y, y_partner, partner, share):
-    """As published: x~ = l x_i + (1 - l) x_j with a loss on mixed one-hot labels."""
-    mixed = share * x + (1 - share) * x[partner]
-    target = share * F.one_hot(y, 3).double() + (1 - share) * F.one_hot(y_partner, 3).double()
-    return -(target * F.log_softmax(model(mixed), dim=1)).sum(dim=1).mean()
-
-
-def test_mixup_is_cross_entropy_with_mixed_labels():
-    torch.manual_seed(0)
-    x, y, partner = torch.randn(5, 4).double(), torch.tensor([0, 1, 2, 1, 0]), torch.tensor([4, 3, 2, 1, 0])
-    model = torch.nn.Linear(4, 3).double()
-    wanted = _reference_mixup(model, x, y, y[partner], partner, 0.3)
-    torch.testing.assert_close(mixup_loss(model(x.lerp(x[partner], 0.7)), y, y[partner], 0.3), wanted)

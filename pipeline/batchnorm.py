@@ -1,0 +1,43 @@
+"""Batch-normalisation statistics estimated again, over training images drawn as they come or class by class."""
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from pipeline.datasets import Split
+from pipeline.inference import outputs
+from pipeline.progress import track
+from pipeline.rng import derive, generator
+from pipeline.samplers import RowSampler
+from pipeline.settings import Settings
+
+BATCH = 128
+"""Images a batch; the average runs over batches, so it is part of what comes out and no setting."""
+
+
+def reestimate(module: nn.Module, split: Split, settings: Settings, sampling: str) -> None:
+    """Replace the statistics of every batch normalisation by their mean over batches of training images, in place.
+
+    As many images as the split has, under the training augmentation, drawn from `seed`; `balanced`: class-balanced, as
+    MiSLAS shifts them (Zhong et al., 2021, section 3.3; there by momentum while stage 2 trains, here as a cumulative
+    average). Weights stay, and everything else of the module is in eval mode.
+    """
+    layers = [layer for layer in module.modules() if isinstance(layer, _BatchNorm) and layer.track_running_stats]
+    if not layers:
+        return
+    module.eval()
+    kept = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None
+        layer.train()
+    labels_N = torch.from_numpy(split.labels_N)
+    rows = RowSampler(labels_N, sampling).draw((len(split),), generator(settings.seed, "batchnorm", sampling))
+    batches = [rows_B for rows_B in rows.split(BATCH) if len(rows_B) > 1]
+    augmentation, seed = settings.stage1.augmentation, derive(settings.seed, "batchnorm", sampling)
+    with track(len(rows), "estimating batch-norm statistics", "images") as progress:
+        for found in outputs(module, split, iter(batches), settings.data, "off", augmentation, seed):
+            progress.advance(len(found))
+    for layer, momentum in zip(layers, kept, strict=True):
+        layer.momentum = momentum
+    module.eval()
