@@ -37,8 +37,8 @@ class Disk:
         counted = operation is not None and (name != "open" or arguments[1] & WRITING)
         whole = True
         if counted:
-            whole = self.before(len(self.operations), operation) is not False
             self.operations.append(operation)
+            whole = self.before(len(self.operations) - 1, operation) is not False
         if not whole:
             arguments = (arguments[0], bytes(arguments[1])[: max(1, len(arguments[1]) // 2)])
         self.inside += 1

@@ -1,14 +1,11 @@
 """Toy caches: small, whole, and made by the real writer."""
 
 import hashlib
-import multiprocessing
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-import cache.writer
 from cache import CacheWriter, Identity, Provenance, SplitIdentity
 from cache.layout import view_names
 from cache.manifest import samples_digest
@@ -97,16 +94,3 @@ def make(stores: Path, found: Identity | None = None, chunk: int = 8, **provenan
 def snapshot(path: Path) -> dict[str, bytes]:
     """Every file's content, by its path inside."""
     return {file.relative_to(path).as_posix(): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
-
-
-def publish(stores: list[Path], start, lock: bool, results) -> None:
-    """Publish the toy cache in one store after another, each at the same time as others do; what came of it."""
-    if not lock:
-        cache.writer._lock = lambda path: nullcontext()
-    for one in stores:
-        start.wait()
-        try:
-            found = str(make(one, author=multiprocessing.current_process().name))
-        except Exception as error:
-            found = f"{type(error).__name__}: {error}"
-        results.put((str(one), found))

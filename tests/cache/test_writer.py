@@ -1,6 +1,5 @@
 """What may be stored, what is refused, and that a resumed extraction equals an uninterrupted one."""
 
-import multiprocessing
 import re
 from pathlib import Path
 
@@ -191,27 +190,3 @@ def test_each_shard_has_one_owner(tmp_path):
                 for shard in writer.pending(split, view)
             ]
     assert len(owned) == len(set(owned)) == 17
-
-
-@pytest.mark.parametrize("lock", [True, False])
-def test_publishers_race_and_one_wins(tmp_path, lock):
-    """With locks that do not lock, a loser may at worst be told to run again; what is published is always whole."""
-    context = multiprocessing.get_context("spawn")
-    stores = [tmp_path / str(number) for number in range(12)]
-    start, results = context.Barrier(2), context.Queue()
-    processes = [context.Process(target=toys.publish, args=(stores, start, lock, results)) for _ in range(2)]
-    for process in processes:
-        process.start()
-    outcomes = [results.get(timeout=100) for _ in range(2 * len(stores))]
-    for process in processes:
-        process.join(60)
-        assert process.exitcode == 0
-    for one in stores:
-        path = one / toys.identity().key()
-        found = {text for where, text in outcomes if where == str(one)}
-        assert str(path) in found
-        if lock:
-            assert found == {str(path)}
-        cache = FeatureCache.open(path)
-        np.testing.assert_array_equal(cache.features("train"), toys.expected(toys.identity(), "train", "clean"))
-        assert [folder.name for folder in one.iterdir() if folder.name != ".staging"] == [path.name]
