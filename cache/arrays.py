@@ -1,9 +1,10 @@
-"""The Zarr v3 arrays of a cache: encoding a chunk, and accepting descriptions that are ours. `reading.py` reads them."""
+"""The Zarr v3 arrays of a cache: encoding their files, and accepting descriptions that are ours. `reading.py` reads them."""
 
 import json
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
 import zarr
 from numcodecs import Zstd  # type: ignore[import-untyped]
@@ -23,31 +24,52 @@ def worth_compressing(chunk_ND: np.ndarray) -> bool:
     return len(content) / max(1, len(Zstd(level=layout.ZSTD_LEVEL).encode(content))) > WORTHWHILE
 
 
-def encode(document: dict[str, Any], index: int, features_ND: np.ndarray) -> bytes:
-    """The bytes that zarr stores for chunk `index` of the array described, (at most chunk, D) rows, NaN after the last."""
-    # zarr encodes into memory; the disk is durable.py's.
+def encode(document: dict[str, Any], index: int, features_BD: np.ndarray) -> tuple[bytes, list[bytes]]:
+    """File `index` of the array described, and the checksums of its chunks; NaN after the last of at most a file's rows."""
+    grid = layout.Grid.of(document)
+    chunks = [
+        _chunk(document, grid, features_BD[start : start + grid.chunk])
+        for start in range(0, len(features_BD), grid.chunk)
+    ]
+    checksums = [chunk[-layout.CRC_BYTES :] for chunk in chunks]
+    return b"".join(chunks) + (_index(chunks, grid.shard) if grid.shard > 1 else b""), checksums
+
+
+def _chunk(document: dict[str, Any], grid: layout.Grid, features_BD: np.ndarray) -> bytes:
+    """The bytes that zarr stores for these rows. It encodes into memory; the disk is durable.py's."""
     store: dict[str, Any] = {}
-    memory = MemoryStore(store)
-    rows, width = document["shape"]
     array = zarr.create_array(
-        memory,
-        shape=(rows, width),
-        chunks=document["chunk_grid"]["configuration"]["chunk_shape"],
+        MemoryStore(store),
+        shape=(grid.chunk, grid.width),
+        chunks=(grid.chunk, grid.width),
         dtype=document["data_type"],
-        serializer=document["codecs"][0],
+        serializer=grid.codecs[0],
         filters=None,
-        compressors=document["codecs"][1:],
+        compressors=grid.codecs[1:],
         fill_value=float("nan"),
         config={"write_empty_chunks": True},
     )
-    start = index * array.chunks[0]
-    array[start : start + len(features_ND)] = features_ND
-    return store[f"c/{index}/0"].to_bytes()
+    array[: len(features_BD)] = features_BD
+    return store["c/0/0"].to_bytes()
 
 
-def read_document(root: Path, file: str, rows: int, width: int, chunk: int, dtype: str) -> dict[str, Any]:
+def _index(chunks: list[bytes], shard: int) -> bytes:
+    """Where each chunk lies in its shard, offset and bytes, as zarr's sharding codec writes it; all bits set for none."""
+    index_S2 = np.full((shard, 2), layout.NO_CHUNK, "<u8")
+    sizes = [len(chunk) for chunk in chunks]
+    index_S2[: len(chunks), 0] = np.cumsum([0, *sizes[:-1]])
+    index_S2[: len(chunks), 1] = sizes
+    content = index_S2.tobytes()
+    return content + google_crc32c.value(content).to_bytes(layout.CRC_BYTES, "little")
+
+
+def read_document(
+    root: Path, file: str, rows: int, width: int, chunk: int, dtype: str, chunks_per_shard: int
+) -> dict[str, Any]:
     """The array's description, `file` under `root`, which must be one of the two that we write."""
-    wanted = [layout.array_document(rows, width, chunk, dtype, compress) for compress in (False, True)]
+    wanted = [
+        layout.array_document(rows, width, chunk, dtype, compress, chunks_per_shard) for compress in (False, True)
+    ]
     content = files.read(root, file, 1 << 16)
     try:
         found = json.loads(content)

@@ -20,10 +20,17 @@ DATA = "data"
 """In a staging folder, where the files of the cache to be lie."""
 CHUNK_BYTES = 6 << 20
 """A chunk is at most this large, and between 4 and 8 MiB where the split is."""
+MANY_CHUNKS = 10_000
+"""A cache of more chunks than this stores CHUNKS_PER_SHARD of them a file."""
+CHUNKS_PER_SHARD = 64
+"""384 MiB: what a writer holds, and writes again where it was cut off."""
 CHUNK_LIMIT = 64 << 20
 """A chunk of several rows larger than this is refused: it would be allocated whole."""
 ZSTD_LEVEL = 3
 CRC_BYTES = 4
+SHARDING = "sharding_indexed"
+NO_CHUNK = 2**64 - 1
+"""Stands in a shard's index for a chunk that is not there."""
 ITEM_BYTES = {"float16": 2, "float32": 4}
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
@@ -33,6 +40,12 @@ _CHUNK = re.compile(rf"{FEATURES}/({_NAME})/(clean|view-\d\d)/c/(0|[1-9]\d{{0,11
 def rows_per_chunk(width: int, dtype: str) -> int:
     """Rows of a chunk that holds all D channels."""
     return max(1, CHUNK_BYTES // (width * ITEM_BYTES[dtype]))
+
+
+def chunks_per_shard(identity: "Identity", chunk: int) -> int:
+    """Chunks of a file: 1, or CHUNKS_PER_SHARD where there would be too many files."""
+    found = sum((split.views + 1) * chunks(split.rows, chunk) for split in identity.splits.values())
+    return 1 if found <= MANY_CHUNKS else CHUNKS_PER_SHARD
 
 
 def view_names(views: int) -> list[str]:
@@ -53,23 +66,23 @@ def chunk_file(split: str, view: str, index: int) -> str:
 
 
 def chunk_of(file: str) -> tuple[str, str, int] | None:
-    """Split, view and index of a chunk's file; None for any other file."""
+    """Split, view and index of a file of chunks; None for any other file."""
     match = _CHUNK.fullmatch(file)
     return (match[1], match[2], int(match[3])) if match else None
 
 
 def chunks(rows: int, chunk: int) -> int:
-    """How many chunks N rows make."""
+    """How many chunks, or files, of `chunk` rows N rows make."""
     return -(-rows // chunk)
 
 
-def number_of_files(identity: "Identity", chunk: int) -> int:
+def number_of_files(identity: "Identity", rows_per_file: int) -> int:
     """Length of the inventory without a classifier, by arithmetic alone."""
-    arrays = ((split.views + 1) * (chunks(split.rows, chunk) + 1) for split in identity.splits.values())
+    arrays = ((split.views + 1) * (chunks(split.rows, rows_per_file) + 1) for split in identity.splits.values())
     return 1 + 2 * len(identity.splits) + sum(arrays)
 
 
-def files(identity: "Identity", chunk: int) -> Iterator[str]:
+def files(identity: "Identity", rows_per_file: int) -> Iterator[str]:
     """Every file of the cache but the manifest and the classifier."""
     yield f"{FEATURES}/zarr.json"
     for name, split in identity.splits.items():
@@ -77,7 +90,7 @@ def files(identity: "Identity", chunk: int) -> Iterator[str]:
         yield f"{FEATURES}/{name}/zarr.json"
         for view in view_names(split.views):
             yield array_file(name, view)
-            yield from (chunk_file(name, view, index) for index in range(chunks(split.rows, chunk)))
+            yield from (chunk_file(name, view, index) for index in range(chunks(split.rows, rows_per_file)))
 
 
 def group_document() -> dict[str, Any]:
@@ -85,18 +98,28 @@ def group_document() -> dict[str, Any]:
     return {"zarr_format": 3, "node_type": "group", "attributes": {}}
 
 
-def array_document(rows: int, width: int, chunk: int, dtype: str, compress: bool) -> dict[str, Any]:
-    """zarr.json of an array (N, D): whole rows a chunk, crc32c over what is on the disk, NaN where nothing is."""
+def array_document(
+    rows: int, width: int, chunk: int, dtype: str, compress: bool, chunks_per_shard: int = 1
+) -> dict[str, Any]:
+    """zarr.json of an array (N, D): whole rows a chunk, crc32c over what is on the disk, NaN where nothing is.
+
+    With several chunks a shard, a file holds them one after another and then where each lies; an array of few chunks has
+    smaller shards.
+    """
+    chunk = min(chunk, rows)
+    shard = min(chunks_per_shard, chunks(rows, chunk))
     codecs: list[dict[str, Any]] = [{"name": "bytes", "configuration": {"endian": "little"}}]
     if compress:
         codecs.append({"name": "zstd", "configuration": {"level": ZSTD_LEVEL, "checksum": False}})
     codecs.append({"name": "crc32c"})
+    if shard > 1:
+        codecs = [{"name": SHARDING, "configuration": _sharding(chunk, width, codecs)}]
     return {
         "zarr_format": 3,
         "node_type": "array",
         "shape": [rows, width],
         "data_type": dtype,
-        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [min(chunk, rows), width]}},
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [chunk * shard, width]}},
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
         "fill_value": "NaN",
         "codecs": codecs,
@@ -106,21 +129,52 @@ def array_document(rows: int, width: int, chunk: int, dtype: str, compress: bool
     }
 
 
+def _sharding(chunk: int, width: int, codecs: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "chunk_shape": [chunk, width],
+        "codecs": codecs,
+        "index_codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}],
+        "index_location": "end",
+    }
+
+
 @dataclass(frozen=True)
 class Grid:
-    """How an array's rows lie in its chunks."""
+    """How an array's rows lie in its chunks, and those in its files."""
 
-    chunk: int
+    rows: int
     width: int
+    chunk: int
+    """Rows of a chunk."""
+    shard: int
+    """Chunks of a file."""
     raw: int
     """Bytes of a chunk before compression."""
-    compressed: bool
+    codecs: list[dict[str, Any]]
+    """Of a chunk."""
 
     @classmethod
     def of(cls, document: dict[str, Any]) -> "Grid":
         """That of a description of ours."""
-        chunk, width = document["chunk_grid"]["configuration"]["chunk_shape"]
-        return cls(chunk, width, chunk * width * ITEM_BYTES[document["data_type"]], len(document["codecs"]) == 3)
+        (rows, width), codecs = document["shape"], document["codecs"]
+        per_file = document["chunk_grid"]["configuration"]["chunk_shape"][0]
+        chunk = per_file
+        if codecs[0]["name"] == SHARDING:
+            chunk, codecs = codecs[0]["configuration"]["chunk_shape"][0], codecs[0]["configuration"]["codecs"]
+        raw = chunk * width * ITEM_BYTES[document["data_type"]]
+        return cls(rows, width, chunk, per_file // chunk, raw, codecs)
+
+    @property
+    def rows_per_file(self) -> int:
+        return self.chunk * self.shard
+
+    @property
+    def compressed(self) -> bool:
+        return len(self.codecs) == 3
+
+    def chunks_of(self, index: int) -> int:
+        """Chunks that the file `index` holds."""
+        return min(self.shard, chunks(self.rows, self.chunk) - index * self.shard)
 
 
 def document_bytes(document: dict[str, Any]) -> bytes:

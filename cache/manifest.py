@@ -90,6 +90,8 @@ class Manifest(Part):
     identity: Identity
     provenance: Provenance
     rows_per_chunk: Annotated[int, Field(ge=1)]
+    chunks_per_shard: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Chunks of a file."""
     counts: dict[Word, tuple[int, ...]]
     """Rows of each class, a list a split."""
     inventory: tuple[Entry, ...]
@@ -106,8 +108,8 @@ class Manifest(Part):
         found = [entry.file for entry in self.inventory]
         without = [file for file in found if file != layout.CLASSIFIER]
         # Counted before it is enumerated: a hostile row count must not make a list of that length.
-        if len(without) != layout.number_of_files(self.identity, self.rows_per_chunk) or sorted(without) != sorted(
-            layout.files(self.identity, self.rows_per_chunk)
+        if len(without) != layout.number_of_files(self.identity, self.rows_per_file) or sorted(without) != sorted(
+            layout.files(self.identity, self.rows_per_file)
         ):
             raise ValueError("the inventory is not the list of files that the identity asks for")
         rows = {name: split.rows for name, split in self.identity.splits.items()}
@@ -116,6 +118,10 @@ class Manifest(Part):
         ):
             raise ValueError("the counts are not those of the identity's rows and classes")
         return self
+
+    @property
+    def rows_per_file(self) -> int:
+        return self.rows_per_chunk * self.chunks_per_shard
 
     @property
     def raw_chunk_bytes(self) -> int:

@@ -28,6 +28,7 @@ class Draft:
     identity: Identity
     provenance: Provenance
     rows_per_chunk: int
+    chunks_per_shard: int
     frames: Mapping[str, pl.DataFrame]
     classifier: bytes | None
 
@@ -47,6 +48,7 @@ class Draft:
             identity=self.identity,
             provenance=self.provenance,
             rows_per_chunk=self.rows_per_chunk,
+            chunks_per_shard=self.chunks_per_shard,
             counts={split: _counts(frame, classes) for split, frame in self.frames.items()},
             inventory=tuple(sorted(inventory, key=lambda entry: entry.file)),
         )
@@ -67,7 +69,8 @@ def publish(draft: Draft, work: Path, stores: Path, written: Iterable[Entry]) ->
                 durable.make_folder((sealed / file).parent)
                 durable.replace(sealed / file, content)
             known = {entry.file: entry for entry in written}
-            files = [file for file in layout.files(draft.identity, draft.rows_per_chunk) if file not in fresh]
+            rows_per_file = draft.rows_per_chunk * draft.chunks_per_shard
+            files = [file for file in layout.files(draft.identity, rows_per_file) if file not in fresh]
             inventory = [_collect(work / layout.DATA, sealed, file, known.get(file)) for file in files]
             inventory += [_entry(sealed, file) for file in fresh]
             durable.replace(sealed / layout.MANIFEST, draft.manifest(inventory))

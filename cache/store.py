@@ -49,6 +49,7 @@ class FeatureCache:
                     identity.width,
                     cache.manifest.rows_per_chunk,
                     identity.dtype,
+                    cache.manifest.chunks_per_shard,
                 )
         return cache
 

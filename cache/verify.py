@@ -159,8 +159,8 @@ def _finding(manifest: Manifest, file: str, problem: str) -> Finding:
     chunk = layout.chunk_of(file)
     if chunk is not None:
         split, view, index = chunk
-        start = index * manifest.rows_per_chunk
-        stop = min(start + manifest.rows_per_chunk, manifest.identity.splits[split].rows)
+        start = index * manifest.rows_per_file
+        stop = min(start + manifest.rows_per_file, manifest.identity.splits[split].rows)
         return Finding(file, problem, split, view, start, stop)
     for split, identity in manifest.identity.splits.items():
         if file == layout.rows_file(split):
@@ -190,7 +190,7 @@ def _content(path: Path, manifest: Manifest, read: set[str]) -> Iterator[Finding
     for split, identity in manifest.identity.splits.items():
         yield from _rows(cache, split)
         for view in cache.views(split):
-            for index in range(layout.chunks(identity.rows, manifest.rows_per_chunk)):
+            for index in range(layout.chunks(identity.rows, manifest.rows_per_file)):
                 file = layout.chunk_file(split, view, index)
                 if file in read:
                     yield from _chunk(cache, manifest, file)

@@ -24,7 +24,7 @@ SHARDS = "features of"
 
 @dataclass(frozen=True)
 class Shard:
-    """Rows `start` to `stop` of one view: a chunk, the unit of writing and of resuming."""
+    """Rows `start` to `stop` of one view: a file of one chunk, or of several in large caches; the unit of writing."""
 
     split: str
     view: str
@@ -57,6 +57,7 @@ class CacheWriter:
         self.stores, self.key = Path(stores), identity.key()
         self.worker, self.workers, self._note = worker, workers, note
         self.chunk = rows_per_chunk or layout.rows_per_chunk(identity.width, identity.dtype)
+        self.chunks_per_shard = layout.chunks_per_shard(identity, self.chunk)
         self._work = self.stores / catalog.STAGING / self.key
         self._data = self._work / layout.DATA
         self._journal = Journal(self._work, self._data, worker)
@@ -106,8 +107,9 @@ class CacheWriter:
     def shards(self, split: str, view: str) -> Iterator[Shard]:
         """Every shard of a view."""
         rows = self.identity.splits[split].rows
-        for index, start in enumerate(range(0, rows, self.chunk)):
-            yield Shard(split, view, index, start, min(start + self.chunk, rows))
+        size = self.chunk * self.chunks_per_shard
+        for index, start in enumerate(range(0, rows, size)):
+            yield Shard(split, view, index, start, min(start + size, rows))
 
     def pending(self, split: str, view: str) -> Iterator[Shard]:
         """The shards of a view that this worker owns and that are not written yet."""
@@ -131,10 +133,10 @@ class CacheWriter:
         if self._published:
             return
         with self._unless_published():
-            content = arrays.encode(self._document(shard, stored), shard.index, stored)
+            content, checksums = arrays.encode(self._document(shard, stored), shard.index, stored)
             durable.make_folder((self._data / file).parent)
             durable.replace(self._data / file, content)
-            checksum = reading.file_checksum([content[-layout.CRC_BYTES :]])
+            checksum = reading.file_checksum(checksums)
             self._journal.add((shard.split, shard.view, shard.index), file, content, checksum)
 
     def publish(self) -> Path:
@@ -147,7 +149,14 @@ class CacheWriter:
                 self._journal.read()
                 if missing := self._missing():
                     raise CacheInvalid(f"{missing}; nothing is published")
-                draft = sealing.Draft(self.identity, self.provenance, self.chunk, self._frames, self._classifier)
+                draft = sealing.Draft(
+                    self.identity,
+                    self.provenance,
+                    self.chunk,
+                    self.chunks_per_shard,
+                    self._frames,
+                    self._classifier,
+                )
                 sealing.publish(draft, self._work, self.stores, self._journal.done.values())
         durable.remove_tree(self._work)
         return self.stores / self.key
@@ -176,8 +185,10 @@ class CacheWriter:
     def _begin(self) -> None:
         durable.make_folder(self._data)
         plan = self._work / "plan.json"
-        durable.create(plan, json.dumps({"rows_per_chunk": self.chunk}).encode())
-        self.chunk = int(json.loads(plan.read_bytes())["rows_per_chunk"])
+        sizes = {"rows_per_chunk": self.chunk, "chunks_per_shard": self.chunks_per_shard}
+        durable.create(plan, json.dumps(sizes).encode())
+        sizes |= json.loads(plan.read_bytes())
+        self.chunk, self.chunks_per_shard = int(sizes["rows_per_chunk"]), int(sizes["chunks_per_shard"])
         self._journal.read()
 
     def _document(self, shard: Shard, stored: np.ndarray) -> dict:
@@ -188,9 +199,9 @@ class CacheWriter:
         if not path.is_file():
             durable.make_folder(path.parent)
             compress = arrays.worth_compressing(stored)
-            document = layout.array_document(rows, width, self.chunk, dtype, compress)
+            document = layout.array_document(rows, width, self.chunk, dtype, compress, self.chunks_per_shard)
             durable.create(path, layout.document_bytes(document))
-        return arrays.read_document(self._data, file, rows, width, self.chunk, dtype)
+        return arrays.read_document(self._data, file, rows, width, self.chunk, dtype, self.chunks_per_shard)
 
     def _storable(self, shard: Shard, features: np.ndarray) -> np.ndarray:
         where = f"{shard.split}/{shard.view}, rows {shard.start} to {shard.stop}"

@@ -216,7 +216,8 @@ def test_chunks_that_changed_places_stop_a_plain_read(cache_path):
     with pytest.raises(CacheCorrupt) as caught:
         cache.features("train")
     assert str(caught.value) == (
-        f"{one} (rows 8 to 15): its checksum is not the manifest's: it holds other rows; pull or extract the cache again"
+        f"{one} (rows 8 to 15): its checksum is not the manifest's: it is damaged or holds other rows; "
+        "pull or extract the cache again"
     )
     np.testing.assert_array_equal(
         cache.slice("train", "clean", 0, 8), toys.expected(toys.identity(), "train", "clean")[:8]
