@@ -4,6 +4,7 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -109,6 +110,57 @@ def prune(older_than: float | None, keep: tuple[str, ...], yes: bool, as_json: b
     spared = [catalog.resolve(stores, reference).name for reference in keep]
     found = candidates(stores, None if older_than is None else older_than * DAY, spared, yes=yes)
     show([asdict(one) for one in found], as_json, tables.candidates(found, yes))
+
+
+@cache_group.command("import")
+@click.argument("sources", metavar="[SPLIT=]PATH…", nargs=-1, required=True)
+@click.option("--labels", multiple=True, metavar="SPLIT=FILE", help="Labels that lie in a file of their own.")
+@click.option("--ids", multiple=True, metavar="SPLIT=FILE", help="Sample ids that lie in a file of their own.")
+@click.option("--classes", type=click.Path(path_type=Path), help="Class names in label order: .json, or a name a line.")
+@click.option(
+    "--classifier", type=click.Path(path_type=Path), help="weight (C, D) and bias (C,), which retrain starts from."
+)
+@click.option(
+    "--column", "columns", multiple=True, metavar="ROLE=NAME", help="features=emb: what your arrays are called."
+)
+@click.option("--name", default="imported", show_default=True, help="What results call the data set.")
+@click.option(
+    "--test-share",
+    type=click.FloatRange(0, 1, True, True),
+    default=0.2,
+    show_default=True,
+    help="Held out where no test split is given.",
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of what is held out.")
+@output_options
+def import_(sources: tuple[str, ...], name: str, test_share: float, seed: int, as_json: bool, **options: Any) -> None:
+    """Features from .npy, .npz, .safetensors, Parquet, or a folder of them, with labels -> a cache.
+
+    \b
+      coattail cache import train=train.npz test=test.npz --name mine
+      coattail cache import train=x.npy --labels train=y.npy
+      coattail cache import features.parquet
+    """
+    from pipeline import imports
+
+    request = imports.request(sources, **options)
+    found = imports.import_features(request, _stores(), name, test_share, seed)
+    show(imports.document(found), as_json, imports.text(found))
+
+
+@cache_group.command("export")
+@click.argument("reference", metavar="CACHE")
+@click.argument("destination", metavar="DEST", type=click.Path(path_type=Path))
+@click.option("--split", "splits", multiple=True, help="Only this split; may be repeated.")
+@click.option("--view", "views", multiple=True, help="Only this view: clean, view-01, …; may be repeated.")
+@output_options
+def export(reference: str, destination: Path, splits: tuple[str, ...], views: tuple[str, ...], as_json: bool) -> None:
+    """A cache -> DEST.npz, DEST.safetensors, DEST.parquet, or a folder of .npy files."""
+    from cache import catalog, tables
+    from pipeline.exports import export_shown
+
+    found = export_shown(catalog.resolve(_stores(), reference), destination, splits, views)
+    show(asdict(found), as_json, f"{found.path} ({tables.size(found.bytes)})")
 
 
 def _confirm(names: list[str]) -> None:

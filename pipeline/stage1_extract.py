@@ -1,10 +1,7 @@
 """Stage 1, the second half: a frozen backbone's features of every split -> a feature cache."""
 
-import getpass
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +15,7 @@ from cache import CacheWriter, Identity, Provenance, SplitIdentity, catalog
 from cache.errors import CacheStorage
 from pipeline import checkpoint, config
 from pipeline.augmentation import describe
+from pipeline.authorship import author, coattail_version, now
 from pipeline.backbones import LAYER, Classifier, build_for
 from pipeline.cosine import linear_form
 from pipeline.datasets import Dataset, Split, load
@@ -157,9 +155,9 @@ def _identity(settings: Settings, dataset: Dataset, weights: str, width: int) ->
 def _provenance(settings: Settings, run: BackboneRun) -> Provenance:
     return Provenance(
         name=settings.name,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        author=_author(),
-        versions={"coattail": _version(), "torch": torch.__version__, "torchvision": torchvision.__version__},
+        created=now(),
+        author=author(),
+        versions={"coattail": coattail_version(), "torch": torch.__version__, "torchvision": torchvision.__version__},
         device=str(device_of(settings.stage1.device)),
         batch_size=settings.extract.batch_size,
         backbone_run=run.folder.name,
@@ -182,17 +180,3 @@ def _rows(split: Split, classes: tuple[str, ...]) -> pl.DataFrame:
         "class_name": [classes[label] for label in split.labels_N],
     }
     return pl.DataFrame(columns if split.paths is None else {**columns, "path": split.paths})
-
-
-def _author() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return ""
-
-
-def _version() -> str:
-    try:
-        return version("coattail")
-    except PackageNotFoundError:
-        return "source"
