@@ -30,7 +30,7 @@ def cli() -> None:
 
 def cache_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """`--cache`, by default the cache that the config's settings made."""
-    return click.option("--cache", "reference", help="A cache's folder, key, or the start of its key.")(command)
+    return click.option("--cache", "reference", help="A cache's folder, key, start of its key, or s3://…/KEY.")(command)
 
 
 @cli.command()

@@ -22,14 +22,57 @@ def cache_group() -> None:
 
 
 @cache_group.command("ls")
+@click.argument("place", required=False)
 @output_options
-def ls(as_json: bool) -> None:
-    """List the caches, the newest first, then what is half extracted, damaged, or a local copy."""
+def ls(place: str | None, as_json: bool) -> None:
+    """List the caches, the newest first, then what is half extracted, damaged, or a local copy.
+
+    PLACE: a folder, s3://, gs:// or az://BUCKET/FOLDER; by default stores/ (or $COATTAIL_STORES).
+    """
     from cache import catalog, tables
 
-    stores = _stores()
-    found = catalog.ls(stores)
-    show([asdict(one) for one in found], as_json, tables.listings(found, str(stores), time.time()))
+    if place is None:
+        where = str(_stores())
+        found = catalog.ls(_stores())
+    else:
+        from cache import remote, share
+
+        where = place
+        found = share.ls(remote.at(place))
+    show([asdict(one) for one in found], as_json, tables.listings(found, where, time.time()))
+
+
+@cache_group.command("push")
+@click.argument("place", metavar="DEST")
+@click.argument("references", metavar="[CACHE…]", nargs=-1)
+@output_options
+def push(place: str, references: tuple[str, ...], as_json: bool) -> None:
+    """Copy caches to a folder, s3://, gs:// or az://BUCKET/FOLDER; by default the only one in stores/.
+
+    The manifest goes last, so that others see a whole cache or none. Interrupted, the same command goes on.
+    """
+    from cache import catalog, tables
+    from pipeline.sharing import push_shown
+
+    references = references or (_only_one(),)
+    found = [push_shown(catalog.resolve(_stores(), reference), place) for reference in references]
+    show([asdict(one) for one in found], as_json, "\n".join(map(tables.shared, found)))
+
+
+@cache_group.command("pull")
+@click.argument("place", metavar="SOURCE")
+@click.argument("references", metavar="CACHE…", nargs=-1, required=True)
+@output_options
+def pull(place: str, references: tuple[str, ...], as_json: bool) -> None:
+    """Copy caches from a folder, s3://, gs:// or az://BUCKET/FOLDER into stores/, every digest compared on arrival.
+
+    CACHE: a key, or the start of one. Interrupted, the same command goes on.
+    """
+    from cache import tables
+    from pipeline.sharing import pull_shown
+
+    found = [pull_shown(place, reference, _stores()) for reference in references]
+    show([asdict(one) for one in found], as_json, "\n".join(map(tables.shared, found)))
 
 
 @cache_group.command("show")
@@ -161,6 +204,15 @@ def export(reference: str, destination: Path, splits: tuple[str, ...], views: tu
 
     found = export_shown(catalog.resolve(_stores(), reference), destination, splits, views)
     show(asdict(found), as_json, f"{found.path} ({tables.size(found.bytes)})")
+
+
+def _only_one() -> str:
+    from cache import catalog
+
+    found = [one.key[:12] for one in catalog.ls(_stores()) if one.state == "published"]
+    if len(found) != 1:
+        raise click.UsageError(f"which cache? {_stores()} has {', '.join(found) or 'none'}; name it after DEST")
+    return found[0]
 
 
 def _confirm(names: list[str]) -> None:

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from cache.errors import CacheStorage
+from cache.errors import CacheError, CacheStorage
 
 FOLDERS = "COATTAIL_STORES or COATTAIL_RUNS"
 REMEDIES = {
@@ -28,6 +28,7 @@ REMEDIES = {
     errno.EMFILE: "raise the limit on open files (ulimit -n)",
 }
 TEMPORARY = ".tmp"
+IN_THE_WAY = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 
 
 @contextmanager
@@ -35,7 +36,7 @@ def storing(path: Path) -> Iterator[None]:
     """An OSError inside becomes one line that names the path, the reason and the remedy."""
     try:
         yield
-    except CacheStorage:
+    except CacheError:
         raise
     except OSError as error:
         remedy = REMEDIES.get(error.errno or 0, "look at the disk")
@@ -116,6 +117,20 @@ def rename(source: Path, target: Path) -> None:
     """One step; raises OSError where the target is a folder that is not empty."""
     os.rename(source, target)
     sync_folder(target.parent)
+
+
+def appear(sealed: Path, path: Path) -> None:
+    """The folder, with all that is in it, is at `path` in one step; CacheStorage where something is in the way."""
+    with storing(path):
+        sync_tree(sealed)
+        try:
+            rename(sealed, path)
+        except OSError as error:
+            if error.errno in IN_THE_WAY and path.exists():
+                raise CacheStorage(
+                    f"{path}: something that is no cache is in the way; remove it, then run the same command again"
+                ) from None
+            raise
 
 
 def make_folder(path: Path) -> None:

@@ -26,3 +26,7 @@ class CacheStorage(CacheError, OSError):
 
     def __str__(self) -> str:
         return str(self.args[-1])  # OSError would put "[Errno 28]" before it
+
+
+class CacheDropped(CacheStorage):
+    """An object store that did not answer, or broke off; another attempt may succeed."""

@@ -4,7 +4,6 @@ It happens in a folder of the publisher's own, to links of the files: what other
 changes nothing, and where it is cut off, what was written is still where it was.
 """
 
-import errno
 import io
 import uuid
 from collections.abc import Iterable, Mapping
@@ -17,8 +16,6 @@ import polars as pl
 from cache import durable, layout, manifest
 from cache.errors import CacheStorage
 from cache.manifest import Entry, Identity, Provenance
-
-IN_THE_WAY = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 
 
 @dataclass(frozen=True)
@@ -74,14 +71,7 @@ def publish(draft: Draft, work: Path, stores: Path, written: Iterable[Entry]) ->
             inventory = [_collect(work / layout.DATA, sealed, file, known.get(file)) for file in files]
             inventory += [_entry(sealed, file) for file in fresh]
             durable.replace(sealed / layout.MANIFEST, draft.manifest(inventory))
-            durable.sync_tree(sealed)
-            durable.rename(sealed, path)
-    except OSError as error:
-        if error.errno in IN_THE_WAY and path.exists():
-            raise CacheStorage(
-                f"{path}: something that is no cache is in the way; remove it, then run the same command again"
-            ) from None
-        raise
+            durable.appear(sealed, path)
     finally:
         durable.remove_tree(sealed)
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # `verify` would bring zarr and polars, which `ls` has no tim
     from cache.explain import Difference
     from cache.manifest import Manifest
     from cache.remove import Candidate
+    from cache.share import Shared
     from cache.verify import Verification
 
 SHORT = 12
@@ -93,6 +94,17 @@ def candidates(found: "Sequence[Candidate]", deleted: bool) -> str:
         done = "kept, " + one.kept if one.kept else "deleted" if deleted else "would be deleted"
         lines.append(f"{one.path} ({size(one.bytes)}, {one.reason}): {done}")
     return "\n".join(lines if deleted else [*lines, "nothing is deleted without --yes"])
+
+
+def shared(one: "Shared") -> str:
+    """What came of a push or pull."""
+    who = " ".join(part for part in (one.author and f"by {one.author}", one.created) if part) or "by somebody"
+    return {
+        "pushed": f"{one.path}: pushed ({size(one.bytes)})",
+        "pulled": f"{one.path}: pulled ({size(one.bytes)})",
+        "there": f"{one.path}: already there ({size(one.bytes)})",
+        "theirs": f"{one.path}: kept as it was, made {who}; nothing is pushed, a key's rows are equal whoever makes them",
+    }[one.state]
 
 
 def size(count: float) -> str:

@@ -31,15 +31,25 @@ def settings_and_cache(
 ) -> tuple[Settings, FeatureCache]:
     """Settings from a config, or else those the cache was made with; the cache named, or else the config's own.
 
+    A cache in a bucket (s3://, gs:// or az://BUCKET/FOLDER/KEY) is pulled into `stores` once.
+
     Raises ConfigError for settings that do not hold, DataError where no cache, or none of these settings, is there.
     """
     overrides = list(overrides)
     if cache is None:
         settings = config.load(reference, overrides, seed).settings
         return settings, FeatureCache.open(_made_by(settings, stores))
-    opened = FeatureCache.open(catalog.resolve(stores, cache))
+    opened = FeatureCache.open(_named(cache, stores))
     base = None if reference else _recorded(opened.manifest)
     return config.load(reference, overrides, seed, base).settings, opened
+
+
+def _named(cache: str, stores: Path) -> Path:
+    if "://" not in cache:
+        return catalog.resolve(stores, cache)
+    from pipeline.sharing import here  # obstore, which most commands do not need
+
+    return here(cache, stores)
 
 
 def _recorded(manifest: Manifest) -> tuple[str, dict[str, Any]]:

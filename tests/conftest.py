@@ -5,13 +5,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from object_store import ObjectStore, fresh_bucket, served
 
 from cache import CacheWriter, FeatureCache, Identity, Provenance, SplitIdentity
 from cache.manifest import samples_digest
@@ -129,6 +130,19 @@ def coattail(tmp_path: Path) -> Callable[..., Done]:
         return Done(done.returncode, done.stdout, done.stderr)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[tuple[str, int]]:
+    with served() as address:
+        yield address
+
+
+@pytest.fixture
+def s3(s3_server: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
+    """A bucket of one's own on a real S3 API over HTTP, behind a proxy that breaks what it is told to."""
+    with fresh_bucket(s3_server, monkeypatch) as store:
+        yield store
 
 
 @pytest.fixture(scope="session")

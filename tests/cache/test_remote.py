@@ -1,0 +1,146 @@
+"""What a place may be called, and one line for everything that can be wrong with one."""
+
+import os
+import re
+
+import pytest
+
+from cache import remote
+from cache.bucket import Bucket
+from cache.errors import CacheCorrupt, CacheDropped, CacheInvalid, CacheNotFound, CacheStorage
+
+NAME = "ab" * 32 + "/manifest.json"
+NO_KEYS = "no credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_SKIP_SIGNATURE=true for a public bucket"
+
+
+def test_places(tmp_path, monkeypatch):
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "team")
+    assert remote.at(str(tmp_path)) == remote.Folder(tmp_path)
+    for text, url, prefix in [
+        ("s3://team/features", "s3://team/features", "features/"),
+        ("gs://team/a/b=1/", "gs://team/a/b=1", "a/b=1/"),
+        ("az://team", "az://team", ""),
+    ]:
+        place = remote.at(text)
+        assert isinstance(place, Bucket)
+        assert (place.url, place.prefix) == (url, prefix)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("ftp://team/x", "ftp://team/x: ftp:// is not known; wanted a folder, s3://, gs:// or az://BUCKET/FOLDER"),
+        ("file:///x", "file:///x: file:// is not known; wanted a folder, s3://, gs:// or az://BUCKET/FOLDER"),
+        *(
+            (
+                text,
+                f"{text}: wanted s3://BUCKET/FOLDER, of letters, digits and . _ = + @ - between single slashes",
+            )
+            for text in ("s3://", "s3:///x", "s3://team/../x", "s3://team/a//b", "s3://team/a b", "s3://team/x?y")
+        ),
+    ],
+)
+def test_texts_that_are_no_place(text, message):
+    with pytest.raises(CacheInvalid) as caught:
+        remote.at(text)
+    assert str(caught.value) == message
+
+
+def test_azure_wants_an_account(monkeypatch):
+    monkeypatch.delenv("AZURE_STORAGE_ACCOUNT_NAME", raising=False)
+    with pytest.raises(CacheStorage) as caught:
+        remote.at("az://team/x")
+    assert str(caught.value) == (
+        "az://team/x: no credentials found; set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY"
+    )
+
+
+def test_no_bucket(s3):
+    place = remote.at("s3://nobody/x")
+    for act in (place.names, lambda: place.put("a", b"1"), lambda: place.create("a", b"1"), lambda: place.read("a", 9)):
+        with pytest.raises(CacheStorage) as caught:
+            act()
+        assert str(caught.value) == "s3://nobody/x: no such bucket; make it, or correct its name"
+
+
+def test_no_permission(s3):
+    s3.proxy.fault = lambda method, path: "deny"
+    place = remote.at(s3.url)
+    for verb, act in {"read": lambda: place.read(NAME, 9), "write": lambda: place.put(NAME, b"1")}.items():
+        with pytest.raises(CacheStorage) as caught:
+            act()
+        assert str(caught.value) == (
+            f"{s3.url}/{NAME}: not allowed to {verb} (AccessDenied); ask for permission, or set AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY, or AWS_SKIP_SIGNATURE=true for a public bucket"
+        )
+
+
+def test_no_credentials(s3, monkeypatch):
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://127.0.0.1:9")  # instead of a cloud machine's own
+    with pytest.raises(CacheStorage) as caught:
+        remote.at(s3.url).names()
+    assert str(caught.value) == f"{s3.url}: {NO_KEYS}"
+
+
+def test_nobody_answers(s3, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(CacheDropped) as caught:
+        remote.at(s3.url).read(NAME, 9)
+    assert str(caught.value) == (
+        f"{s3.url}/{NAME}: no whole answer (error sending request); look at the network and at AWS_ENDPOINT_URL, "
+        "then run the same command again"
+    )
+
+
+def test_a_server_that_is_busy(s3):
+    s3.proxy.fault = lambda method, path: "busy"
+    with pytest.raises(CacheDropped, match=re.escape(f"{s3.url}/{NAME}: no whole answer (SlowDown); look at")):
+        remote.at(s3.url).read(NAME, 9)
+    assert s3.proxy.count("GET") == 3 * 3  # obstore asks for it three times here, and so do we
+    s3.proxy.fault = lambda method, path: "busy" if s3.proxy.count(method) % 2 == 0 else ""
+    remote.at(s3.url).put(NAME, b"whole")
+    assert remote.at(s3.url).read(NAME, 9)[0] == b"whole"
+
+
+def test_objects_appear_whole_and_are_created_once(s3):
+    place = remote.at(s3.url)
+    with pytest.raises(CacheNotFound) as caught:
+        place.read(NAME, 9)
+    assert str(caught.value) == f"{s3.url}/{NAME}: no such object"
+    assert place.create(NAME, b"mine")
+    assert not place.create(NAME, b"theirs")
+    assert place.read(NAME, 9)[0] == b"mine"
+    with pytest.raises(CacheInvalid, match="4 bytes, at most 3 wanted"):
+        place.read(NAME, 3)
+    assert place.sizes("ab" * 32) == {"manifest.json": 4}
+    assert place.names() == ["ab" * 32]
+    place.put(f"{'cd' * 32}/x", b"")
+    place.put("stranger/x", b"")
+    assert place.names() == ["ab" * 32, "cd" * 32]
+
+
+def test_an_answer_that_breaks_off_is_gone_on_with(s3, monkeypatch):
+    content = bytes(range(256)) * 4096 * 4
+    place = remote.at(s3.url)
+    place.put("x", content)
+    s3.proxy.fault = lambda method, path: "cut" if s3.proxy.count("GET") == 1 else ""
+    found = b""
+    for _ in range(3):
+        try:
+            found += b"".join(place.blocks("x", len(content), len(found)))
+        except CacheDropped:
+            continue
+    assert found[: len(content)] == content
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+def test_a_folder_gives_plain_files_only(tmp_path, kind):
+    (tmp_path / "real").write_bytes(b"1")
+    file = tmp_path / "file"
+    {"link": lambda: file.symlink_to("real"), "pipe": lambda: os.mkfifo(file), "folder": file.mkdir}[kind]()
+    with pytest.raises(
+        (CacheInvalid, CacheCorrupt), match=r"file: (a symbolic link|not a plain file|missing, a folder)"
+    ):
+        list(remote.at(str(tmp_path)).blocks("file", 1))
