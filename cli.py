@@ -194,9 +194,12 @@ def _compared(
 
 def _wanted(config: str | None) -> str:
     if config is None:
-        from pipeline.config import available
+        from pipeline.config import available, methods
 
-        raise click.UsageError(f"--config is wanted: a path to a TOML file, or one of {', '.join(available())}")
+        raise click.UsageError(
+            f"--config is wanted: a path to a TOML file, or one of {', '.join(available())}; "
+            f"perhaps with +METHOD: {', '.join(methods())}"
+        )
     return config
 
 

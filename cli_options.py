@@ -30,7 +30,10 @@ class Commands(click.Group):
 def common(command: Command) -> Command:
     """The options of every command that reads settings."""
     options = (
-        click.option("--config", help="A name, such as cifar10-lt, or a path to a TOML file."),
+        click.option(
+            "--config",
+            help="A name or a path to a TOML file; a method may follow: cifar10-lt+ldam-drw.",
+        ),
         click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Override a setting."),
         click.option("--seed", type=int, help="Seed of everything that is random."),
     )

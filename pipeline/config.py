@@ -33,6 +33,7 @@ def load(
 ) -> Resolved:
     """Settings from `reference` (a name in `configs/`, or a path; None: the defaults), then `overrides`, then `seed`.
 
+    `cifar10-lt+ldam-drw+sam`: then those of `configs/methods/ldam-drw.toml`, then of `sam.toml`, over the first.
     `base`, a source's name and its values, stands in for a file.
 
     Raises ConfigError with a line for each problem: file, key, what is wanted, what was found, the closest valid key.
@@ -41,10 +42,14 @@ def load(
     origins: dict[str, str] = {}
     problems: list[str] = []
     if reference is not None:
-        path = config_path(reference)
-        values = _read_toml(path)
-        values.setdefault("name", path.stem)
-        origins = dict.fromkeys(_dotted(values), str(path))
+        own, *added = config_paths(reference)
+        values = _read_toml(own)
+        values.setdefault("name", own.stem)
+        origins = dict.fromkeys(_dotted(values), str(own))
+        for path in added:
+            for key, value in _flat(_read_toml(path)).items():
+                _assign(values, key, value)
+                origins[key] = str(path)
     elif base is not None:
         values = copy.deepcopy(base[1])
         origins = dict.fromkeys(_dotted(values), base[0])
@@ -62,6 +67,24 @@ def load(
     return Resolved(settings, origins)
 
 
+def config_paths(reference: str) -> list[Path]:
+    """The files that `reference` names: a config's, then those of the methods put to it with `+`."""
+    if Path(reference).expanduser().is_file():
+        return [config_path(reference)]
+    folder, slash, last = reference.rpartition("/")
+    name, *added = last.split("+")
+    return [config_path(f"{folder}{slash}{name}"), *(_method_path(method) for method in added)]
+
+
+def _method_path(name: str) -> Path:
+    path = CONFIGS / "methods" / f"{name}.toml"
+    if name in methods():
+        return path
+    closest = difflib.get_close_matches(name, methods(), n=1)
+    hint = f"did you mean {closest[0]}? " if closest else ""
+    raise ConfigError(f"method {name!r}: no such method; {hint}wanted one of: {', '.join(methods())}")
+
+
 def config_path(reference: str) -> Path:
     """The file that `reference` names: a path if it looks like one, else `configs/<reference>.toml`."""
     looks_like_path = "/" in reference or reference.endswith(".toml")
@@ -72,12 +95,20 @@ def config_path(reference: str) -> Path:
         raise ConfigError(f"config file {reference}: no such file; give a path to a TOML file or one of: {_names()}")
     closest = difflib.get_close_matches(reference, available(), n=1)
     hint = f"did you mean {closest[0]}? " if closest else ""
-    raise ConfigError(f"config {reference!r}: no such name; {hint}wanted one of: {_names()}, or a path ending in .toml")
+    raise ConfigError(
+        f"config {reference!r}: no such name; {hint}wanted one of: {_names()}, or a path ending in .toml, "
+        f"and perhaps +METHOD, one of: {', '.join(methods())}"
+    )
 
 
 def available() -> list[str]:
     """Names that `--config` takes, without a path."""
     return sorted(str(path.relative_to(CONFIGS).with_suffix("")) for path in CONFIGS.glob("*.toml"))
+
+
+def methods() -> list[str]:
+    """Names that may follow a config's, after `+`."""
+    return sorted(path.stem for path in (CONFIGS / "methods").glob("*.toml"))
 
 
 def to_toml(settings: Settings, origins: dict[str, str] | None = None) -> str:
@@ -138,10 +169,14 @@ def _assign(values: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _dotted(values: dict[str, Any]) -> list[str]:
-    keys: list[str] = []
+    return list(_flat(values))
+
+
+def _flat(values: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
     for key, value in values.items():
-        keys += [f"{key}.{inner}" for inner in value] if isinstance(value, dict) else [key]
-    return keys
+        found |= {f"{key}.{name}": inner for name, inner in value.items()} if isinstance(value, dict) else {key: value}
+    return found
 
 
 def _validate(values: dict[str, Any], origins: dict[str, str], problems: list[str]) -> Settings:

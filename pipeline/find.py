@@ -73,16 +73,18 @@ def _made_by(settings: Settings, stores: Path) -> Path:
     detail = f" ({'; '.join(others[:3])})" if others else ""
     raise DataError(
         f"config {settings.name}: no cache in {stores} was made with these settings{detail}; "
-        f"run train-backbone --config {settings.name} with the same --set, or name one with --cache"
+        "run train-backbone with the same --config and --set, or name one with --cache"
     )
 
 
 def _differences(wanted: dict[str, Any], recorded: dict[str, Any]) -> list[str]:
     found: list[str] = []
+    # A setting that came after a cache was made did then what its default does now.
+    defaults = Settings().model_dump(mode="json")
     for section, values in wanted.items():
         if not isinstance(values, dict):
             found += [section] if recorded.get(section) != values else []
             continue
-        other = recorded.get(section) or {}
+        other = defaults[section] | (recorded.get(section) or {})
         found += [f"{section}.{key}" for key, value in values.items() if other.get(key) != value]
     return [key for key in found if key not in INDIFFERENT]

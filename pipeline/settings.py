@@ -134,6 +134,8 @@ class Extract(Section):
     dtype: Literal["float16", "float32"] = "float16"
     batch_size: Count = 256
     amp: Literal["off", "bf16", "fp16"] = "off"
+    bn: Literal["plain", "shifted"] = "plain"
+    """`shifted`: batch-norm statistics are estimated again under class-balanced sampling (MiSLAS)."""
 
 
 class STG(Section):

@@ -103,7 +103,9 @@ def finished(settings: Settings, root: Path, folder: Path | None = None) -> Back
         dataset = load(settings)
         folder = runs.run_folder(root, settings.name, "backbone", stage1_key(settings, dataset))
         if not runs.is_done(folder):
-            raise DataError(f"backbone {folder}: not trained to its end; run train-backbone --config {settings.name}")
+            raise DataError(
+                f"backbone {folder}: not trained to its end; run train-backbone with the same --config and --set"
+            )
     metrics = runs.read_json(folder / "metrics.json")
     return BackboneRun(folder, checkpoint.digest(checkpoint.load(folder / NAME)[0]), metrics, dataset)
 

@@ -17,6 +17,7 @@ from pipeline import checkpoint, config
 from pipeline.augmentation import describe
 from pipeline.authorship import author, coattail_version, now
 from pipeline.backbones import LAYER, Classifier, build_for
+from pipeline.batchnorm import reestimate
 from pipeline.cosine import linear_form
 from pipeline.datasets import Dataset, Split, load
 from pipeline.errors import LineageError
@@ -51,6 +52,8 @@ def extract(settings: Settings, run: BackboneRun, stores: Path) -> Path | None:
     identity = _identity(settings, dataset, checkpoint.digest(tensors), int(model.classifier.in_features))
     path = catalog.published(stores, identity.key())
     if path is None:
+        if settings.extract.bn == "shifted":
+            reestimate(model.backbone, dataset.splits["train"], settings, "balanced")
         provenance = _provenance(settings, run)
         for worker in range(world()) if first else [rank()]:
             with CacheWriter(stores, identity, provenance, worker=worker, workers=world(), note=note) as writer:
@@ -122,6 +125,7 @@ def _identity(settings: Settings, dataset: Dataset, weights: str, width: int) ->
     geometry = Geometry.of(settings.data.image_size, settings.stage1.augmentation)
     # Views of unaugmented images would be copies of the clean one.
     views = settings.extract.views if settings.stage1.augmentation != "none" else 0
+    shifted = settings.extract.bn == "shifted"
     splits = {
         name: SplitIdentity(
             rows=len(split),
@@ -145,8 +149,10 @@ def _identity(settings: Settings, dataset: Dataset, weights: str, width: int) ->
             "mean": list(settings.data.mean),
             "std": list(settings.data.std),
         },
-        view_transform=describe(settings.stage1.augmentation, geometry.size) if views else {},
+        # Shifted statistics are those of augmented images; `weights` is the digest of the weights before the shift.
+        view_transform=describe(settings.stage1.augmentation, geometry.size) if views or shifted else {},
         views_seed=settings.seed,
+        bn=settings.extract.bn,
         autocast=settings.extract.amp,
         dtype=settings.extract.dtype,
     )

@@ -102,7 +102,7 @@ def test_no_cache(coattail, tmp_path):
     _one_line(
         done, 1,
         "config digits-lt: no cache in stores was made with these settings; "
-        "run train-backbone --config digits-lt with the same --set, or name one with --cache",
+        "run train-backbone with the same --config and --set, or name one with --cache",
     )  # fmt: skip
 
 

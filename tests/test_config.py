@@ -4,8 +4,9 @@ import tomllib
 
 import pytest
 
-from pipeline.config import available, load, to_toml
+from pipeline.config import CONFIGS, available, load, methods, to_toml
 from pipeline.errors import ConfigError
+from pipeline.objective import method_name
 from pipeline.settings import Settings
 
 
@@ -28,6 +29,48 @@ def test_paper_settings_are_the_defaults_for_cifar():
     assert (settings.stg.learning_rate, settings.stg.memory) == (1e-3, 1200)
     assert (settings.retrain.strength, settings.retrain.threshold, settings.retrain.learning_rate) == (1.5, 0.5, 1e-3)
     assert load("cifar100-lt").settings.retrain.learning_rate == 1e-4
+
+
+@pytest.mark.parametrize("method", methods())
+def test_every_method_goes_with_every_config_and_changes_its_own_keys(method):
+    path = CONFIGS / "methods" / f"{method}.toml"
+    own = tomllib.loads(path.read_text())
+    for name in available():
+        resolved = load(f"{name}+{method}")
+        assert resolved.settings.name == name
+        for section, values in own.items():
+            for key, value in values.items():
+                found = getattr(getattr(resolved.settings, section), key)
+                assert (list(found) if isinstance(found, tuple) else found) == value
+                assert resolved.origins[f"{section}.{key}"] == str(path)
+        assert resolved.settings.data == load(name).settings.data
+
+
+@pytest.mark.parametrize(
+    "method", ["ce", "mixup", "ce-drw", "focal-drw", "ldam-drw", "remix-drw", "mixup-drw", "bbn", "cutmix", "ce-cb"]
+)
+def test_a_method_s_name_is_the_one_in_metrics(method):
+    assert method_name(load(f"cifar10-lt+{method}").settings) == method
+
+
+def test_methods_are_put_one_over_the_other_and_set_over_all():
+    stage1 = load("imagenet-lt+ldam-drw+sam", ["stage1.ldam_margin=0.3"]).settings.stage1
+    assert (stage1.loss, stage1.sam_rho, stage1.ldam_margin, stage1.epochs) == ("ldam", 0.05, 0.3, 180)
+
+
+def test_a_method_goes_with_one_s_own_file_even_below_a_plus(tmp_path):
+    (tmp_path / "c++").mkdir()
+    path = tmp_path / "c++" / "own.toml"
+    path.write_text("[stage1]\nepochs = 3\n")
+    stage1 = load(f"{path}+bbn").settings.stage1
+    assert (stage1.epochs, stage1.milestones) == (3, (0.6, 0.8))
+    assert load(str(path)).settings.stage1.mixing == "mixup"
+
+
+def test_unknown_method():
+    assert _problems("cifar10-lt+ldam-dwr") == [
+        f"method 'ldam-dwr': no such method; did you mean ldam-drw? wanted one of: {', '.join(methods())}"
+    ]
 
 
 def test_unknown_key_names_the_closest():

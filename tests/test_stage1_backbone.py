@@ -190,7 +190,8 @@ def test_finished_wants_a_run_that_is_done(done, tmp_path):
     with pytest.raises(DataError) as error:
         finished(small(), tmp_path)
     assert str(error.value) == (
-        f"backbone {tmp_path}/small/backbone-{key[:12]}: not trained to its end; run train-backbone --config small"
+        f"backbone {tmp_path}/small/backbone-{key[:12]}: not trained to its end; "
+        "run train-backbone with the same --config and --set"
     )
 
 

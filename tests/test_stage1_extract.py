@@ -16,6 +16,7 @@ from pipeline.datasets import load
 from pipeline.errors import LineageError
 from pipeline.images import RamImages
 from pipeline.rng import derive, generator
+from pipeline.samplers import RowSampler
 from pipeline.settings import Settings
 from pipeline.stage1_backbone import BackboneRun, train_backbone
 from pipeline.stage1_extract import extract
@@ -183,3 +184,73 @@ def test_a_feature_that_is_not_finite_is_never_stored(run, tmp_path):
     ):
         extract(extracting(), BackboneRun(tmp_path / "run", "", {}), tmp_path / "stores")
     assert not [path for path in (tmp_path / "stores").iterdir() if path.name != ".staging"]
+
+
+def test_shifted_statistics_are_the_mean_over_class_balanced_batches(run, extracted, tmp_path):
+    shifted = FeatureCache.open(extract(extracting(dtype="float32", bn="shifted"), run, tmp_path))
+    assert shifted.manifest.identity.bn == "shifted"
+    assert shifted.manifest.identity.weights == extracted.manifest.identity.weights
+    assert shifted.key != extracted.key
+    # the first normalisation by hand: statistics of its input over the drawn images, which are one batch here
+    split = load(small()).splits["train"]
+    rows = RowSampler(torch.from_numpy(split.labels_N)).draw((len(split),), generator(0, "batchnorm", "balanced"))
+    (pixels,) = split.images.batches([rows], "crop", derive(0, "batchnorm", "balanced"))
+    model = build("resnet20", 10)
+    model.load_state_dict(checkpoint.load(run.folder / "backbone.safetensors")[0])
+    data = small().data
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (data.mean, data.std))
+    batch = (pixels.float() / 255 - mean) / std
+    # all rows are one batch, so its own statistics are the mean over batches; the variance unbiased
+    statistics = {}
+    for name, layer in model.backbone.named_modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.register_forward_hook(
+                lambda _layer, inputs, _output, name=name: statistics.update(
+                    {name: (inputs[0].mean((0, 2, 3)), inputs[0].var((0, 2, 3)))}
+                )
+            )
+    with torch.no_grad():
+        model.train()(batch)
+    model.eval()
+    for name, (mean_C, variance_C) in statistics.items():
+        layer = model.backbone.get_submodule(name)
+        layer.running_mean.copy_(mean_C)
+        layer.running_var.copy_(variance_C)
+    with torch.no_grad():
+        test = (_pixels(load(small()).splits["test"]).float() / 255 - mean) / std
+        wanted = model.backbone(test).numpy()
+    np.testing.assert_allclose(shifted.features("test"), wanted, rtol=1e-3, atol=1e-3)
+    assert not np.allclose(extracted.features("test"), wanted, rtol=1e-2)
+
+
+@pytest.mark.parametrize("ending", ["bbn", "new-block"])
+def test_endings_train_and_are_dumped(ending, tmp_path):
+    changes = {"backbone": {"name": "resnet20", "ending": ending}}
+    settings = Settings.model_validate({**small(epochs=1, mixing="none").model_dump(), **changes})
+    done = train_backbone(settings, tmp_path / "run")
+    cache = FeatureCache.open(extract(settings, done, tmp_path / "stores"))
+    assert cache.manifest.identity.backbone == f"resnet20-{ending}"
+    assert cache.features("train").shape[1] == {"bbn": 128, "new-block": 64}[ending]
+    logits = cache.features("test").astype(np.float32) @ cache.classifier()["weight"].T + cache.classifier()["bias"]
+    accuracy = 100 * (logits.argmax(axis=1) == cache.labels("test")).mean()
+    assert accuracy == pytest.approx(done.metrics["accuracy"], abs=1.0)
+
+
+def test_a_cosine_classifier_decides_alike_as_a_linear_one(tmp_path):
+    settings = small(epochs=1, mixing="none", loss="ldam", reweight="drw")
+    done = train_backbone(settings, tmp_path / "run")
+    assert done.metrics["method"] == "ldam-drw"
+    dumped = settings.model_copy(update={"extract": settings.extract.model_copy(update={"dtype": "float32"})})
+    cache = FeatureCache.open(extract(dumped, done, tmp_path / "stores"))
+    found = cache.classifier()
+    tensors, _ = checkpoint.load(done.folder / "backbone.safetensors")
+    features, weight = cache.features("test"), tensors["classifier.weight"].numpy()
+    cosines = (features / np.linalg.norm(features, axis=1, keepdims=True)) @ (
+        weight / np.linalg.norm(weight, axis=1, keepdims=True)
+    ).T
+    logits = features @ found["weight"].T + found["bias"]
+    assert not found["bias"].any()
+    assert (logits.argmax(axis=1) == cosines.argmax(axis=1)).all()
+    # per row, the logits are 30 cosines up to the feature's norm over the mean norm in training
+    norm = np.linalg.norm(features, axis=1, keepdims=True) / tensors["classifier.norm"].item()
+    np.testing.assert_allclose(logits, 30 * cosines * norm, rtol=1e-3, atol=1e-3)
