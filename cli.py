@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli_cache import cache_group
+from cli_cache import cache_group, doctor
 from cli_options import Commands, common, show
 
 if TYPE_CHECKING:
@@ -147,6 +147,7 @@ def retrain(
 
 
 cli.add_command(cache_group)
+cli.add_command(doctor)
 
 
 @cli.group("config", cls=Commands)

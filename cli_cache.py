@@ -206,6 +206,19 @@ def export(reference: str, destination: Path, splits: tuple[str, ...], views: tu
     show(asdict(found), as_json, f"{found.path} ({tables.size(found.bytes)})")
 
 
+@click.command("doctor")
+@output_options
+def doctor(as_json: bool) -> None:
+    """Check versions, device, and the folders of caches and runs: space, kind, locks, fsync; exit code 1 if one fails."""
+    from pipeline.doctor import diagnose, document, failed, text
+    from pipeline.runs import runs_folder
+
+    checks = diagnose(_stores(), runs_folder())
+    show(document(checks), as_json, text(checks))
+    if failed(checks):
+        raise SystemExit(1)
+
+
 def _only_one() -> str:
     from cache import catalog
 
