@@ -1,4 +1,4 @@
-"""The only code that writes a cache's files. What it returns from is on the disk; what it is killed in leaves no half file.
+"""The only code that writes a file of a cache or a run. What it returns from is on the disk; a kill leaves no half file.
 
 Files get the modes that the umask leaves, so that a team-mate can read them.
 """

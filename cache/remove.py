@@ -72,6 +72,8 @@ def prune(
             reason = "damaged"
         elif one.state == "incomplete" and (Path(one.path).name.startswith(TRASH) or age > incomplete_after):
             reason = f"incomplete, untouched for {age / 3600:.0f} h"
+        elif one.state == "incomplete" and catalog.published(stores, one.key):
+            reason = "left over; the cache is published"
         elif one.state == "published" and older_than is not None and age > older_than and one.key not in spared:
             reason = f"published {age / 86_400:.0f} days ago"
         elif one.state == "local" and age > incomplete_after and catalog.published(stores, one.key) is None:

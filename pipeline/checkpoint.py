@@ -1,7 +1,6 @@
 """Tensors on disk: safetensors with text metadata, written whole or not at all, and the digest that names them."""
 
 import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,23 +10,15 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from cache import durable
 from pipeline.errors import DataError
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Write the tensors: temporary file, fsync, rename, fsync of the folder. The file's mode is what the umask leaves."""
+    """Write the tensors, whole or not at all; the file's mode is what the umask leaves. Raises CacheStorage for a full disk."""
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     content = safetensors.torch.save(plain, dict(metadata or {}))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    durable.replace(path, content)
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -54,11 +45,3 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
         found.update(f"{name}\0{str(tensor.dtype).removeprefix('torch.')}\0{list(tensor.shape)}\0".encode())
         found.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
     return found.hexdigest()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

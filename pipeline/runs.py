@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from cache import durable
 from pipeline.config import to_toml
-from pipeline.errors import DataError, PipelineError
+from pipeline.errors import DataError
 from pipeline.settings import Settings
 
 Result = TypeVar("Result", bound=BaseModel)
@@ -52,26 +53,13 @@ def is_done(folder: Path) -> bool:
 
 def start(folder: Path, settings: Settings) -> None:
     """Make the folder and write the resolved settings into it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / "config.toml", to_toml(settings))
-    except OSError as error:
-        raise PipelineError(
-            f"run folder {folder}: cannot be written ({error.strerror}); free it or set $COATTAIL_RUNS"
-        ) from None
+    durable.make_folder(folder)
+    write_text(folder / "config.toml", to_toml(settings))
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all: temporary file, fsync, rename."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write a file whole or not at all. Raises CacheStorage where the disk does not take it."""
+    durable.replace(path, text.encode())
 
 
 def write_json(path: Path, value: BaseModel | dict[str, Any]) -> None:
@@ -108,7 +96,8 @@ def read_result(folder: Path, model: type[Result]) -> Result:
 @contextmanager
 def log(folder: Path) -> Iterator["Log"]:
     """A fresh log.jsonl in the folder, a JSON object a line."""
-    with (folder / "log.jsonl").open("w", encoding="utf-8") as file:
+    path = folder / "log.jsonl"
+    with durable.storing(path), path.open("wb", buffering=0) as file:
         yield Log(file)
 
 
@@ -119,5 +108,4 @@ class Log:
         self._file = file
 
     def write(self, **values: Any) -> None:
-        self._file.write(json.dumps(values) + "\n")
-        self._file.flush()
+        self._file.write(json.dumps(values).encode() + b"\n")

@@ -203,3 +203,11 @@ def test_what_a_killed_extraction_left_can_be_pruned(tmp_path):
     (found,) = remove.prune(tmp_path, incomplete_after=-1, yes=True)
     assert found.kept == ""
     assert catalog.ls(tmp_path) == []
+
+
+def test_what_a_kill_after_publishing_left_is_pruned_at_once(tmp_path):
+    extract(tmp_path)
+    (tmp_path / ".staging" / TOY.key() / "data").mkdir(parents=True)
+    (found,) = remove.prune(tmp_path, yes=True)
+    assert (found.reason, found.kept) == ("left over; the cache is published", "")
+    assert [one.state for one in catalog.ls(tmp_path)] == ["published"]
