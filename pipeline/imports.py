@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from cache import Provenance, catalog
+from cache.dataset import Dataset, read_dataset
 from cache.errors import CacheStorage
 from cache.gather import Request, named_path
-from cache.importing import Dataset, digest, read_dataset, write
+from cache.importing import digest, write
 from pipeline.authorship import author, coattail_version, now
 from pipeline.errors import ConfigError, DataError
 from pipeline.longtail import hold_out

@@ -11,6 +11,7 @@ from rich.table import Table
 from cache import FeatureCache
 from pipeline.classifiers import POST_HOC
 from pipeline.longtail import shot_groups
+from pipeline.progress import note
 from pipeline.settings import Settings
 from pipeline.stage2_stg import Distance, train_stg
 from pipeline.stage3_retrain import RetrainResult, retrain
@@ -41,10 +42,13 @@ class Comparison(BaseModel):
     arms: list[RetrainResult]
 
 
-def arms(settings: Settings) -> list[Settings]:
-    """The settings of each arm: post-hoc classifiers, then the configured head with each augmentation."""
+def arms(settings: Settings, classifier: bool = True) -> list[Settings]:
+    """The settings of each arm: post-hoc classifiers, then the configured head with each augmentation.
+
+    Without a stage-1 `classifier` in the cache, of those post hoc only the nearest class mean.
+    """
     head = settings.retrain.head if settings.retrain.head not in POST_HOC else "crt"
-    changes: list[dict[str, Any]] = [{"head": name} for name in POST_HOC]
+    changes: list[dict[str, Any]] = [{"head": name} for name in POST_HOC if classifier or name == "ncm"]
     changes += [{"head": head, "augmentation": name} for name in ("none", "dropout", "noise", "closed-form", "stg")]
     return [settings.model_copy(update={"retrain": settings.retrain.model_copy(update=change)}) for change in changes]
 
@@ -52,8 +56,11 @@ def arms(settings: Settings) -> list[Settings]:
 def compare(settings: Settings, cache: FeatureCache, root: Path) -> Comparison:
     """Run every arm on the cache, taking those that an equal key says are done."""
     groups = shot_groups(cache.counts("train").tolist(), settings.longtail.many_above, settings.longtail.few_below)
+    classifier = cache.classifier() is not None
+    if not classifier:
+        note("the cache holds no stage-1 classifier: CE, logit adjustment and tau-normalisation are left out")
     stg_folder, stg = train_stg(settings, cache, root)
-    results = [retrain(arm, cache, root, stg_folder)[1] for arm in arms(settings)]
+    results = [retrain(arm, cache, root, stg_folder)[1] for arm in arms(settings, classifier)]
     return Comparison(
         dataset=cache.manifest.provenance.name,
         cache=cache.key,

@@ -11,6 +11,7 @@ from pipeline import imports
 from pipeline.errors import ConfigError, DataError
 from pipeline.exports import export_shown
 from pipeline.find import settings_and_cache
+from pipeline.report import compare
 from pipeline.stage3_retrain import retrain
 
 FRESH = "no classifier given: retrain starts from a new one (retrain.start=fresh, 84 epochs)"
@@ -86,6 +87,18 @@ def test_small_classes_and_a_classifier(tmp_path, stores):
         overrides = [f"retrain.head={head}", "stg.epochs=1"]
         found = retrain(*settings_and_cache(None, overrides, None, str(done.path), stores), tmp_path / "runs")[1]
         assert found.accuracy > 60
+
+
+def test_all_arms_that_need_no_classifier(digits, tmp_path, stores, capsys):
+    done = imports.import_features(_request(digits), stores, "digits", 0.2, 0)
+    overrides = ["retrain.epochs=1", "stg.epochs=1"]
+    found = compare(*settings_and_cache(None, overrides, None, str(done.path), stores), tmp_path / "runs")
+    assert [arm.method for arm in found.arms] == [
+        "ncm", "crt", "crt+dropout", "crt+noise", "crt+closed-form", "crt+stg",
+    ]  # fmt: skip
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "the cache holds no stage-1 classifier: CE, logit adjustment and tau-normalisation are left out"
+    )
 
 
 def test_settings_of_a_config_ask_for_a_classifier_and_the_remedy_works(digits, tmp_path, stores):

@@ -13,10 +13,11 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from cache import CacheInvalid, FeatureCache, Provenance
+from cache.dataset import read_dataset
 from cache.errors import CacheStorage
 from cache.exporting import export
 from cache.gather import Request
-from cache.importing import digest, read_dataset, write
+from cache.importing import digest, write
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=5)
 FORMATS = ["a.npz", "a.safetensors", "a.parquet", "a"]

@@ -15,9 +15,10 @@ from hypothesis.extra import numpy as arrays
 from safetensors.numpy import save_file
 
 from cache import CacheInvalid, FeatureCache, Provenance, verify
+from cache.dataset import read_dataset
 from cache.errors import CacheStorage
 from cache.gather import Request, named_path
-from cache.importing import digest, read_dataset, write
+from cache.importing import digest, write
 
 N, D = 7, 3
 FEATURES = np.arange(N * D, dtype=np.float32).reshape(N, D) / 8
