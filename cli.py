@@ -85,16 +85,28 @@ def train_backbone(
 @cli.command()
 @common
 @click.option("--backbone", type=click.Path(path_type=Path), help="A stage-1 run folder; by default the config's own.")
+@click.option(
+    "--backbone-module", metavar="MODULE:ATTRIBUTE", help="Your own nn.Module, images to (B, D); runs its code."
+)
 def extract(
-    config: str | None, overrides: tuple[str, ...], seed: int | None, as_json: bool, backbone: Path | None
+    config: str | None,
+    overrides: tuple[str, ...],
+    seed: int | None,
+    as_json: bool,
+    backbone: Path | None,
+    backbone_module: str | None,
 ) -> None:
     """Dump a frozen backbone's features of every split into a cache."""
     settings = _settings(_wanted(config), overrides, seed)
     from pipeline.runs import runs_folder, stores_folder
-    from pipeline.stage1_backbone import finished
+    from pipeline.stage1_backbone import finished, given
     from pipeline.stage1_extract import extract as extract_features
 
-    path = extract_features(settings, finished(settings, runs_folder(), backbone), stores_folder())
+    if backbone_module is not None:
+        settings, run = given(settings, runs_folder(), backbone_module)
+    else:
+        run = finished(settings, runs_folder(), backbone)
+    path = extract_features(settings, run, stores_folder())
     if path is not None:
         show({"cache": path.name, "path": str(path)}, as_json, str(path))
 

@@ -15,6 +15,7 @@ from pipeline import checkpoint
 from pipeline.bbn import Bilateral
 from pipeline.cosine import CosineClassifier
 from pipeline.errors import ConfigError, DataError
+from pipeline.frozen import TIMM, timm_backbone
 from pipeline.new_block import NewBlock
 from pipeline.rng import derive
 from pipeline.settings import Settings
@@ -149,11 +150,13 @@ def build(
     behind the network that they are of.
     Raises ConfigError for a name or an entry there is not, DataError where weights cannot be had or do not fit.
     """
-    if name not in BACKBONES:
+    if name not in BACKBONES and not name.startswith(TIMM):
         raise ConfigError(f"backbone.name: wanted one of {', '.join(BACKBONES)}, found {name!r}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "init"))
-        backbone = BACKBONES[name]()
+        pretrained = name.startswith(TIMM) and weights == "pretrained"
+        backbone = timm_backbone(name, pretrained) if name.startswith(TIMM) else BACKBONES[name]()
+        weights = "" if pretrained else weights
         if ending != "plain":
             if weights:
                 _load_weights(backbone, name, weights)
@@ -165,11 +168,14 @@ def build(
 
 
 def _with_ending(network: nn.Module, name: str, ending: str) -> nn.Module:
+    if not isinstance(network, (CifarResNet, ImagenetResNet)):
+        raise ConfigError(
+            f"backbone.ending={ending}: is for {', '.join(BACKBONES)}, found {name}; set backbone.ending=plain"
+        )
     if ending == "bbn":
         return Bilateral(network, BACKBONES[name]())
     if isinstance(network, CifarResNet):
         return NewBlock(network, CifarBlock(network.width, network.width, 1))
-    assert isinstance(network, ImagenetResNet)
     block = Bottleneck if network.width == 2048 else BasicBlock
     return NewBlock(network, block(network.width, 512))
 

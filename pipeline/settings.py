@@ -64,7 +64,7 @@ class LongTail(Section):
 class Backbone(Section):
     name: str = "resnet32"
     weights: str = ""
-    """torchvision backbones: '' for random, or the name of a weights entry, such as 'IMAGENET1K_V2'."""
+    """'' for random, a .safetensors file, torchvision's entry, such as 'IMAGENET1K_V2', or for `timm:NAME` 'pretrained'."""
     ending: Literal["plain", "bbn", "new-block"] = "plain"
     """`bbn`: the last block twice, with features side by side (BBN); `new-block`: one more block, all before it frozen
     (MiSLAS's Places-LT)."""
@@ -78,7 +78,8 @@ class Backbone(Section):
 class Stage1(Section):
     """Backbone training (paper, section 4.1)."""
 
-    epochs: Count = 200
+    epochs: Annotated[int, Field(ge=0)] = 200
+    """0: the backbone is taken as it is, with its `weights`, and without a classifier."""
     batch_size: Count = 128
     """Of a step, however many processes and parts share it."""
     learning_rate: Positive = 0.1

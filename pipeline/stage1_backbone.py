@@ -3,18 +3,20 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import filelock
 import torch
+from torch import nn
 
 from pipeline import checkpoint, group, runs
 from pipeline.backbones import Classifier, build_for
 from pipeline.datasets import Dataset, load
 from pipeline.epochs import CHECKPOINT, train_epochs
 from pipeline.errors import DataError, LineageError, TrainingError
+from pipeline.frozen import own_module
 from pipeline.hardware import device_of, keep_freed_memory
 from pipeline.inference import blocks, outputs
 from pipeline.metrics import evaluate
@@ -37,6 +39,8 @@ class BackboneRun:
     digest: str
     metrics: dict[str, Any]
     dataset: Dataset | None = None
+    module: nn.Module | None = None
+    """The backbone itself, where it is one's own and no name builds it."""
 
 
 def stage1(settings: Settings, root: Path) -> BackboneRun:
@@ -87,13 +91,36 @@ def train_backbone(settings: Settings, folder: Path, dataset: Dataset | None = N
                 f"{key[:12]}); give a new run folder"
             )
         metrics = runs.read_json(folder / "metrics.json")
-        if metrics.get("measured") != _measured(settings, dataset):
+        if settings.stage1.epochs and metrics.get("measured") != _measured(settings, dataset):
             model = build_for(settings, len(dataset.classes))
             model.load_state_dict(tensors)
             metrics |= _figures(settings, dataset, model.to(device))
             if group.leads():
                 runs.write_json(folder / "metrics.json", metrics)
     return BackboneRun(folder, checkpoint.digest(tensors), metrics, dataset)
+
+
+def _write_frozen(folder: Path, name: str, backbone: nn.Module, key: str) -> BackboneRun:
+    """A run folder of a backbone that is taken as it is: no classifier, no figures."""
+    tensors = {f"backbone.{name}": tensor for name, tensor in backbone.state_dict().items()}
+    digest = checkpoint.digest(tensors)
+    metrics = {"method": "frozen", "backbone": name, "digest": digest, "epochs": 0}
+    if group.leads():
+        checkpoint.save(folder / NAME, tensors, {"stage": "backbone", "backbone": name, "key": key})
+        runs.write_json(folder / "metrics.json", metrics)
+    return BackboneRun(folder, digest, metrics)
+
+
+def given(settings: Settings, root: Path, reference: str) -> tuple[Settings, BackboneRun]:
+    """The run of one's own `module:attribute`, and the settings that name it. Raises ConfigError as `own_module` does."""
+    backbone = settings.backbone.model_copy(update={"name": f"module:{reference}", "weights": "", "ending": "plain"})
+    taken_as_it_is = settings.stage1.model_copy(update={"epochs": 0})
+    settings = settings.model_copy(update={"backbone": backbone, "stage1": taken_as_it_is})
+    module = own_module(reference, settings.data.image_size)
+    key = checkpoint.digest(module.state_dict())
+    folder = runs.run_folder(root, settings.name, "module", key)
+    runs.start(folder, settings)
+    return settings, replace(_write_frozen(folder, backbone.name, module, key), module=module)
 
 
 def finished(settings: Settings, root: Path, folder: Path | None = None) -> BackboneRun:
@@ -111,11 +138,15 @@ def finished(settings: Settings, root: Path, folder: Path | None = None) -> Back
 
 
 def _train(settings: Settings, folder: Path, dataset: Dataset, key: str, device: torch.device) -> None:
+    name = settings.backbone.full_name
+    model = build_for(settings, len(dataset.classes), weights=True).to(device)
+    if settings.stage1.epochs == 0:
+        _write_frozen(folder, name, model.backbone, key)
+        group.agree(True, device)
+        return
     keep_freed_memory()
     for split in dataset.splits.values():
         split.images.prepare()
-    name = settings.backbone.full_name
-    model = build_for(settings, len(dataset.classes), weights=True).to(device)
     training = Training(model, dataset.splits["train"], settings)
     history = train_epochs(training, folder, key)
     training.finish()

@@ -45,10 +45,10 @@ def extract(settings: Settings, run: BackboneRun, stores: Path) -> Path | None:
     dataset = run.dataset or load(settings)
     tensors, metadata = checkpoint.load(run.folder / NAME)
     if metadata.get("classes") != json.dumps(dataset.classes):
-        if first:
+        if first and "classes" in metadata:
             note(f"backbone {run.folder}: trained on other classes; its features are dumped without its classifier")
         tensors = {name: tensor for name, tensor in tensors.items() if name.startswith("backbone.")}
-    model = _model(settings, run.folder, tensors, metadata, dataset)
+    model = _model(settings, run, tensors, metadata, dataset)
     identity = _identity(settings, dataset, checkpoint.digest(tensors), int(model.classifier.in_features))
     path = catalog.published(stores, identity.key())
     if path is None:
@@ -105,16 +105,17 @@ def _dump(writer: CacheWriter, settings: Settings, dataset: Dataset, model: Clas
 
 
 def _model(
-    settings: Settings, folder: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], dataset: Dataset
+    settings: Settings, run: BackboneRun, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], dataset: Dataset
 ) -> Classifier:
     name = settings.backbone.full_name
-    model = build_for(settings, len(dataset.classes))
+    classes = len(dataset.classes)
+    model = build_for(settings, classes) if run.module is None else Classifier(run.module, classes)
     state = {key.removeprefix("backbone."): tensor for key, tensor in tensors.items() if key.startswith("backbone.")}
     try:
         model.backbone.load_state_dict(state)
     except RuntimeError as error:
         raise LineageError(
-            f"backbone {folder}: tensors of {metadata.get('backbone', 'an unnamed backbone')} do not fit {name} "
+            f"backbone {run.folder}: tensors of {metadata.get('backbone', 'an unnamed backbone')} do not fit {name} "
             f"({str(error).splitlines()[1].strip()[:120]}); set backbone.name to what was trained"
         ) from None
     model = model.to(device_of(settings.stage1.device)).eval()

@@ -99,11 +99,11 @@ def test_wrong_type_names_file_key_wanted_and_found(tmp_path):
 
 def test_every_problem_is_reported_at_once(tmp_path):
     path = tmp_path / "own.toml"
-    path.write_text("[stage1]\nepochs = 0\nlr = 1\n[retrain]\nstrength = nan\n")
+    path.write_text("[stage1]\nepochs = -1\nlr = 1\n[retrain]\nstrength = nan\n")
     found = _problems(str(path), ["retrain.head=svm", "no-equals-sign"])
     assert found == [
         "--set no-equals-sign: wanted section.key=value, such as stage1.epochs=20",
-        f"{path}: stage1.epochs: wanted greater than or equal to 1, found 0",
+        f"{path}: stage1.epochs: wanted greater than or equal to 0, found -1",
         f"{path}: stage1.lr: unknown key, found 1; did you mean stage1.learning_rate?",
         "--set: retrain.head: wanted 'stage1', 'crt', 'lws', 'generalized', 'logit-adjustment', 'tau-norm' or 'ncm', "
         "found 'svm'",

@@ -1,0 +1,77 @@
+"""Backbones that are taken as they are: timm's by name, or one's own module, named on the command line and nowhere else."""
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.errors import ConfigError, DataError
+
+TIMM = "timm:"
+
+
+class Given(nn.Module):
+    """A module from images (B, 3, S, S) to features (B, D), with D as its `width`."""
+
+    def __init__(self, module: nn.Module, width: int) -> None:
+        super().__init__()
+        self.module = module
+        self.width = width
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.module(x)
+
+
+def timm_backbone(name: str, pretrained: bool) -> Given:
+    """`timm:NAME`, pooled features without a classifier; weights from timm's own site where `pretrained`.
+
+    Raises ConfigError where timm is missing or has no such model, DataError where its weights cannot be had.
+    """
+    try:
+        import timm
+    except ImportError:
+        raise ConfigError(
+            f"backbone.name {name}: wants the package timm, which is not installed; pip install timm"
+        ) from None
+    model = name.removeprefix(TIMM)
+    # A plain name of timm's registry: its hf-hub: and local-dir: forms read settings from elsewhere.
+    if not timm.is_model(model):
+        raise ConfigError(f"backbone.name: timm has no model {model!r}; timm.list_models() lists them")
+    try:
+        network: Any = timm.create_model(model, pretrained=pretrained, num_classes=0)
+    except (OSError, RuntimeError) as error:
+        raise DataError(
+            f"backbone.weights of {name}: cannot be had ({str(error).splitlines()[0]}); look at the network, or train from "
+            "random weights with --set backbone.weights=''"
+        ) from None
+    return Given(network, int(network.num_features))
+
+
+def own_module(reference: str, size: int) -> Given:
+    """`module:attribute` imported from the working folder: an nn.Module, or a function that returns one, giving (B, D).
+
+    It runs the caller's code, so `reference` must come from the command line. Raises ConfigError for what cannot be imported
+    or is no such module.
+    """
+    where, _, attribute = reference.partition(":")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        found = getattr(importlib.import_module(where), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(
+            f"--backbone-module {reference}: wanted module:attribute that can be imported from {Path.cwd()}, found {error}"
+        ) from None
+    finally:
+        sys.path.pop(0)
+    module = found if isinstance(found, nn.Module) else found() if callable(found) else found
+    if not isinstance(module, nn.Module):
+        raise ConfigError(f"--backbone-module {reference}: wanted an nn.Module, found {type(module).__name__}")
+    device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+    with torch.inference_mode():
+        shape = tuple(module.eval()(torch.zeros(2, 3, size, size, device=device)).shape)
+    if len(shape) != 2 or shape[0] != 2:
+        raise ConfigError(f"--backbone-module {reference}: wanted features (B, D), found shape {shape} of 2 images")
+    return Given(module, shape[1])

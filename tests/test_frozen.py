@@ -1,0 +1,90 @@
+"""Backbones that are taken as they are: random or given weights, timm's, one's own module."""
+
+import builtins
+
+import numpy as np
+import pytest
+import torch
+from test_stage1_backbone import small
+
+from cache import FeatureCache
+from pipeline import checkpoint
+from pipeline.backbones import build
+from pipeline.datasets import load
+from pipeline.errors import ConfigError
+from pipeline.stage1_backbone import given, stage1
+from pipeline.stage1_extract import extract
+
+
+def test_no_epochs_dump_the_weights_as_they_are(tmp_path):
+    start = build("resnet20", 10, seed=7)
+    checkpoint.save(tmp_path / "start.safetensors", start.state_dict())
+    settings = small(epochs=0)
+    backbone = settings.backbone.model_copy(update={"weights": str(tmp_path / "start.safetensors")})
+    settings = settings.model_copy(update={"backbone": backbone})
+    done = stage1(settings, tmp_path / "runs")
+    assert done.metrics["method"] == "frozen"
+    cache = FeatureCache.open(extract(settings, done, tmp_path / "stores"))
+    assert cache.classifier() is None
+    own = {name: tensor for name, tensor in start.state_dict().items() if name.startswith("backbone.")}
+    assert cache.manifest.identity.weights == checkpoint.digest(own)
+    assert stage1(settings, tmp_path / "runs").digest == done.digest
+
+
+def test_one_s_own_module_is_named_and_digested(tmp_path, monkeypatch):
+    (tmp_path / "mine_for_a_test.py").write_text(
+        "import torch\n\n\nclass Mean(torch.nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.scale = torch.nn.Parameter(torch.tensor(2.0))\n\n    def forward(self, x):\n"
+        "        return self.scale * x.mean((2, 3))\n\n\ndef build():\n    return Mean()\n\n\nmap = torch.nn.Identity()\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    settings, run = given(small(), tmp_path / "runs", "mine_for_a_test:build")
+    cache = FeatureCache.open(extract(settings, run, tmp_path / "stores"))
+    assert cache.manifest.identity.backbone == "module:mine_for_a_test:build"
+    assert cache.manifest.identity.weights == checkpoint.digest({"backbone.module.scale": torch.tensor(2.0)})
+    assert cache.classifier() is None
+    split = load(small()).splits["test"]
+    pixels = torch.cat(list(split.images.batches([torch.arange(len(split))], "none", 0))).double() / 255
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (settings.data.mean, settings.data.std))
+    wanted = 2 * ((pixels - mean) / std).mean((2, 3)).numpy()
+    np.testing.assert_allclose(cache.features("test").astype(np.float64), wanted, atol=2e-3)
+    with pytest.raises(
+        ConfigError, match=r"^--backbone-module mine_for_a_test:map: wanted features \(B, D\), found shape"
+    ):
+        given(small(), tmp_path / "runs", "mine_for_a_test:map")
+    with pytest.raises(
+        ConfigError, match=r"^--backbone-module no\.such:thing: wanted module:attribute that can be imported"
+    ):
+        given(small(), tmp_path / "runs", "no.such:thing")
+
+
+def test_a_config_cannot_name_a_module():
+    with pytest.raises(ConfigError, match=r"^backbone\.name: wanted one of .+, found 'module:os:system'$"):
+        build("module:os:system", 10)
+
+
+def test_timm_missing_is_one_line(monkeypatch):
+    real = builtins.__import__
+
+    def without(name, *arguments, **keywords):
+        if name == "timm":
+            raise ImportError(name)
+        return real(name, *arguments, **keywords)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(ConfigError) as error:
+        build("timm:resnet18", 10)
+    assert str(error.value) == (
+        "backbone.name timm:resnet18: wants the package timm, which is not installed; pip install timm"
+    )
+
+
+def test_timm_s_backbones_give_pooled_features():
+    pytest.importorskip("timm")
+    model = build("timm:resnet18", 5).eval()
+    with torch.inference_mode():
+        assert model.backbone(torch.zeros(1, 3, 32, 32)).shape == (1, 512)
+    with pytest.raises(
+        ConfigError, match=r"^backbone\.name: timm has no model 'hf-hub:x/y'; timm\.list_models\(\) lists"
+    ):
+        build("timm:hf-hub:x/y", 5)
