@@ -169,9 +169,8 @@ def _explained(error: Exception, bucket: Bucket, where: str, verb: str) -> Excep
         )
     if "redirect without LOCATION" in text:
         return CacheStorage(f"{bucket.url}: the bucket is in another region; set AWS_REGION")
-    reason = re.split(r"\n| - (?=Server|HTTP)", text.partition(" - HTTP error: ")[2] or text)[0]
-    if code:
-        reason = code[1]
+    status = re.search(r"status code: (\d+ [A-Za-z ]+)|HTTP error: (.+)", text)
+    reason = (status[1] or status[2]) if status else text.split("\n")[0]
     endpoint = ENDPOINTS[bucket.scheme][0]
     return CacheDropped(
         f"{where}: no whole answer ({reason}); look at the network and at {endpoint}, then run the same command again"
