@@ -43,7 +43,8 @@ class Journal:
                     path = self._data / entry.file
                     if self.done.get(shard) == entry or entry.file != layout.chunk_file(*shard):
                         continue
-                    if path.stat().st_size == entry.size and durable.sha256(path) == entry.sha256:
+                    described = (self._data / layout.array_file(*shard[:2])).is_file()
+                    if described and path.stat().st_size == entry.size and durable.sha256(path) == entry.sha256:
                         self.done[shard] = entry
                 except (ValueError, KeyError, TypeError, AttributeError, OSError):
                     continue

@@ -131,6 +131,17 @@ def test_damage_after_the_journal_was_read_is_not_published(tmp_path):
         FeatureCache.open(writer.publish())
 
 
+def test_shards_whose_description_is_gone_are_written_again(tmp_path):
+    with CacheWriter(tmp_path, toys.identity(), Provenance(name="toy"), rows_per_chunk=8) as writer:
+        toys.fill(writer)
+        next(tmp_path.rglob("train/clean/zarr.json")).unlink()
+        with pytest.raises(CacheStorage, match=r"zarr\.json: not what was written; run the same command again"):
+            writer.publish()
+    with CacheWriter(tmp_path, toys.identity(), Provenance(name="toy"), rows_per_chunk=8) as writer:
+        assert toys.fill(writer) == 7
+        FeatureCache.open(writer.publish())
+
+
 def test_strangers_in_staging_do_not_get_published(tmp_path):
     with CacheWriter(tmp_path, toys.identity(), Provenance(name="toy"), rows_per_chunk=8) as writer:
         toys.fill(writer)
