@@ -65,7 +65,7 @@ def read_dataset(request: Request) -> Dataset:
             raise CacheInvalid(
                 f"split {split}: wanted views {', '.join(wanted)}, found {', '.join(sorted(part.views))}"
             )
-    classes, labels = class_labels(gathered.parts, class_names(gathered, request.classes))
+    classes, labels = class_labels(gathered.parts, class_names(gathered, request.classes, request.names))
     splits = {
         split: Table(part.views, labels[split], sample_ids(part, len(labels[split])), part.rows_N)
         for split, part in gathered.parts.items()

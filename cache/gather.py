@@ -30,6 +30,8 @@ class Request:
 def named_path(text: str) -> tuple[str, Path]:
     """`train=features.npy` as split and path; the split is "" where the text is a path alone."""
     split, equals, path = text.partition("=")
+    if not text or (equals and not path):
+        raise CacheInvalid(f"{text or 'an empty path'}: wanted SPLIT=PATH, or a path")
     if not equals or "/" in split or Path(text).exists():
         return "", Path(text).expanduser()
     return SPLITS.get(split, split), Path(path).expanduser()
@@ -69,7 +71,7 @@ def gather(request: Request) -> Gathered:
         _sort(found, split, source, request.names)
     for role, paths in (("labels", request.labels), ("ids", request.ids)):
         for split, path in paths:
-            found[split or "train", role, ""] = _only(path, role, request.names)
+            found[split or "train", role, ""] = only(path, role, request.names)
     if request.classifier is not None:
         _sort(found, "", open_source(request.classifier), {})
     classes = found.get(("", "classes", ""))
@@ -99,8 +101,8 @@ def _sort(found: dict[tuple[str, str, str], SourceArray], split: str, source: So
         found[key] = array
 
 
-def _only(path: Path, role: str, names: Mapping[str, str]) -> SourceArray:
-    """The labels or ids in a file of their own: its only array, or the one of that name."""
+def only(path: Path, role: str, names: Mapping[str, str]) -> SourceArray:
+    """The labels, ids or class names in a file of their own: its only array, or the one of that name."""
     arrays = open_source(path).arrays
     meanings = [meaning(array.name, array.local, names) for array in arrays]
     fitting = [array for array, what in zip(arrays, meanings, strict=True) if what is not None and what.role == role]

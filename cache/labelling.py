@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 
 from cache.errors import CacheInvalid
-from cache.gather import Gathered, Part
-from cache.sources import SourceArray, open_source
+from cache.gather import Gathered, Part, only
+from cache.sources import SourceArray
 
 CLASS_LIMIT = 1 << 20
 """A label beyond this is a mistake, not a class."""
 
 
-def class_names(gathered: Gathered, file: Path | None) -> tuple[str, ...] | None:
+def class_names(gathered: Gathered, file: Path | None, names: Mapping[str, str]) -> tuple[str, ...] | None:
     """Names in label order: those of `file`, else those in the files of features; None where nobody names them."""
     if file is not None:
-        return _checked(str(file), _json(file) if file.suffix == ".json" else _texts(open_source(file).arrays[0]))
+        return _checked(str(file), _json(file) if file.suffix == ".json" else _texts(only(file, "classes", names)))
     if gathered.classes is not None:
         return _checked(gathered.classes.where, _texts(gathered.classes))
     if "classes" not in gathered.metadata:

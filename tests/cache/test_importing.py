@@ -208,6 +208,24 @@ def test_a_split_is_named_before_its_path(text, found):
     assert (split, path) == (found[0], Path(found[1]))
 
 
+@pytest.mark.parametrize("text", ["", "train="])
+def test_a_path_is_wanted(text):
+    with pytest.raises(CacheInvalid) as caught:
+        named_path(text)
+    assert str(caught.value) == f"{text or 'an empty path'}: wanted SPLIT=PATH, or a path"
+
+
+def test_class_names_among_other_arrays(tmp_path):
+    source = npz(tmp_path / "a.npz", x=FEATURES, y=LABELS)
+    names = npz(tmp_path / "names.npz", other=LABELS, class_names=np.array(["a", "b", "c"]))
+    assert read_dataset(request(source, classes=names)).classes == ("a", "b", "c")
+    other = npz(tmp_path / "other.npz", a=LABELS, b=np.array(["a", "b", "c"]))
+    assert read_dataset(request(source, classes=other, names={"classes": "b"})).classes == ("a", "b", "c")
+    assert refused(request(source, classes=source)) == (
+        f"{source}: no classes among x (7, 3) float32, y (7,) int64; say which with --column classes=NAME"
+    )
+
+
 def _features(value: float, dtype=np.float32) -> np.ndarray:
     features = FEATURES.astype(dtype)
     features[4, 1] = value
