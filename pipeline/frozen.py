@@ -20,6 +20,8 @@ class Given(nn.Module):
         super().__init__()
         self.module = module
         self.width = width
+        # A module without tensors has no device of its own.
+        self.register_buffer("where", torch.empty(0), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.module(x)

@@ -1,6 +1,7 @@
 """Forward passes of a trained model over a split."""
 
 from collections.abc import Iterator
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +29,7 @@ def outputs(
     seed: int = 0,
 ) -> Iterator[Tensor]:
     """float32 outputs (B, ...) of an eval-mode module, on the CPU, for each block of rows."""
-    device = next(module.parameters()).device
+    device = next(chain(module.parameters(), module.buffers())).device
     for pixels_B3SS in split.images.batches(rows, augmentation, seed):
         inputs_B3SS = normalise(pixels_B3SS.to(device, non_blocking=True), data.mean, data.std)
         with autocast(amp, device):

@@ -58,6 +58,15 @@ def test_one_s_own_module_is_named_and_digested(tmp_path, monkeypatch):
         given(small(), tmp_path / "runs", "no.such:thing")
 
 
+def test_a_module_without_tensors_can_be_dumped(coattail, tmp_path):
+    (tmp_path / "flat.py").write_text(
+        "import torch\n\n\ndef build():\n    return torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten())\n"
+    )
+    done = coattail("extract", "--config", "digits-lt", "--backbone-module", "flat:build", "--json", "-q")
+    assert done.code == 0, done.err
+    assert FeatureCache.open(done.json["path"]).features("test").shape[1] == 12
+
+
 def test_a_config_cannot_name_a_module():
     with pytest.raises(ConfigError, match=r"^backbone\.name: wanted one of .+, found 'module:os:system'$"):
         build("module:os:system", 10)
