@@ -64,7 +64,7 @@ def test_a_module_without_tensors_can_be_dumped(coattail, tmp_path):
     )
     done = coattail("extract", "--config", "digits-lt", "--backbone-module", "flat:build", "--json", "-q")
     assert done.code == 0, done.err
-    assert FeatureCache.open(done.json["path"]).features("test").shape[1] == 12
+    assert FeatureCache.open(tmp_path / done.json["path"]).features("test").shape[1] == 12
 
 
 def test_a_config_cannot_name_a_module():
