@@ -1,6 +1,8 @@
 """coattail's commands: parse, load the config, call one function, print. No logic and no torch at import."""
 
 import importlib.util
+import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -252,10 +254,13 @@ def main() -> None:
     from cache.errors import CacheError
     from pipeline.errors import ConfigError, PipelineError
 
+    # A cluster that takes the machine back sends SIGTERM; what is finished is kept as it is after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         cli.main(standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        if _speaks():
+            error.show()
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         sys.exit(_fail("interrupted; what was finished is kept, the same command goes on from there", 1))
@@ -269,9 +274,19 @@ def main() -> None:
 
 
 def _fail(text: str, code: int) -> int:
-    for line in text.splitlines():
-        click.echo(f"coattail: {line}", err=True)
+    if _speaks():
+        for line in text.splitlines():
+            click.echo(f"coattail: {line}", err=True)
     return code
+
+
+def _speaks() -> bool:
+    """Whether a failure is this process's to print; where one of torchrun's fails, all do, and one says why."""
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return True
+    from pipeline.group import speaks_first
+
+    return speaks_first()
 
 
 if __name__ == "__main__":

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 Command = Callable[..., Any]
 
+SHARED = ("train-backbone", "extract")
+"""Commands whose work the processes of torchrun share."""
+
 
 class Commands(click.Group):
     """A group that suggests the closest command."""
@@ -51,8 +54,11 @@ def output_options(command: Command) -> Command:
     @functools.wraps(command)
     def wrapped(quiet: bool, verbose: bool, **arguments: Any) -> Any:
         from pipeline.progress import set_verbosity
-        from pipeline.ranks import rank
+        from pipeline.ranks import rank, world
 
+        name = click.get_current_context().command.name
+        if world() > 1 and name not in SHARED:
+            raise click.UsageError(f"torchrun is for {' and '.join(SHARED)}; run {name} without it")
         # Of several processes on one terminal, the first one talks.
         set_verbosity(0 if quiet or rank() else 2 if verbose else 1)
         return command(**arguments)
@@ -61,7 +67,11 @@ def output_options(command: Command) -> Command:
 
 
 def show(document: Any, as_json: bool, text: "RenderableType") -> None:
-    """The document as JSON, or the text for a person."""
+    """The document as JSON, or the text for a person; under torchrun the first process's alone."""
+    from pipeline.ranks import rank
+
+    if rank():
+        return
     if as_json:
         click.echo(json.dumps(document))
         return

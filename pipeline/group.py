@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from itertools import count
 
 import torch
 import torch.distributed as dist
@@ -14,6 +15,8 @@ from pipeline.ranks import rank, world
 
 PATIENCE = timedelta(hours=1)
 """How long a process waits for the others: the first one measures the test split meanwhile. One that dies is noticed at once."""
+
+_JOINED = count()
 
 WORDS_OF_LOSS = ("gloo", "nccl", "peer", "connection", "timed out", "timeout", "store")
 
@@ -30,7 +33,11 @@ def joined(device: torch.device) -> Iterator[None]:
     try:
         if device.type == "cuda":
             torch.cuda.set_device(device)
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+        store, _, _ = next(dist.rendezvous("env://", timeout=PATIENCE))
+        # Joined again, processes must not find the addresses of the last time.
+        store = dist.PrefixStore(f"coattail/{next(_JOINED)}", store)
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank(), world_size=world(), timeout=PATIENCE)
         yield
         dist.destroy_process_group()
     except PipelineError:
@@ -68,8 +75,6 @@ def total(values: Tensor) -> Tensor:
 
 def speaks_first() -> bool:
     """Whether this process is the first of its group to report a failure; the others' would be echoes of it."""
-    if world() == 1:
-        return True
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     try:
         store = dist.TCPStore(

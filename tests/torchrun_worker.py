@@ -1,0 +1,41 @@
+"""What two processes of torchrun do in test_group: train, say what they got, fail together. Arguments: a folder, settings."""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from pipeline.backbones import BACKBONES
+from pipeline.errors import TrainingError
+from pipeline.ranks import rank
+from pipeline.settings import Settings
+from pipeline.stage1_backbone import train_backbone
+
+
+class Plain(nn.Sequential):
+    """A backbone without batch normalisation, on which any split of a batch has the same gradient."""
+
+    width = 8
+
+    def __init__(self):
+        super().__init__(
+            nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        )
+
+
+def main():
+    torch.set_num_threads(1)
+    BACKBONES["plain"] = Plain
+    folder, runs = Path(sys.argv[1]), json.loads(sys.argv[2])
+    for name, settings in runs.items():
+        try:
+            found = train_backbone(Settings.model_validate(settings), folder / name).digest
+        except TrainingError as error:
+            found = str(error)
+        (folder / f"{name}-{rank()}.txt").write_text(found)
+
+
+if __name__ == "__main__":
+    main()
