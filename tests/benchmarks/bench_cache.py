@@ -25,9 +25,11 @@ import polars as pl
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from cache import CacheWriter, FeatureCache, Identity, Provenance, SplitIdentity
+from cache import CacheWriter, FeatureCache, Identity, Provenance, SplitIdentity, files, layout
+from cache import manifest as manifests
 from cache.layout import view_names
-from cache.manifest import samples_digest
+from cache.manifest import Entry, samples_digest
+from cache.sealing import rows_bytes
 from pipeline.longtail import class_counts
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -224,12 +226,61 @@ def listing(folder: Path, caches: int) -> None:
         make(stores, identity(50, 8, 0, tested=20, views_seed=number))
     command = [sys.executable, str(ROOT / "cli.py"), "cache", "ls", "--json"]
     environment = os.environ | {"COATTAIL_STORES": str(stores)}
+    before = os.times()
     taken = [
         seconds(lambda: subprocess.run(command, env=environment, check=True, capture_output=True)) for _ in range(7)
     ]
+    after = os.times()
+    busy = (after.children_user + after.children_system - before.children_user - before.children_system) / 7
+    print(f"`cache ls` of {caches} caches, a process: {median(taken):.2f} s, of these {busy:.2f} s of a CPU")
+
+
+def growth(folder: Path) -> None:
+    """What a cache of one split without views takes, from the layout and the manifest; opened with files that are holes."""
+    print("rows     D      bytes   chunks  a file  files  of MiB  manifest MB  parse s  check s  list requests")
+    for exponent in range(5, 10):
+        for width in (64, 512, 2048):
+            rows, found = 10**exponent, "float16"
+            chunk = layout.rows_per_chunk(width, found)
+            split = SplitIdentity(rows=rows, samples=digest("samples"), content=digest("train"))
+            one = identity(1, width, 0).model_copy(update={"splits": {"train": split}})
+            shard = layout.chunks_per_shard(one, chunk)
+            manifest = manifests.build(
+                key=one.key(),
+                identity=one,
+                provenance=Provenance(name="synthetic"),
+                rows_per_chunk=chunk,
+                chunks_per_shard=shard,
+                counts={"train": (rows - CLASSES + 1, *[1] * (CLASSES - 1))},
+                inventory=tuple(
+                    entry(file, min(rows, chunk * shard) * width * 2) for file in layout.files(one, chunk * shard)
+                ),
+            )
+            content = manifests.to_bytes(manifest)
+            parsing = seconds(lambda content=content: manifests.parse(content))
+            with tempfile.TemporaryDirectory(dir=folder) as root:
+                for item in manifest.inventory:
+                    file = Path(root) / item.file
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    file.touch()
+                    os.truncate(file, item.size)
+                sizes = [(item.file, item.size) for item in manifest.inventory]
+                checking = seconds(lambda root=root, sizes=sizes: files.check(Path(root), sizes))
+            count = len(manifest.inventory)
+            print(
+                f"10^{exponent} {width:6} {rows * width * 2 / 1e9:8.2f} GB {layout.chunks(rows, chunk):8,} {shard:4} {count:9,}"
+                f" {min(rows, chunk * shard) * width * 2 / 2**20:7.1f} {len(content) / 1e6:9.2f} {parsing:11.3f} {checking:8.3f}"
+                f" {layout.chunks(count + 1, 1000):8}"
+            )
+    rows = 1_000_000
+    frame = pl.DataFrame({"row": np.arange(rows), "sample_id": ids(rows), "label": np.arange(rows) % CLASSES})
     print(
-        f"`cache ls` of {caches} caches, a process: {min(taken):.2f} s the fastest of 7, {median(taken):.2f} s the median"
+        f"rows/<split>.parquet: {len(rows_bytes(frame)) / rows:.1f} bytes a row, {frame.estimated_size() / rows:.0f} in RAM"
     )
+
+
+def entry(file: str, size: int) -> Entry:
+    return Entry(file=file, size=size, sha256=digest(file), crc32c=digest(file)[:8] if layout.chunk_of(file) else "")
 
 
 def size_of(text: str) -> tuple[int, int]:
@@ -246,11 +297,15 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--folder", type=Path, help="where the caches are made; by default the system's temporary one")
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs")
+    parser.add_argument("--growth", action="store_true", help="only the table of what large caches take")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         what, path, limit = options.child
         as_child(what, Path(path), float(limit))
+        return
+    if options.growth:
+        growth(options.folder)
         return
     sizes, tight, limit, caches = options.sizes, options.bounded, options.ram_limit, options.caches
     if options.quick:
