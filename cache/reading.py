@@ -1,7 +1,7 @@
 """Rows out of an array's files: in parallel, straight into their place, each chunk proved on the way.
 
-zarr reads the same files; this takes a third to a seventh of its time and no memory beside the rows (measured, see
-tests/benchmarks/bench_cache.py).
+zarr reads the same files. Measured at ImageNet-LT's size, on busy cores and before features were also looked at for
+finiteness, it had 0.08 to 0.43 of np.load's rate and this 0.5 to 1.0.
 """
 
 import os
