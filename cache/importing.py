@@ -99,7 +99,7 @@ def _write_view(writer: CacheWriter, digested: Digested, split: str, view: str, 
         advance(digested.identity.splits[split].rows)
         return
     blocks = _unchanged(digested, split, view)
-    for shard, features_BD in zip(writer.shards(split, view), _even(blocks, writer.chunk), strict=True):
+    for shard, features_BD in zip(writer.shards(split, view), _even(blocks, writer.rows_per_shard), strict=True):
         if shard in pending:
             writer.write(shard, features_BD)
         advance(len(features_BD))

@@ -104,12 +104,15 @@ class CacheWriter:
             raise CacheInvalid(f"classifier: wanted {wanted}, found {found}")
         self._classifier = safetensors_bytes(plain)
 
+    @property
+    def rows_per_shard(self) -> int:
+        return self.chunk * self.chunks_per_shard
+
     def shards(self, split: str, view: str) -> Iterator[Shard]:
         """Every shard of a view."""
         rows = self.identity.splits[split].rows
-        size = self.chunk * self.chunks_per_shard
-        for index, start in enumerate(range(0, rows, size)):
-            yield Shard(split, view, index, start, min(start + size, rows))
+        for index, start in enumerate(range(0, rows, self.rows_per_shard)):
+            yield Shard(split, view, index, start, min(start + self.rows_per_shard, rows))
 
     def pending(self, split: str, view: str) -> Iterator[Shard]:
         """The shards of a view that this worker owns and that are not written yet."""

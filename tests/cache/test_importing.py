@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from safetensors.numpy import save_file
 
-from cache import CacheInvalid, FeatureCache, Provenance, verify
+from cache import CacheInvalid, FeatureCache, Provenance, layout, verify
 from cache.dataset import read_dataset
 from cache.errors import CacheStorage
 from cache.gather import Request, named_path
@@ -405,3 +405,13 @@ def test_stored_bits_are_the_file_s_bits(tmp_path, monkeypatch, features, size):
     np.savez(tmp_path / "a.npz", x=features, y=np.zeros(len(features), np.int64))
     cache = imported(tmp_path / "stores", request(tmp_path / "a.npz"))
     assert cache.features("train").tobytes() == features.tobytes()
+
+
+def test_an_import_into_shards(tmp_path, monkeypatch):
+    monkeypatch.setattr(layout, "CHUNK_BYTES", 2 * D * 4)
+    monkeypatch.setattr(layout, "MANY_CHUNKS", 3)
+    monkeypatch.setattr(layout, "CHUNKS_PER_SHARD", 3)
+    cache = imported(tmp_path / "stores", _npz(tmp_path))
+    assert (cache.manifest.rows_per_chunk, cache.manifest.chunks_per_shard) == (2, 3)
+    np.testing.assert_array_equal(cache.features("train"), FEATURES)
+    assert verify.verify(cache.path).findings == ()
