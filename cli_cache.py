@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from cli_options import Commands, output_options, show
+from cli_options import Commands, common, output_options, show
 
 DAY = 86_400.0
 
@@ -110,16 +110,32 @@ def verify(references: tuple[str, ...], quick: bool, full: bool, subset: str | N
 
 @cache_group.command("explain")
 @click.argument("left", metavar="CACHE")
-@click.argument("right", metavar="CACHE")
-@output_options
-def explain(left: str, right: str, as_json: bool) -> None:
-    """In which fields two caches differ: those that make another key first, then where they come from."""
+@click.argument("right", metavar="[CACHE]", required=False)
+@common
+def explain(
+    left: str, right: str | None, config: str | None, overrides: tuple[str, ...], seed: int | None, as_json: bool
+) -> None:
+    """In which fields two caches, or a cache and what --config would extract, differ.
+
+    Fields that make another key come first, then, of two caches, where they come from.
+    """
+    if (right is None) == (config is None):
+        raise click.UsageError("another cache or --config is wanted, one of the two")
     from cache import catalog, tables
     from cache.explain import explain as compare
 
-    one, other = (catalog.read_manifest(catalog.resolve(_stores(), reference)) for reference in (left, right))
-    found = compare(one, other)
-    show([asdict(difference) for difference in found], as_json, tables.differences(found, one.key, other.key))
+    one = catalog.read_manifest(catalog.resolve(_stores(), left))
+    if config is None:
+        other = catalog.read_manifest(catalog.resolve(_stores(), str(right)))
+        found, key = compare(one, other), other.key
+    else:
+        from pipeline.config import load
+        from pipeline.runs import runs_folder
+        from pipeline.stage1_extract import identity_wanted
+
+        wanted = identity_wanted(load(config, overrides, seed).settings, runs_folder())
+        found, key = compare(one, wanted), wanted.key()
+    show([asdict(difference) for difference in found], as_json, tables.differences(found, one.key, key))
 
 
 @cache_group.command("rm")

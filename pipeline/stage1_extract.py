@@ -1,7 +1,7 @@
 """Stage 1, the second half: a frozen backbone's features of every split -> a feature cache."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from pipeline.progress import note, track
 from pipeline.ranks import rank, world
 from pipeline.rng import derive
 from pipeline.settings import Settings
-from pipeline.stage1_backbone import NAME, BackboneRun
+from pipeline.stage1_backbone import NAME, BackboneRun, finished
 
 CLEAN = "clean"
 
@@ -42,14 +42,7 @@ def extract(settings: Settings, run: BackboneRun, stores: Path) -> Path | None:
     Raises LineageError where the run's tensors do not fit the settings' backbone.
     """
     first = rank() == 0
-    dataset = run.dataset or load(settings)
-    tensors, metadata = checkpoint.load(run.folder / NAME)
-    if metadata.get("classes") != json.dumps(dataset.classes):
-        if first and "classes" in metadata:
-            note(f"backbone {run.folder}: trained on other classes; its features are dumped without its classifier")
-        tensors = {name: tensor for name, tensor in tensors.items() if name.startswith("backbone.")}
-    model = _model(settings, run, tensors, metadata, dataset)
-    identity = _identity(settings, dataset, checkpoint.digest(tensors), int(model.classifier.in_features))
+    dataset, model, tensors, identity = _frozen(settings, run, note if first else lambda text: None)
     path = catalog.published(stores, identity.key())
     if path is None:
         if settings.extract.bn == "shifted":
@@ -64,6 +57,29 @@ def extract(settings: Settings, run: BackboneRun, stores: Path) -> Path | None:
             f"cache {identity.key()[:12]}: a shard was changed after it was written; run the command again"
         )
     return path if first else None
+
+
+def identity_wanted(settings: Settings, runs: Path) -> Identity:
+    """The identity that `extract` would give these settings' cache; nothing is extracted.
+
+    Raises DataError where the settings' own backbone is not trained: its weights are part of the identity.
+    """
+    return _frozen(settings, finished(settings, runs), lambda text: None)[-1]
+
+
+def _frozen(
+    settings: Settings, run: BackboneRun, say: Callable[[str], None]
+) -> tuple[Dataset, Classifier, dict[str, Tensor], Identity]:
+    """Images, backbone, its tensors (without the classifier where that is of other classes), and what they are together."""
+    dataset = run.dataset or load(settings)
+    tensors, metadata = checkpoint.load(run.folder / NAME)
+    if metadata.get("classes") != json.dumps(dataset.classes):
+        if "classes" in metadata:
+            say(f"backbone {run.folder}: trained on other classes; its features are dumped without its classifier")
+        tensors = {name: tensor for name, tensor in tensors.items() if name.startswith("backbone.")}
+    model = _model(settings, run, tensors, metadata, dataset)
+    identity = _identity(settings, dataset, checkpoint.digest(tensors), int(model.classifier.in_features))
+    return dataset, model, tensors, identity
 
 
 def _fill(

@@ -82,6 +82,14 @@ def test_explain_names_fields(coattail, stores, key):
     ]
 
 
+def test_explain_takes_a_config_in_place_of_the_other_cache(coattail, key):
+    assert "another cache or --config is wanted, one of the two" in coattail("cache", "explain", key).err
+    done = coattail("cache", "explain", key, "--config", "digits-lt")
+    assert done.code == 1
+    assert done.err.startswith("coattail: backbone runs/digits-lt/backbone-")
+    assert done.err.endswith(": not trained to its end; run train-backbone with the same --config and --set\n")
+
+
 def test_rm_asks_somebody_or_wants_yes(coattail, stores, key):
     done = coattail("cache", "rm", key)
     assert done.code == 2
