@@ -1,6 +1,6 @@
 """Ratios of stage 1: its loop against bare steps and against the loop that published code uses; extraction; batch sizes; formats.
 
-python tests/benchmarks/bench_stage1.py [--rounds 3]
+python tests/benchmarks/bench_stage1.py [--rounds 3] [--only TEXT]
 
 Each arm is a process of its own (glibc's thresholds hold for a process); arms take turns, so that a busy machine slows all.
 """
@@ -243,13 +243,14 @@ ROWS: list[tuple[str, Arm, Arm, str]] = [
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", default="", help="rows whose text holds this")
     parser.add_argument("--arm")
     arguments = parser.parse_args()
     if arguments.arm:
         serve(Arm(**json.loads(arguments.arm)))
         return
     print(f"ResNet-32, 32 x 32, {torch.get_num_threads()} threads; median ratio of {arguments.rounds} rounds in turns")
-    for text, first, second, wanted in ROWS:
+    for text, first, second, wanted in [row for row in ROWS if arguments.only in row[0]]:
         one, other = Process(first), Process(second)
         ratios = [one.measure() / other.measure() for _ in range(arguments.rounds)]
         one.close()
