@@ -4,6 +4,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from pipeline.augmentation import Recipe
 from pipeline.datasets import Split
 from pipeline.inference import outputs
 from pipeline.progress import track
@@ -34,9 +35,9 @@ def reestimate(module: nn.Module, split: Split, settings: Settings, sampling: st
     labels_N = torch.from_numpy(split.labels_N)
     rows = RowSampler(labels_N, sampling).draw((len(split),), generator(settings.seed, "batchnorm", sampling))
     batches = [rows_B for rows_B in rows.split(BATCH) if len(rows_B) > 1]
-    augmentation, seed = settings.stage1.augmentation, derive(settings.seed, "batchnorm", sampling)
+    recipe, seed = Recipe.of(settings), derive(settings.seed, "batchnorm", sampling)
     with track(len(rows), "estimating batch-norm statistics", "images") as progress:
-        for found in outputs(module, split, iter(batches), settings.data, "off", augmentation, seed):
+        for found in outputs(module, split, iter(batches), settings.data, "off", recipe, seed):
             progress.advance(len(found))
     for layer, momentum in zip(layers, kept, strict=True):
         layer.momentum = momentum

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from pipeline.augmentation import Draws, clean, crop_flip, draw_times, padding, resized_crop
+from pipeline.augmentation import Augmenter, Recipe, clean, padding, resized_crop
 from pipeline.decoding import Item, Undecodable, decode, digest, probe
 from pipeline.errors import DataError
 from pipeline.progress import track
@@ -50,7 +50,7 @@ class Images(Protocol):
         """Do what is done once before the first batch. Raises DataError for an image known to be broken by then."""
         ...
 
-    def batches(self, rows: Iterable[Tensor], augmentation: str, seed: int) -> Iterator[Tensor]:
+    def batches(self, rows: Iterable[Tensor], recipe: Recipe, seed: int) -> Iterator[Tensor]:
         """uint8 (B, 3, S, S), channels last in memory, for each (B,) of rows.
 
         What is drawn for a row depends on `seed` and the row alone, not on batches, their order or the number of workers.
@@ -74,14 +74,10 @@ class RamImages:
     def prepare(self) -> None:
         _ = self._padded_NSS3
 
-    def batches(self, rows: Iterable[Tensor], augmentation: str, seed: int) -> Iterator[Tensor]:
-        size = self._geometry.size
-        draws, times = None, 0
+    def batches(self, rows: Iterable[Tensor], recipe: Recipe, seed: int) -> Iterator[Tensor]:
+        augmenter = Augmenter(recipe, len(self), self._geometry.size, seed)
         for rows_B in rows:
-            wanted = int(rows_B.max()) // len(self) + 1
-            if draws is None or wanted > times:
-                draws, times = draw_times(augmentation, len(self), size, seed, wanted), wanted
-            yield crop_flip(self._padded_NSS3, size, rows_B, draws)
+            yield augmenter.finish(augmenter.crop(self._padded_NSS3, rows_B), rows_B)
 
     @cached_property
     def _padded_NSS3(self) -> Tensor:
@@ -105,8 +101,8 @@ class LazyImages:
         """Reads every image's header: what is no image is found before the work, what is cut short on its first use."""
         _raise_first(find_broken(self._items, self._names, probe), self._names)
 
-    def batches(self, rows: Iterable[Tensor], augmentation: str, seed: int) -> Iterator[Tensor]:
-        dataset = _Decoded(self._items, self._geometry, augmentation, seed)
+    def batches(self, rows: Iterable[Tensor], recipe: Recipe, seed: int) -> Iterator[Tensor]:
+        dataset = _Decoded(self._items, self._geometry, recipe, seed)
         batches = [rows_B.tolist() for rows_B in rows]
         loader = DataLoader(
             dataset,
@@ -125,15 +121,14 @@ class LazyImages:
 class _Decoded(Dataset):
     """row -> uint8 (3, S, S), or (row, reason) where it cannot be decoded: a worker's exception would lose its type."""
 
-    def __init__(self, items: Sequence[Item], geometry: Geometry, augmentation: str, seed: int) -> None:
+    def __init__(self, items: Sequence[Item], geometry: Geometry, recipe: Recipe, seed: int) -> None:
         self._items = items
         self._seed = seed
         self._size = geometry.size
+        self._recipe = recipe
+        self._augmenter = Augmenter(recipe, len(items), geometry.size, seed)
         self._transform = clean(geometry.size, geometry.resize)
-        self._augmentation = augmentation
-        self._draws: Draws | None = None
-        self._times = 0
-        if augmentation == "resized-crop":
+        if recipe.crop == "resized-crop":
             self._transform = resized_crop(geometry.size)
 
     def __len__(self) -> int:
@@ -147,21 +142,13 @@ class _Decoded(Dataset):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(self._seed, "augment", row))
             pixels_3SS = self._transform(image)
-        return pixels_3SS if self._augmentation in ("none", "resized-crop") else self._cropped(pixels_3SS, row)
-
-    def _cropped(self, pixels_3SS: Tensor, row: int) -> Tensor:
-        draws = self._draws_up_to(row)
-        pad = padding(self._size)
-        padded_1SS3 = F.pad(pixels_3SS, (pad, pad, pad, pad)).permute(1, 2, 0)[None].contiguous()
-        own = Draws(draws.top_N[row : row + 1], draws.left_N[row : row + 1], draws.flip_N[row : row + 1])
-        return crop_flip(padded_1SS3, self._size, torch.zeros(1, dtype=torch.long), own)[0]
-
-    def _draws_up_to(self, row: int) -> Draws:
-        wanted = row // len(self) + 1
-        if self._draws is None or wanted > self._times:
-            self._draws = draw_times(self._augmentation, len(self), self._size, self._seed, wanted)
-            self._times = wanted
-        return self._draws
+        row_1 = torch.tensor([row])
+        pixels_13SS = pixels_3SS[None]
+        if self._recipe.crop in ("crop", "crop-flip"):
+            pad = padding(self._size)
+            padded_1SS3 = F.pad(pixels_13SS, (pad, pad, pad, pad)).permute(0, 2, 3, 1).contiguous()
+            pixels_13SS = self._augmenter.crop(padded_1SS3, row_1)
+        return self._augmenter.finish(pixels_13SS, row_1)[0]
 
 
 def _collate(samples: list[Tensor | tuple[int, str]]) -> tuple[Tensor, tuple[int, str] | None]:

@@ -6,6 +6,7 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
+from pipeline.augmentation import PLAIN, Recipe
 from pipeline.datasets import Split
 from pipeline.hardware import autocast
 from pipeline.normalisation import normalise
@@ -25,12 +26,12 @@ def outputs(
     rows: Iterator[Tensor],
     data: Data,
     amp: str,
-    augmentation: str = "none",
+    recipe: Recipe = PLAIN,
     seed: int = 0,
 ) -> Iterator[Tensor]:
     """float32 outputs (B, ...) of an eval-mode module, on the CPU, for each block of rows."""
     device = next(chain(module.parameters(), module.buffers())).device
-    for pixels_B3SS in split.images.batches(rows, augmentation, seed):
+    for pixels_B3SS in split.images.batches(rows, recipe, seed):
         inputs_B3SS = normalise(pixels_B3SS.to(device, non_blocking=True), data.mean, data.std)
         with autocast(amp, device):
             found = module(inputs_B3SS)

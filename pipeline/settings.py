@@ -115,6 +115,14 @@ class Stage1(Section):
     ema_decay: Share = 0.999
     swa_start: Annotated[float, Field(ge=0, lt=1)] = 0.8
     augmentation: Literal["none", "crop", "crop-flip", "resized-crop"] = "crop-flip"
+    policy: Literal["none", "trivialaugment", "randaugment"] = "none"
+    """Operations drawn for each image after the crop. TrivialAugment was tuned on nothing; RandAugment's two numbers were
+    tuned on full, balanced data sets."""
+    randaugment_operations: Count = 2
+    randaugment_magnitude: Annotated[int, Field(ge=0, le=30)] = 9
+    """2 and 9 are for ResNet-50 on full ImageNet (Cubuk et al., 2020), on torchvision's scale, where 30 is strongest."""
+    cutout: Annotated[int, Field(ge=0)] = 0
+    """Pixels a side of a blanked square, 0: none; 16 for CIFAR-10 and 8 for CIFAR-100, chosen on the full sets."""
     amp: Literal["off", "bf16", "fp16"] = "off"
     accumulate: Count = 1
     """Parts that a batch goes through the network in, where memory is short; batch normalisation sees a part at a time."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from cache import CacheWriter, Identity, Provenance, SplitIdentity, catalog
 from cache.errors import CacheStorage
 from pipeline import checkpoint, config
-from pipeline.augmentation import describe
+from pipeline.augmentation import PLAIN, Recipe, describe
 from pipeline.authorship import author, coattail_version, now
 from pipeline.backbones import LAYER, Classifier, build_for
 from pipeline.batchnorm import reestimate
@@ -107,14 +107,12 @@ def _dump(writer: CacheWriter, settings: Settings, dataset: Dataset, model: Clas
     part = "" if writer.workers == 1 else f", worker {writer.worker} of {writer.workers}"
     with track(total, f"extracting {settings.backbone.name}{part}", "images") as progress:
         for shard in shards:
-            augmentation = "none" if shard.view == CLEAN else settings.stage1.augmentation
+            recipe = PLAIN if shard.view == CLEAN else Recipe.of(settings)
             seed = derive(settings.seed, "view", shard.view)
             rows = blocks(shard.start, shard.stop, settings.extract.batch_size)
             split = dataset.splits[shard.split]
             found = []
-            for features_BD in outputs(
-                model.backbone, split, rows, settings.data, settings.extract.amp, augmentation, seed
-            ):
+            for features_BD in outputs(model.backbone, split, rows, settings.data, settings.extract.amp, recipe, seed):
                 found.append(features_BD.numpy())
                 progress.advance(len(features_BD))
             writer.write(shard, np.concatenate(found))
@@ -141,7 +139,8 @@ def _model(
 def _identity(settings: Settings, dataset: Dataset, weights: str, width: int) -> Identity:
     geometry = Geometry.of(settings.data.image_size, settings.stage1.augmentation)
     # Views of unaugmented images would be copies of the clean one.
-    views = settings.extract.views if settings.stage1.augmentation != "none" else 0
+    recipe = Recipe.of(settings)
+    views = settings.extract.views if recipe != PLAIN else 0
     shifted = settings.extract.bn == "shifted"
     splits = {
         name: SplitIdentity(
@@ -167,7 +166,7 @@ def _identity(settings: Settings, dataset: Dataset, weights: str, width: int) ->
             "std": list(settings.data.std),
         },
         # Shifted statistics are those of augmented images; `weights` is the digest of the weights before the shift.
-        view_transform=describe(settings.stage1.augmentation, geometry.size) if views or shifted else {},
+        view_transform=describe(recipe, geometry.size) if views or shifted else {},
         views_seed=settings.seed,
         bn=settings.extract.bn,
         autocast=settings.extract.amp,

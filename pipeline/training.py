@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pipeline import group
+from pipeline.augmentation import Recipe
 from pipeline.averaging import Average
 from pipeline.backbones import Classifier
 from pipeline.batches import Batch, Micro, Part, batches, part
@@ -92,7 +93,7 @@ class Training:
             plan = with_reversed(plan, self._labels_N, seed, epoch)
         parts = [part(batch, rank(), world(), self.stage1.accumulate) for batch in plan[start.step :]]
         rows = [one.rows_Q for one in parts]
-        images = self.split.images.batches(rows, self.stage1.augmentation, derive(seed, "epoch", epoch))
+        images = self.split.images.batches(rows, Recipe.of(self.settings), derive(seed, "epoch", epoch))
         done, losses = Done(epoch, start.step, len(plan), start.images, start.loss_sum), []
         for step, (own, pixels_Q3SS) in enumerate(zip(parts, images, strict=True), start.step):
             rate = learning_rate(self.stage1, epoch * len(plan) + step, len(plan))

@@ -13,6 +13,7 @@ import torchvision
 from PIL import Image
 
 from pipeline import progress
+from pipeline.augmentation import PLAIN
 from pipeline.datasets import load
 from pipeline.errors import ConfigError, DataError
 from pipeline.settings import Settings
@@ -44,7 +45,7 @@ def error_of(chosen):
 
 
 def pixels_of(split):
-    return torch.cat(list(split.images.batches([torch.arange(len(split))], "none", 0)))
+    return torch.cat(list(split.images.batches([torch.arange(len(split))], PLAIN, 0)))
 
 
 def write_parquet(path, labels, plain=False, names=None, first=0, images=None):

@@ -5,6 +5,7 @@ import torch
 from test_stage1_backbone import small
 from torch import nn
 
+from pipeline.augmentation import PLAIN
 from pipeline.backbones import build
 from pipeline.batches import batches
 from pipeline.bbn import with_reversed
@@ -59,7 +60,7 @@ def test_a_new_block_learns_and_all_before_it_stands_still():
     split = training.split
     batch = batches(len(split), settings.stage1, 0, 0)[0]
     own = part(batch, 0, 1, 1)
-    (pixels,) = split.images.batches([own.rows_Q], "none", 0)
+    (pixels,) = split.images.batches([own.rows_Q], PLAIN, 0)
     training._step(own, pixels, 0.1, 0, batch)
     moved = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
     assert moved

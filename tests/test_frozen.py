@@ -9,6 +9,7 @@ from test_stage1_backbone import small
 
 from cache import FeatureCache
 from pipeline import checkpoint
+from pipeline.augmentation import PLAIN
 from pipeline.backbones import build
 from pipeline.datasets import load
 from pipeline.errors import ConfigError
@@ -44,7 +45,7 @@ def test_one_s_own_module_is_named_and_digested(tmp_path, monkeypatch):
     assert cache.manifest.identity.weights == checkpoint.digest({"backbone.module.scale": torch.tensor(2.0)})
     assert cache.classifier() is None
     split = load(small()).splits["test"]
-    pixels = torch.cat(list(split.images.batches([torch.arange(len(split))], "none", 0))).double() / 255
+    pixels = torch.cat(list(split.images.batches([torch.arange(len(split))], PLAIN, 0))).double() / 255
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (settings.data.mean, settings.data.std))
     wanted = 2 * ((pixels - mean) / std).mean((2, 3)).numpy()
     np.testing.assert_allclose(cache.features("test").astype(np.float64), wanted, atol=2e-3)

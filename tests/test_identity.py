@@ -32,6 +32,8 @@ ROWS = {
     "backbone.name": "identity.backbone",
     "backbone.ending": "identity.backbone",
     "stage1.augmentation": "identity.view_transform",
+    "stage1.policy": "identity.view_transform.policy",
+    "stage1.cutout": "identity.view_transform.cutout",
     "extract.views": "identity.splits.train.views",
     "extract.dtype": "identity.dtype",
     "extract.amp": "identity.autocast",
@@ -160,6 +162,14 @@ def test_shifted_statistics_are_of_augmented_images_also_without_views(base):
     settings = Settings.model_validate(base[0].model_dump() | {"extract": {"views": 0, "bn": "shifted"}})
     before, after = identity(settings), identity(changed(settings, "stage1.augmentation"))
     assert {difference.field for difference in explain(before, after)} == {"identity.view_transform.flip"}
+
+
+@pytest.mark.parametrize("name", ["operations", "magnitude"])
+def test_randaugment_s_numbers_change_the_key_too_where_it_is_the_policy(base, name):
+    raw = base[0].model_dump()
+    settings = Settings.model_validate(raw | {"stage1": raw["stage1"] | {"policy": "randaugment"}})
+    before, after = identity(settings), identity(changed(settings, f"stage1.randaugment_{name}"))
+    assert {difference.field for difference in explain(before, after)} == {f"identity.view_transform.{name}"}
 
 
 def png(*colour: int) -> bytes:

@@ -10,7 +10,7 @@ from test_stage1_backbone import small
 
 from cache import CacheInvalid, CacheWriter, FeatureCache
 from pipeline import checkpoint
-from pipeline.augmentation import draw
+from pipeline.augmentation import PLAIN, Recipe, draw
 from pipeline.backbones import build
 from pipeline.datasets import load
 from pipeline.errors import LineageError
@@ -47,7 +47,7 @@ def _features(run, pixels):
 
 
 def _pixels(split):
-    return torch.cat(list(split.images.batches([torch.arange(len(split))], "none", 0)))
+    return torch.cat(list(split.images.batches([torch.arange(len(split))], PLAIN, 0)))
 
 
 def test_a_cache_holds_every_split_train_with_views(run, extracted):
@@ -78,7 +78,7 @@ def test_a_view_is_the_training_augmentation_of_its_own_seed(run, extracted):
     padded = torch.nn.functional.pad(_pixels(train), (1, 1, 1, 1))
     found = {}
     for view in ("view-01", "view-02"):
-        draws = draw("crop", len(train), 8, generator(derive(0, "view", view), "augment"))
+        draws = draw(Recipe("crop"), len(train), 8, derive(0, "view", view), 0)
         crops = [
             padded[row, :, top : top + 8, left : left + 8]
             for row, (top, left) in enumerate(zip(draws.top_N.tolist(), draws.left_N.tolist(), strict=True))
@@ -146,6 +146,22 @@ def test_no_views_without_augmentation(run, tmp_path):
     assert cache.manifest.identity.view_transform == {}
 
 
+def test_policy_and_cutout_make_views_and_enter_the_identity(run, extracted, tmp_path):
+    changed = small(augmentation="none", policy="randaugment", cutout=2).stage1
+    cache = FeatureCache.open(extract(extracting().model_copy(update={"stage1": changed}), run, tmp_path))
+    assert cache.views("train") == extracted.views("train")
+    assert cache.key != extracted.key
+    assert cache.manifest.identity.view_transform == {
+        "crop": "none",
+        "policy": "randaugment",
+        "operations": 2,
+        "magnitude": 9,
+        "cutout": 2,
+    }
+    assert not np.array_equal(cache.features("train", "view-01"), cache.features("train", "clean"))
+    assert extracted.manifest.identity.view_transform == {"crop": "padded", "padding": 1, "flip": False}
+
+
 def test_tensors_that_do_not_fit_are_refused(run, tmp_path):
     other = extracting().model_copy(update={"backbone": small().backbone.model_copy(update={"name": "resnet18"})})
     with pytest.raises(LineageError) as error:
@@ -194,7 +210,7 @@ def test_shifted_statistics_are_the_mean_over_class_balanced_batches(run, extrac
     # the first normalisation by hand: statistics of its input over the drawn images, which are one batch here
     split = load(small()).splits["train"]
     rows = RowSampler(torch.from_numpy(split.labels_N)).draw((len(split),), generator(0, "batchnorm", "balanced"))
-    (pixels,) = split.images.batches([rows], "crop", derive(0, "batchnorm", "balanced"))
+    (pixels,) = split.images.batches([rows], Recipe("crop"), derive(0, "batchnorm", "balanced"))
     model = build("resnet20", 10)
     model.load_state_dict(checkpoint.load(run.folder / "backbone.safetensors")[0])
     data = small().data
