@@ -70,7 +70,7 @@ def read_document(
     wanted = [
         layout.array_document(rows, width, chunk, dtype, compress, chunks_per_shard) for compress in (False, True)
     ]
-    content = files.read(root, file, 1 << 16)
+    content = files.read(root, file, layout.DOCUMENT_LIMIT)
     try:
         found = json.loads(content)
     except (ValueError, RecursionError) as error:

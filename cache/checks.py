@@ -3,6 +3,7 @@
 import numpy as np
 import polars as pl
 
+from cache import footer
 from cache.errors import CacheInvalid
 
 
@@ -28,6 +29,14 @@ def rows_problem(frame: pl.DataFrame, rows: int, classes: int) -> str:
     for column, wanted in (("row", pl.Int64), ("sample_id", pl.String), ("label", pl.Int64)):
         if frame.schema.get(column) != wanted:
             return f"wanted column {column} of {wanted}, found {frame.schema.get(column, 'none')}"
+    for column, dtype in frame.schema.items():
+        if not (dtype.is_numeric() or dtype.is_temporal() or dtype in (pl.String, pl.Boolean)) or dtype.is_decimal():
+            return f"column {column}: wanted numbers, times or text, found {dtype}"
+    if len(frame.columns) > footer.COLUMNS or frame.estimated_size() > footer.allowed_bytes(rows):
+        return (
+            f"wanted at most {footer.COLUMNS} columns and {footer.ROW_BYTES} bytes a row, found {len(frame.columns)} columns and "
+            f"{frame.estimated_size()} bytes"
+        )
     if len(frame) != rows or not (frame["row"] == pl.int_range(rows, eager=True)).all() or frame["row"].has_nulls():
         return f"wanted rows 0 to {rows - 1} in order, found {len(frame)} rows"
     bad = frame.filter(frame["sample_id"].is_null() | frame["label"].is_null())

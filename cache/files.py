@@ -43,13 +43,15 @@ def opened(root: Path, file: str) -> BinaryIO:
 
 
 def read(root: Path, file: str, limit: int) -> bytes:
-    """The file's bytes. CacheInvalid where there are more than `limit`, of which no more are read."""
+    """The file's bytes. CacheInvalid where there are more than `limit`; none is read then."""
     with opened(root, file) as source:
+        size, content = os.fstat(source.fileno()).st_size, b""
         try:
-            content = source.read(limit + 1)
+            if size <= limit:
+                content = source.read(size + 1)
         except OSError as error:
             raise _refusal(root, file, error) from None
-        size = max(len(content), os.fstat(source.fileno()).st_size)
+        size = max(size, len(content))  # it may have grown
     if size > limit:
         raise CacheInvalid(f"{root / file}: {size} bytes, at most {limit} wanted; not a cache of ours")
     return content

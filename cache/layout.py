@@ -26,6 +26,8 @@ CHUNKS_PER_SHARD = 64
 """384 MiB: what a writer holds, and writes again where it was cut off."""
 CHUNK_LIMIT = 64 << 20
 """A chunk of several rows larger than this is refused: it would be allocated whole."""
+DOCUMENT_LIMIT = 1 << 16
+"""Bytes of a description that are read at most."""
 ZSTD_LEVEL = 3
 CRC_BYTES = 4
 SHARDING = "sharding_indexed"

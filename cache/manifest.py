@@ -10,7 +10,7 @@ from cache import layout
 
 FORMAT = 1
 NAME = layout.MANIFEST
-LIMIT = 256 << 20
+LIMIT = 64 << 20
 """Bytes of a manifest that are read at most."""
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}\Z")]
@@ -152,10 +152,11 @@ def parse(content: bytes) -> Manifest:
     """The manifest in a file's content; ValueError (pydantic's ValidationError is one) where any bit of it is off."""
     try:
         raw = json.loads(content)
+        found = Manifest.model_validate(raw, strict=False)
+        itself = _checksum(raw) == found.checksum and _text(raw) == content
     except RecursionError:
         raise ValueError("nested too deep") from None
-    found = Manifest.model_validate(raw, strict=False)
-    if _checksum(raw) != found.checksum or _text(raw) != content:
+    if not itself:
         raise ValueError("its checksum is not that of its content; it was edited or damaged")
     return found
 

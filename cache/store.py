@@ -9,11 +9,14 @@ import polars as pl
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 
-from cache import arrays, catalog, checks, files, layout, readers, reading
+from cache import arrays, catalog, checks, files, footer, layout, readers, reading
 from cache.errors import CacheCorrupt, CacheInvalid
 from cache.files import AGAIN
 from cache.layout import CLASSIFIER, view_names
 from cache.manifest import Manifest, SplitIdentity
+
+HEADER_BYTES = 1 << 16
+"""Of a classifier's file, at most, beside its numbers."""
 
 
 class FeatureCache:
@@ -100,14 +103,19 @@ class FeatureCache:
         return found_BD
 
     def rows(self, split: str) -> pl.DataFrame:
-        """row, sample_id, label and what else the source knew of each row."""
-        self._split(split)
-        file = layout.rows_file(split)
+        """row, sample_id, label and what else the source knew of each row.
+
+        Nothing is decoded that would take more than `footer.check` allows.
+        """
+        rows, file = self._split(split).rows, layout.rows_file(split)
+        content = self._proved(file, footer.allowed_bytes(rows))
         try:
-            frame = pl.read_parquet(io.BytesIO(self._proved(file)))
-        except (OSError, pl.exceptions.PolarsError) as error:
-            raise CacheCorrupt(f"{self.path / file}: cannot be read ({error}); {AGAIN}") from None
-        problem = checks.rows_problem(frame, self._split(split).rows, len(self.classes))
+            footer.check(content, rows)
+            frame = pl.read_parquet(io.BytesIO(content))
+        except (footer.Unfit, OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+            reason = str(error).split("\n")[0]
+            raise CacheCorrupt(f"{self.path / file}: cannot be read ({reason}); {AGAIN}") from None
+        problem = checks.rows_problem(frame, rows, len(self.classes))
         if problem:
             raise CacheCorrupt(f"{self.path / file}: {problem}; {AGAIN}")
         return frame
@@ -125,15 +133,16 @@ class FeatureCache:
         """The stage-1 classifier, weight (C, D) and bias (C,), where the cache has one."""
         if self.manifest.entry(CLASSIFIER) is None:
             return None
-        identity = self.manifest.identity
+        classes, width = len(self.classes), self.manifest.identity.width
+        content = self._proved(CLASSIFIER, 4 * classes * (width + 1) + HEADER_BYTES)
         try:
-            found = load_safetensors(self._proved(CLASSIFIER))
-        except SafetensorError as error:
+            found = load_safetensors(content)
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:  # KeyError: a type that numpy has not
             raise CacheCorrupt(f"{self.path / CLASSIFIER}: cannot be read ({error}); {AGAIN}") from None
-        wanted = {"weight": (len(identity.classes), identity.width), "bias": (len(identity.classes),)}
-        shapes = {name: tensor.shape for name, tensor in found.items()}
-        if shapes != wanted:
-            raise CacheCorrupt(f"{self.path / CLASSIFIER}: wanted {wanted}, found {shapes}; {AGAIN}")
+        wanted = {"weight": ((classes, width), "float32"), "bias": ((classes,), "float32")}
+        kinds = {name: (tensor.shape, str(tensor.dtype)) for name, tensor in found.items()}
+        if kinds != wanted:
+            raise CacheCorrupt(f"{self.path / CLASSIFIER}: wanted {wanted}, found {str(kinds)[:200]}; {AGAIN}")
         return found
 
     def _split(self, split: str) -> SplitIdentity:
@@ -141,10 +150,12 @@ class FeatureCache:
             raise CacheInvalid(f"cache {self.key[:12]}: no split {split!r}, found {', '.join(self.splits)}")
         return self.manifest.identity.splits[split]
 
-    def _proved(self, file: str) -> bytes:
-        """The bytes of a small file, which are those of the inventory."""
+    def _proved(self, file: str, limit: int) -> bytes:
+        """The bytes of a small file, which are those of the inventory; CacheInvalid where they are more than `limit`."""
         entry = self.manifest.entry(file)
         assert entry is not None  # the manifest's validator asks for it
+        if entry.size > limit:
+            raise CacheInvalid(f"{self.path / file}: {entry.size} bytes, at most {limit} wanted; not a cache of ours")
         files.check(self.path, [(file, entry.size)])
         content = files.read(self.path, file, entry.size)
         if hashlib.sha256(content).hexdigest() != entry.sha256:

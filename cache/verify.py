@@ -174,12 +174,11 @@ def _finding(manifest: Manifest, file: str, problem: str) -> Finding:
 
 def _content(path: Path, manifest: Manifest, read: set[str]) -> Iterator[Finding]:
     """What the files say of each other, once each is byte for byte the manifest's."""
-    group = layout.group_document()
     for file in [
         f"{layout.FEATURES}/zarr.json",
         *(f"{layout.FEATURES}/{split}/zarr.json" for split in manifest.identity.splits),
     ]:
-        if json.loads((path / file).read_bytes()) != group:
+        if not _is_group(path, file):
             yield Finding(file, "not the description of a group of ours")
     try:
         cache = FeatureCache.open(path)
@@ -194,6 +193,14 @@ def _content(path: Path, manifest: Manifest, read: set[str]) -> Iterator[Finding
                 file = layout.chunk_file(split, view, index)
                 if file in read:
                     yield from _chunk(cache, manifest, file)
+
+
+def _is_group(path: Path, file: str) -> bool:
+    try:
+        found = json.loads(files.read(path, file, layout.DOCUMENT_LIMIT))
+    except (CacheError, ValueError, RecursionError):
+        return False
+    return found == layout.group_document()
 
 
 def _chunk(cache: FeatureCache, manifest: Manifest, file: str) -> Iterator[Finding]:
