@@ -5,7 +5,7 @@ import shutil
 import threading
 import uuid
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import BinaryIO
 
@@ -75,14 +75,19 @@ def concurrently(work: Callable[[Entry, threading.Event], None], entries: Iterab
     """Work on WORKERS entries at a time. The first error, or an interrupt, sets the event that `work` watches."""
     halted = threading.Event()
     pool = ThreadPoolExecutor(WORKERS)
+    futures: dict[Future[None], Entry] = {}
+    future = None
     try:
-        futures = {pool.submit(work, entry, halted): entry for entry in entries}
+        futures |= {pool.submit(work, entry, halted): entry for entry in entries}
         for future in as_completed(futures):
             future.result()
             advance(futures[future].size)
     finally:
         halted.set()
         pool.shutdown(wait=True, cancel_futures=True)
+        # The error's traceback holds this frame, and what its callers hold: a cache that would stay in use.
+        futures.clear()
+        del future
 
 
 def _gather(offer: Offer, data: Path, advance: Advance) -> None:
