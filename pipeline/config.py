@@ -14,6 +14,8 @@ from pydantic import BaseModel, ValidationError
 from pipeline.errors import ConfigError
 from pipeline.settings import Settings
 
+LIMIT = 1 << 20
+"""Bytes of a config file that are read at most: room for the names of 20,000 classes."""
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
 
@@ -142,11 +144,19 @@ def _toml(value: Any) -> str:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            content = file.read(LIMIT + 1)
+        if len(content) > LIMIT:
+            raise ConfigError(f"config file {path}: larger than {LIMIT} bytes; not a config")
+        return tomllib.loads(content.decode("utf-8").replace("\r\n", "\n"))
     except OSError as error:
         raise ConfigError(f"config file {path}: cannot be read ({error.strerror})") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"config file {path}: not valid TOML: {error}") from None
+    except ConfigError:
+        raise
+    except (ValueError, RecursionError) as error:  # a number of too many digits; brackets in brackets
+        raise ConfigError(f"config file {path}: cannot be read: {error}") from None
 
 
 def _parse_override(text: str) -> tuple[str, Any]:
@@ -157,6 +167,8 @@ def _parse_override(text: str) -> tuple[str, Any]:
         return key.strip(), tomllib.loads(f"value = {raw}")["value"]
     except tomllib.TOMLDecodeError:
         return key.strip(), raw.strip()
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"--set {_short(text)}: cannot be read: {error}") from None
 
 
 def _assign(values: dict[str, Any], key: str, value: Any) -> None:
@@ -181,8 +193,12 @@ def _flat(values: dict[str, Any]) -> dict[str, Any]:
 
 def _validate(values: dict[str, Any], origins: dict[str, str], problems: list[str]) -> Settings:
     try:
+        text = json.dumps(values, default=str)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError("\n".join([*problems, f"settings: cannot be read: {error}"])) from None
+    try:
         # JSON mode lets a list be a tuple and nothing else be anything else: "20" is no integer.
-        settings = Settings.model_validate_json(json.dumps(values, default=str), strict=True)
+        settings = Settings.model_validate_json(text, strict=True)
     except ValidationError as error:
         found = [_problem(dict(item), origins) for item in error.errors()]
         raise ConfigError("\n".join(problems + found)) from None

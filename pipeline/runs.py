@@ -74,7 +74,7 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; the run is not finished, or the folder is not a run folder") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read as JSON ({error})") from None
     if not isinstance(value, dict):
         raise DataError(f"{path}: wanted a JSON object, found {type(value).__name__}")

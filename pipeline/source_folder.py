@@ -20,7 +20,8 @@ SPLIT_NAMES = {"train", "training", "val", "valid", "validation", "test"}
 def load_folder(data: Data) -> Source:
     """Splits from `data.train`, `data.val`, `data.test`, each a folder of class folders; images may lie deeper.
 
-    Class names: `data.classes`, else the folders of the training split, sorted.
+    Class names: `data.classes`, else the folders of the training split, sorted. The folders are one's own: links to
+    folders of a class and to images are followed.
     """
     roots = {name: _root(name, data) for name in ("train", "val", "test") if name == "train" or getattr(data, name)}
     folders = {name: _class_folders(root) for name, root in roots.items()}

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import numpy as np
 
@@ -32,7 +32,8 @@ def load_list(data: Data) -> Source:
 
     Class names: `data.classes`, else each label's folder where that is one of its own, else the labels. Raises
     DataError for a line that is not `path label`, a path listed twice, a label out of range, and missing files, which
-    are counted over all splits first.
+    are counted over all splits first. A list may be a stranger's: a path that leads out of the root, by its words, is
+    refused; links under the root are one's own, and are followed.
     """
     lists = {name: _read(name, data) for name in ("train", "val", "test") if name == "train" or getattr(data, name)}
     train = lists["train"]
@@ -65,11 +66,22 @@ def _read(name: str, data: Data) -> _List:
             raise DataError(
                 f"{key} {file}: line {number}: wanted `path label` with an integer label last, found {line!r}"
             )
+        if _leads_outside(path.strip()):
+            raise DataError(
+                f"{key} {file}: line {number}: wanted a path under data.root, found {path.strip()!r}; write the paths without "
+                "`..` or a leading `/`, and set data.root to the folder they start from"
+            )
         paths.append(path.strip())
         labels.append(int(label))
     if not paths:
         raise DataError(f"{key} {file}: wanted `path label` a line, found no line")
     return _List(key, file, paths, labels)
+
+
+def _leads_outside(path: str) -> bool:
+    """Absolute, or upwards, as POSIX or Windows reads it."""
+    windows = PureWindowsPath(path)
+    return ".." in windows.parts or bool(windows.anchor)
 
 
 def _folders(train: _List) -> list[str]:

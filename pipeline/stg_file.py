@@ -54,10 +54,12 @@ def load(folder: Path, cache: FeatureCache) -> tuple[TrainedSTG, str]:
     state = {name.removeprefix("stg."): tensor for name, tensor in tensors.items() if name.startswith("stg.")}
     try:
         heads, width = state["tokens_HD"].shape
-        stg = SemanticTransformationGenerator(width, heads, tuple(json.loads(metadata["hidden"])), metadata["variance"])
-        stg.load_state_dict(state)
-        trained = TrainedSTG(stg.eval(), tensors["head_classes"].tolist(), tensors["centroids"])
-    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        with torch.device("meta"):  # the file may ask for any size; no more is allocated than its tensors take
+            hidden = tuple(json.loads(metadata["hidden"]))
+            stg = SemanticTransformationGenerator(width, heads, hidden, metadata["variance"])
+        stg.load_state_dict(state, assign=True)
+        trained = TrainedSTG(stg.float().eval(), tensors["head_classes"].tolist(), tensors["centroids"])
+    except (KeyError, ValueError, TypeError, RuntimeError, RecursionError) as error:
         reason = str(error).splitlines()[-1].strip()
         raise LineageError(
             f"STG {folder / NAME}: not a generator of this version ({reason}); run train-stg again"
