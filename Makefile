@@ -10,7 +10,7 @@ demo: $(VENV)/ready
 	$(VENV)/bin/coattail demo
 
 test: $(VENV)/ready
-	$(VENV)/bin/python -m pytest $(if $(CI),-W error) $(PYTEST)
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile $(if $(CI),-W error) $(PYTEST)
 
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff check .
