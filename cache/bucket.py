@@ -10,6 +10,7 @@ import obstore
 from obstore import exceptions
 
 from cache.errors import CacheCorrupt, CacheDropped, CacheError, CacheInvalid, CacheNotFound, CacheStorage
+from cache.layout import KEY
 from cache.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ ENDPOINTS = {
     "gs": ("GOOGLE_BASE_URL",),
     "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
 }
-KEY = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)

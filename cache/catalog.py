@@ -1,13 +1,15 @@
 """Which caches there are. Reads manifests only: no zarr, no polars."""
 
+import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from pydantic import ValidationError
 
-from cache import files
+from cache import files, layout
 from cache import manifest as manifests_of
 from cache.errors import CacheError, CacheInvalid, CacheNotFound
 from cache.manifest import Manifest
@@ -53,8 +55,8 @@ def read_manifest(path: Path) -> Manifest:
     return parse_manifest(files.read(path, manifests_of.NAME, manifests_of.LIMIT), str(file))
 
 
-def parse_manifest(content: bytes, where: str) -> Manifest:
-    """The manifest in these bytes; CacheInvalid, naming `where`, for any other."""
+def parse_manifest(content: bytes, where: str, remedy: str = files.AGAIN) -> Manifest:
+    """The manifest in these bytes; CacheInvalid, naming `where` and the remedy, for any other."""
     try:
         return manifests_of.parse(content)
     except ValidationError as error:
@@ -63,9 +65,7 @@ def parse_manifest(content: bytes, where: str) -> Manifest:
         reason = f"{field}: {first['msg'].removeprefix('Value error, ')}"
     except (ValueError, AttributeError, TypeError) as error:
         reason = str(error)
-    raise CacheInvalid(
-        f"{where}: not a manifest of format {manifests_of.FORMAT}: {reason}; pull or extract the cache again"
-    )
+    raise CacheInvalid(f"{where}: not a manifest of format {manifests_of.FORMAT}: {reason}; {remedy}")
 
 
 def manifests(stores: Path) -> Iterator[tuple[Path, Manifest]]:
@@ -82,7 +82,8 @@ def ls(stores: Path) -> list[Listing]:
     found = [describe(folder) for folder in _folders(stores)]
     for inside, state in UNPUBLISHED.items():
         works = [work for work in (stores / inside).glob("*") if work.is_dir()]
-        found += [Listing(work.name, str(work), state, _bytes(work), work.stat().st_mtime) for work in works]
+        found += [Listing(work.name, str(work), state, _bytes(work), _modified(work)) for work in works]
+    found = [one for one in found if Path(one.path).is_dir()]  # some may have gone meanwhile
     return sorted(found, key=lambda one: (one.state != "published", -one.modified))
 
 
@@ -125,8 +126,8 @@ def published(stores: Path, key: str) -> Path | None:
 
 def resolve(stores: Path, reference: str) -> Path:
     """A cache by its folder, its key, or the start (4 digits or more) of its key; CacheNotFound, or CacheInvalid if several."""
-    if (Path(reference).expanduser() / manifests_of.NAME).is_file():
-        return Path(reference).expanduser()
+    if is_cache(path := Path(reference).expanduser()):
+        return path
     folders = sorted(_folders(stores))
     matching = [path for path in folders if len(reference) >= 4 and path.name.startswith(reference)]
     if len(matching) == 1:
@@ -139,13 +140,29 @@ def resolve(stores: Path, reference: str) -> Path:
     )
 
 
+def is_cache(folder: Path) -> bool:
+    """Whether a cache, sound or damaged, is there: a manifest, or a folder that has a key as its name."""
+    named = layout.KEY.fullmatch(folder.name) is not None and folder.is_dir()
+    return named or (folder / manifests_of.NAME).is_file()
+
+
 def _folders(stores: Path) -> list[Path]:
-    return [file.parent for file in stores.glob(f"*/{manifests_of.NAME}")] if stores.is_dir() else []
+    return [folder for folder in stores.glob("*") if is_cache(folder)] if stores.is_dir() else []
 
 
 def _modified(folder: Path) -> float:
-    return (folder / manifests_of.NAME).stat().st_mtime
+    """When the manifest, or else the folder, was changed; 0 where both have gone."""
+    for path in (folder / manifests_of.NAME, folder):
+        with suppress(OSError):
+            return path.stat().st_mtime
+    return 0.0
 
 
 def _bytes(folder: Path) -> int:
-    return sum(file.lstat().st_size for file in folder.rglob("*") if not file.is_dir())
+    """What lies there; what goes meanwhile does not count."""
+    size = 0
+    for inside, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                size += os.lstat(os.path.join(inside, name)).st_size
+    return size

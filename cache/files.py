@@ -8,7 +8,8 @@ from typing import BinaryIO
 
 from cache.errors import CacheCorrupt, CacheError, CacheInvalid
 
-AGAIN = "pull or extract the cache again"
+AGAIN = "`cache rm` it, then pull or extract it again"
+"""A damaged cache counts as published until it is gone: extracting it again would do nothing."""
 
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)

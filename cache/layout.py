@@ -35,6 +35,8 @@ NO_CHUNK = 2**64 - 1
 """Stands in a shard's index for a chunk that is not there."""
 ITEM_BYTES = {"float16": 2, "float32": 4}
 
+KEY = re.compile(r"[0-9a-f]{64}")
+
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 _CHUNK = re.compile(rf"{FEATURES}/({_NAME})/(clean|view-\d\d)/c/(0|[1-9]\d{{0,11}})/0")
 

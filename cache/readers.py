@@ -47,10 +47,10 @@ def alone(path: Path) -> Iterator[None]:
         return
     try:
         descriptor = os.open(path / layout.MANIFEST, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except FileNotFoundError:
-        raise CacheNotFound(f"{path}: no cache there; it was taken away a moment ago") from None
-    except OSError:  # a manifest that cannot be opened, such as a link, has no readers
-        yield
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not path.is_dir():
+            raise CacheNotFound(f"{path}: no cache there; it was taken away a moment ago") from None
+        yield  # a manifest that is missing, or cannot be opened, such as a link, has no readers
         return
     try:
         try:

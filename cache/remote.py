@@ -16,8 +16,9 @@ from obstore import exceptions
 from obstore.store import AzureStore, GCSStore, S3Store
 
 from cache import catalog, files, layout
-from cache.bucket import BLOCK, CREDENTIALS, ENDPOINTS, KEY, Bucket, unconfigured
+from cache.bucket import BLOCK, CREDENTIALS, ENDPOINTS, Bucket, unconfigured
 from cache.errors import CacheInvalid, CacheNotFound
+from cache.layout import KEY
 from cache.manifest import LIMIT, Manifest
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def offer(place: Folder | Bucket, key: str) -> Offer | None:
         content, modified = place.read(name, LIMIT)
     except CacheNotFound:
         return None
-    manifest = catalog.parse_manifest(content, f"{place.url}/{name}")
+    manifest = catalog.parse_manifest(content, f"{place.url}/{name}", "push the cache again from where it is whole")
     if manifest.key != key:
         raise CacheInvalid(f"{place.url}/{name}: wanted the manifest of {key[:12]}, found that of {manifest.key[:12]}")
     return Offer(place, manifest, content, place.home(manifest), modified)

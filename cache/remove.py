@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cache import catalog, durable, layout, readers
-from cache.errors import CacheInUse
+from cache import catalog, durable, readers
+from cache.errors import CacheInUse, CacheNotFound, CacheStorage
 from cache.locks import all_free
 
 TRASH = "trash-"
@@ -33,16 +33,11 @@ def rm(path: Path) -> int:
     CacheInUse where somebody has it open, CacheNotFound where there is none.
     """
     path = Path(path)
-    found = catalog.describe(path) if (path / layout.MANIFEST).is_file() else None
-    if found is None:
-        catalog.read_manifest(path)
-        raise AssertionError("read_manifest raises where there is no manifest")
+    if not catalog.is_cache(path):
+        raise CacheNotFound(f"{path}: no cache there; `cache ls` lists those there are")
+    found = catalog.describe(path)
     with readers.alone(path):
-        staging = path.parent / catalog.STAGING
-        durable.make_folder(staging)
-        trash = staging / f"{TRASH}{uuid.uuid4().hex}"
-        with durable.storing(path):
-            durable.rename(path, trash)
+        trash = _to_trash(path, path.parent)
     local = path.parent / catalog.LOCAL / found.key
     freed = found.bytes + sum(file.stat().st_size for file in local.glob("*"))
     for folder in (trash, local):  # whoever has the copy mapped keeps it
@@ -113,10 +108,20 @@ def _delete(path: Path, unpublished: bool) -> str:
             rm(path)
             return ""
         with _unwritten(path):
-            shutil.rmtree(path, ignore_errors=True)
-    except CacheInUse as error:
+            trash = _to_trash(path, path.parent.parent)
+        shutil.rmtree(trash, ignore_errors=True)
+    except (CacheInUse, CacheNotFound, CacheStorage) as error:
         return str(error)
     return ""
+
+
+def _to_trash(path: Path, stores: Path) -> Path:
+    """In one step: whoever begins to write there meanwhile finds all of it, or nothing."""
+    trash = stores / catalog.STAGING / f"{TRASH}{uuid.uuid4().hex}"
+    durable.make_folder(trash.parent)
+    with durable.storing(path):
+        durable.rename(path, trash)
+    return trash
 
 
 @contextmanager

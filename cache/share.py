@@ -14,6 +14,7 @@ from cache.arrival import ATTEMPTS, WORKERS, Advance, Note, concurrently, receiv
 from cache.bucket import PIECE, Bucket
 from cache.catalog import Listing
 from cache.errors import CacheCorrupt, CacheDropped, CacheError, CacheInvalid, CacheNotFound, CacheStorage
+from cache.files import AGAIN
 from cache.layout import MANIFEST
 from cache.manifest import Entry, Manifest
 from cache.remote import Folder, Offer
@@ -153,7 +154,7 @@ def _pieces(mine: Offer, entry: Entry, halted: threading.Event) -> Iterator[byte
     if digest.hexdigest() != entry.sha256:
         raise CacheCorrupt(
             f"{mine.place.url}/{mine.home}/{entry.file}: wanted sha256 {entry.sha256}, found {digest.hexdigest()}; "
-            "nothing is published; pull or extract the cache again"
+            f"nothing is published; {AGAIN}"
         )
     yield bytes(waiting)
 

@@ -77,7 +77,7 @@ def verify(
     except CacheInvalid as error:
         return Verification(path.name, str(path), shown, 0, 0, (Finding(layout.MANIFEST, str(error)),))
     except CacheNotFound:
-        if not (path / layout.FEATURES).is_dir():
+        if not catalog.is_cache(path) and not (path / layout.FEATURES).is_dir():
             raise
         return Verification(path.name, str(path), shown, 0, 0, (Finding(layout.MANIFEST, "missing"),))
     readers.hold(path, manifest)
@@ -98,7 +98,7 @@ def verify(
 
 def _name(path: Path, manifest: Manifest) -> Iterator[Finding]:
     name = path.resolve().name
-    if len(name) == 64 and set(name) <= set("0123456789abcdef") and name != manifest.key:
+    if layout.KEY.fullmatch(name) and name != manifest.key:
         yield Finding(layout.MANIFEST, f"wanted the key of its folder, {name[:12]}, found {manifest.key[:12]}")
 
 

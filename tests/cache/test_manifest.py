@@ -100,6 +100,6 @@ def test_a_huge_row_count_is_refused_before_anything_is_listed(cache_path):
 @pytest.mark.parametrize("content", [b"", b"[]", b"null", b"[" * 100_000, b'{"key": NaN}', b"\xff\xfe", b'"x"'])
 def test_strange_json_is_one_line(content):
     with pytest.raises(
-        CacheInvalid, match=r"^there: not a manifest of format 1: [^\n]+; pull or extract the cache again$"
+        CacheInvalid, match=r"^there: not a manifest of format 1: [^\n]+; `cache rm` it, then pull or extract it again$"
     ):
         catalog.parse_manifest(content, "there")

@@ -85,7 +85,9 @@ def test_a_flip_of_any_bit_stops_the_read_and_verify_names_the_rows(sharded):
     cache = FeatureCache.open(sharded)
     for position in range(0, len(content), 3):
         file.write_bytes(content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :])
-        with pytest.raises(CacheCorrupt, match=r"c/1/0 \(rows \d+ to \d+\): .*; pull or extract the cache again"):
+        with pytest.raises(
+            CacheCorrupt, match=r"c/1/0 \(rows \d+ to \d+\): .*; `cache rm` it, then pull or extract it again"
+        ):
             cache.features("train")
     assert [str(finding) for finding in verify(sharded).findings] == [
         f"{ARRAY}/c/1/0 (train/clean, rows 24 to 47): its sha256 is not the manifest's"

@@ -84,7 +84,7 @@ def test_a_flipped_bit_in_any_chunk_stops_the_read(cache_path):
         file.write_bytes(content[:5] + bytes([content[5] ^ 4]) + content[6:])
         with pytest.raises(
             CacheCorrupt,
-            match=r"/0 \(rows \d+ to \d+\): its checksum is not that of its bytes; pull or extract the cache again",
+            match=r"/0 \(rows \d+ to \d+\): its checksum is not that of its bytes; `cache rm` it, then pull or extract it again",
         ):
             FeatureCache.open(cache_path).features("train")
         file.write_bytes(content)
@@ -95,7 +95,7 @@ def test_a_missing_chunk_stops_open_and_an_already_open_read(cache_path):
     cache = FeatureCache.open(cache_path)
     file = cache_path / "features.zarr/train/clean/c/3/0"
     file.unlink()
-    with pytest.raises(CacheCorrupt, match=r"c/3/0: missing; pull or extract the cache again"):
+    with pytest.raises(CacheCorrupt, match=r"c/3/0: missing; `cache rm` it, then pull or extract it again"):
         FeatureCache.open(cache_path)
     with pytest.raises(CacheCorrupt, match=r"c/3/0: missing"):
         cache.features("train")
@@ -217,7 +217,7 @@ def test_chunks_that_changed_places_stop_a_plain_read(cache_path):
         cache.features("train")
     assert str(caught.value) == (
         f"{one} (rows 8 to 15): its checksum is not the manifest's: it is damaged or holds other rows; "
-        "pull or extract the cache again"
+        "`cache rm` it, then pull or extract it again"
     )
     np.testing.assert_array_equal(
         cache.slice("train", "clean", 0, 8), toys.expected(toys.identity(), "train", "clean")[:8]
