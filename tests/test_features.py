@@ -92,11 +92,11 @@ def test_copies_are_listed_and_go_with_their_cache(stores, small_blocks):
     later = copy.modified + 100_000
     assert prune(stores, now=later) == []
     del cache
-    (path / "manifest.json").rename(path / "elsewhere.json")
+    path.rename(stores.parent / "elsewhere")
     assert [(one.path, one.reason) for one in prune(stores, now=later)] == [
         (copy.path, "local copy of a cache that is not here")
     ]
-    (path / "elsewhere.json").rename(path / "manifest.json")
+    (stores.parent / "elsewhere").rename(path)
     assert rm(path) == published.bytes + size
     assert catalog.ls(stores) == []
 
