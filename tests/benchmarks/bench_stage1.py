@@ -24,6 +24,7 @@ from torchvision import transforms
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from pipeline.augmentation import Recipe
 from pipeline.backbones import build
 from pipeline.datasets import Split
 from pipeline.hardware import autocast, keep_freed_memory
@@ -157,7 +158,7 @@ def extracting(arm: Arm) -> Callable[[], int]:
     module, rows, settings = model_of(arm).eval().backbone, split(4 * arm.steps * arm.batch), Settings()
 
     def work() -> int:
-        taken = outputs(module, rows, blocks(0, len(rows), arm.batch), settings.data, arm.amp, "crop-flip", 1)
+        taken = outputs(module, rows, blocks(0, len(rows), arm.batch), settings.data, arm.amp, Recipe("crop-flip"), 1)
         return sum(len(features_BD.numpy()) for features_BD in taken)
 
     return work
