@@ -4,11 +4,14 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cli_options import Commands, common, output_options, show
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 DAY = 86_400.0
 
@@ -29,9 +32,9 @@ def ls(place: str | None, as_json: bool) -> None:
 
     PLACE: a folder, s3://, gs:// or az://BUCKET/FOLDER; by default stores/ (or $COATTAIL_STORES).
     """
-    from cache import catalog, tables
-
     if place is None:
+        from cache import catalog
+
         where = str(_stores())
         found = catalog.ls(_stores())
     else:
@@ -39,7 +42,13 @@ def ls(place: str | None, as_json: bool) -> None:
 
         where = place
         found = share.ls(remote.at(place))
-    show([asdict(one) for one in found], as_json, tables.listings(found, where, time.time()))
+
+    def table() -> "RenderableType":
+        from cache import tables
+
+        return tables.listings(found, where, time.time())
+
+    show([asdict(one) for one in found], as_json, table)
 
 
 @cache_group.command("push")

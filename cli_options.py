@@ -66,8 +66,8 @@ def output_options(command: Command) -> Command:
     return functools.reduce(lambda inner, option: option(inner), reversed(options), wrapped)
 
 
-def show(document: Any, as_json: bool, text: "RenderableType") -> None:
-    """The document as JSON, or the text for a person; under torchrun the first process's alone."""
+def show(document: Any, as_json: bool, text: "RenderableType | Callable[[], RenderableType]") -> None:
+    """The document as JSON, or the text, or what gives it, for a person; under torchrun the first process's alone."""
     from pipeline.ranks import rank
 
     if rank():
@@ -80,4 +80,5 @@ def show(document: Any, as_json: bool, text: "RenderableType") -> None:
     console = Console(highlight=False, markup=False)
     # A pipe has no width; a table cut to 80 columns would lose figures.
     console.width = console.width if console.is_terminal else max(console.width, 120)
+    text = text() if callable(text) else text
     console.print(text, soft_wrap=isinstance(text, str))

@@ -5,6 +5,7 @@ import json
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import to_json
 
 from cache import layout
 
@@ -151,9 +152,9 @@ def to_bytes(manifest: Manifest) -> bytes:
 def parse(content: bytes) -> Manifest:
     """The manifest in a file's content; ValueError (pydantic's ValidationError is one) where any bit of it is off."""
     try:
-        raw = json.loads(content)
+        raw = json.loads(content, parse_float=_float)
         found = Manifest.model_validate(raw, strict=False)
-        itself = _checksum(raw) == found.checksum and _text(raw) == content
+        itself = _checksum(raw) == found.checksum and (_quick_text(raw) == content or _text(raw) == content)
     except RecursionError:
         raise ValueError("nested too deep") from None
     if not itself:
@@ -177,3 +178,16 @@ def _checksum(raw: dict[str, Any]) -> str:
 
 def _text(raw: dict[str, Any]) -> bytes:
     return (json.dumps(raw, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _quick_text(raw: dict[str, Any]) -> bytes:
+    """`_text`, except that some floats are spelt otherwise (5e-5: 0.00005), in a tenth of the time: json indents in Python."""
+    return to_json(raw, indent=1) + b"\n"
+
+
+def _float(text: str) -> float:
+    """ValueError for a float that `_text` would spell otherwise: it, and not `_quick_text`, says how."""
+    value = float(text)
+    if repr(value) != text:
+        raise ValueError(f"the number {text[:30]} wanted as {value!r}; it was edited")
+    return value

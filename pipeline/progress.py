@@ -5,9 +5,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+if TYPE_CHECKING:  # most commands show no bar, and `cache ls` has no time for rich
+    from rich.progress import Progress, TaskID
 
 _verbosity = 1
 
@@ -32,8 +33,8 @@ class Track:
     unit: str
     done: int = 0
     started: float = field(default_factory=time.monotonic)
-    _bar: Progress | None = None
-    _task: TaskID | None = None
+    _bar: "Progress | None" = None
+    _task: "TaskID | None" = None
 
     @property
     def rate(self) -> float:
@@ -62,6 +63,9 @@ class Track:
 @contextmanager
 def track(total: int, description: str, unit: str = "rows") -> Iterator[Track]:
     """A bar on a terminal, nothing in a pipe or under `-q`; notes are printed in both."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     console = Console(stderr=True)
     if _verbosity == 0 or not console.is_terminal:
         yield Track(total, unit)

@@ -9,14 +9,15 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from cache import durable
-from pipeline.config import to_toml
 from pipeline.errors import DataError
-from pipeline.settings import Settings
+
+if TYPE_CHECKING:  # `cache ls` asks for a folder only, and has no time for settings
+    from pipeline.settings import Settings
 
 Result = TypeVar("Result", bound=BaseModel)
 
@@ -51,8 +52,10 @@ def is_done(folder: Path) -> bool:
     return (folder / "metrics.json").is_file()
 
 
-def start(folder: Path, settings: Settings) -> None:
+def start(folder: Path, settings: "Settings") -> None:
     """Make the folder and write the resolved settings into it."""
+    from pipeline.config import to_toml
+
     durable.make_folder(folder)
     write_text(folder / "config.toml", to_toml(settings))
 

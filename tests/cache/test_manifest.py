@@ -75,6 +75,27 @@ def test_every_flipped_bit_is_refused(cache_path):
                 manifests.parse(bytes(changed))
 
 
+@pytest.mark.parametrize("spelling", ["5e-5", "0.00005", "5.0e-05", "50e-6", "1e999"])
+def test_a_number_has_one_spelling(tmp_path, spelling):
+    """Two encoders read a manifest back, and they spell small numbers differently: only json's spelling is ours."""
+    content = (
+        toys.make(tmp_path, settings={"stage1": {"rate": 5e-05, "decay": 0.0002}}) / "manifest.json"
+    ).read_bytes()
+    assert content.count(b'"rate": 5e-05,') == 1
+    assert manifests.parse(content).provenance.settings == {"stage1": {"rate": 5e-05, "decay": 0.0002}}
+    with pytest.raises(ValueError, match=f"the number {spelling} wanted as .*; it was edited"):
+        manifests.parse(content.replace(b"5e-05", spelling.encode()))
+
+
+@pytest.mark.parametrize(
+    "change", [(b" ", b""), (b"\n", b"\r\n"), (b"dog", b"d\\u006fg"), (b'"key"', b'"key": "x",\n "key"')]
+)
+def test_what_reads_alike_is_refused(cache_path, change):
+    """Spaces, ends of lines, escapes and fields given twice: the values agree, the bytes do not."""
+    with pytest.raises(ValueError, match="its checksum is not that of its content; it was edited or damaged"):
+        manifests.parse((cache_path / "manifest.json").read_bytes().replace(*change, 1))
+
+
 @pytest.mark.parametrize("file", ["../escape", "/etc/passwd", "rows/../../x.parquet", "rows/train.parquet/", "extra"])
 def test_an_inventory_names_only_files_of_the_identity(cache_path, file):
     raw = json.loads((cache_path / "manifest.json").read_bytes())
