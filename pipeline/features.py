@@ -44,7 +44,7 @@ class Features:
         """Features of rows of a view, or of a view a row, float32 (…, D)."""
         stored = row if self.rows_N is None else self.rows_N[row]
         index = view * self.features_VND.shape[1] + stored
-        return self.features_VND.flatten(0, 1).index_select(0, index.flatten()).view(*index.shape, -1).float()
+        return take(self.features_VND.flatten(0, 1), index).float()
 
     def blocks(self) -> tuple[Tensor, ...]:
         """Rows 0 to N-1 in order, BLOCK_VALUES features at a time."""
@@ -56,6 +56,11 @@ class Features:
         counts_C = torch.bincount(labels_N, minlength=len(self.counts_C))
         stored_N = rows_N if self.rows_N is None else self.rows_N[rows_N]
         return replace(self, labels_N=labels_N, counts_C=counts_C, rows_N=stored_N)
+
+
+def take(table_TD: Tensor, index: Tensor) -> Tensor:
+    """Rows of a table, (…, D) for an index (…); several times as fast as indexing, which goes value by value."""
+    return table_TD.index_select(0, index.flatten()).view(*index.shape, -1)
 
 
 def load(cache: FeatureCache, split: str = "train", views: bool = True, ram_limit: float = 0.0) -> Features:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pipeline.features import Features
+from pipeline.features import Features, take
 from pipeline.stg import ClassStatistics, SemanticTransformationGenerator
 
 TABLE_LIMIT = 256 << 20
@@ -22,7 +22,7 @@ def from_closed_form(head_index_F: Tensor, statistics: ClassStatistics) -> Trans
 
     def transformations(features: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         head_index = head_index_F[index]
-        return statistics.mean_CD[head_index] - features, deviation_HD[head_index]
+        return take(statistics.mean_CD, head_index) - features, take(deviation_HD, head_index)
 
     return transformations
 
@@ -51,7 +51,7 @@ def from_generator(
     def transformations(_features: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         # Rows that are not augmented point at entry 0; their strength is 0.
         where = position_F[index]
-        return mean_TD[where], deviation_TD[where]
+        return take(mean_TD, where), take(deviation_TD, where)
 
     return transformations
 
