@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from cache import CacheInvalid, FeatureCache, Provenance
+from cache import CacheInvalid, FeatureCache, Provenance, layout
 from cache.dataset import read_dataset
 from cache.errors import CacheStorage
 from cache.exporting import export
 from cache.gather import Request
 from cache.importing import digest, write
+from cache.verify import verify
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=5)
 FORMATS = ["a.npz", "a.safetensors", "a.parquet", "a"]
@@ -59,6 +60,23 @@ def test_an_import_of_an_export_is_the_cache_again(tmp_path, name, dtype):
             continue
         export(again, tmp_path / "second" / other)
         assert imported(tmp_path / "again", tmp_path / "second" / other).key == again.key
+
+
+@pytest.mark.parametrize("layer", ["avgpool", "relu"])
+@pytest.mark.parametrize("name", FORMATS)
+def test_an_import_of_an_export_is_the_cache_again_in_shards(tmp_path, monkeypatch, name, layer):
+    """Several chunks a file, raw or compressed, on both sides; the key is the content's, whatever the files."""
+    monkeypatch.setattr(layout, "MANY_CHUNKS", 2)
+    monkeypatch.setattr(layout, "CHUNKS_PER_SHARD", 3)
+    extracted = FeatureCache.open(toys.make(tmp_path / "stores", toys.identity(layer=layer)))
+    export(extracted, tmp_path / name)
+    monkeypatch.setattr(layout, "CHUNK_BYTES", 8 * toys.WIDTH * 2)
+    again = imported(tmp_path / "again", tmp_path / name)
+    assert extracted.manifest.chunks_per_shard == again.manifest.chunks_per_shard == 3
+    assert verify(again.path).findings == ()
+    same_rows(extracted, again)
+    monkeypatch.setattr(layout, "MANY_CHUNKS", 10_000)
+    assert imported(tmp_path / "plain", tmp_path / name).key == again.key
 
 
 def test_other_tools_read_what_is_written(cache_path, tmp_path):
