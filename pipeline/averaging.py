@@ -48,11 +48,21 @@ class Average:
         count = {f"{PREFIX}count": torch.tensor(self._count)}
         return count | {f"{PREFIX}of.{name}": tensor for name, tensor in self._tensors.items()}
 
+    def expected(self, epochs: int, within: bool) -> dict[str, Tensor]:
+        """Tensors as `state` gives them after so many whole epochs and perhaps a step of the next."""
+        if not (self.kind == "ema" and (epochs or within)) and not (self.kind == "swa" and epochs > self.start):
+            return {}
+        own = {name: tensor for name, tensor in self.model.state_dict().items() if tensor.is_floating_point()}
+        return {f"{PREFIX}count": torch.tensor(0)} | {f"{PREFIX}of.{name}": tensor for name, tensor in own.items()}
+
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take back what `state` gave."""
+        """Take back what `state` gave. Raises ValueError for an average of nothing."""
         if f"{PREFIX}count" not in tensors:
             return
-        self._count = int(tensors[f"{PREFIX}count"])
+        count = int(tensors[f"{PREFIX}count"])
+        if count < 1:
+            raise ValueError(f"{PREFIX}count: wanted 1 or more, found {count}")
+        self._count = count
         own = self.model.state_dict()
         prefix = f"{PREFIX}of."
         for name, tensor in tensors.items():

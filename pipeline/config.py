@@ -3,6 +3,7 @@
 import copy
 import difflib
 import json
+import re
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,6 +17,11 @@ from pipeline.settings import Settings
 
 LIMIT = 1 << 20
 """Bytes of a config file that are read at most: room for the names of 20,000 classes."""
+KEY_PARTS = 8
+"""Dotted parts that a key may have; a setting's has two. tomllib takes the square of their number in time."""
+PROBLEMS = 20
+"""That are named, and for which the closest valid key is looked up."""
+_LONG_KEY = re.compile(rf"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){{{KEY_PARTS}}}""")
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
 
@@ -148,7 +154,12 @@ def _read_toml(path: Path) -> dict[str, Any]:
             content = file.read(LIMIT + 1)
         if len(content) > LIMIT:
             raise ConfigError(f"config file {path}: larger than {LIMIT} bytes; not a config")
-        return tomllib.loads(content.decode("utf-8").replace("\r\n", "\n"))
+        text = content.decode("utf-8").replace("\r\n", "\n")
+        if _LONG_KEY.search(text):
+            raise ConfigError(
+                f"config file {path}: a key of more than {KEY_PARTS} parts; a setting has two: section.key"
+            )
+        return tomllib.loads(text)
     except OSError as error:
         raise ConfigError(f"config file {path}: cannot be read ({error.strerror})") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -200,7 +211,9 @@ def _validate(values: dict[str, Any], origins: dict[str, str], problems: list[st
         # JSON mode lets a list be a tuple and nothing else be anything else: "20" is no integer.
         settings = Settings.model_validate_json(text, strict=True)
     except ValidationError as error:
-        found = [_problem(dict(item), origins) for item in error.errors()]
+        found = [_problem(dict(item), origins) for item in error.errors()[:PROBLEMS]]
+        if error.error_count() > PROBLEMS:
+            found.append(f"settings: {error.error_count() - PROBLEMS} more problems")
         raise ConfigError("\n".join(problems + found)) from None
     if problems:
         raise ConfigError("\n".join(problems))

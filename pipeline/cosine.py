@@ -33,6 +33,11 @@ class CosineClassifier(nn.Module):
         return self.scale * F.linear(F.normalize(features_BD, dim=1), F.normalize(self.weight, dim=1))
 
 
+def head_like(tensors: Mapping[str, Tensor], width: int, classes: int) -> nn.Linear | CosineClassifier:
+    """A classifier (C, D) of the kind that the tensors of a trained backbone name, whatever they hold."""
+    return CosineClassifier(width, classes, 1.0) if "classifier.scale" in tensors else nn.Linear(width, classes)
+
+
 def linear_form(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """weight (C, D) and bias (C,) on raw features, from `classifier.*` of a trained backbone.
 

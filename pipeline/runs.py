@@ -22,6 +22,9 @@ if TYPE_CHECKING:  # `cache ls` asks for a folder only, and has no time for sett
 Result = TypeVar("Result", bound=BaseModel)
 
 KEY_LENGTH = 12
+LIMIT = 1 << 26
+"""Bytes of a JSON file that are read at most: the figures of 20,000 classes and 100 seeds."""
+AGAIN = "delete the folder and run the command again"
 
 
 def stores_folder() -> Path:
@@ -72,15 +75,23 @@ def write_json(path: Path, value: BaseModel | dict[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; DataError names a file that is missing or holds something else."""
+    """A JSON object; DataError names a file that is missing, larger than `LIMIT`, or holds something else."""
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path}: wanted a JSON file, found no plain file")
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            content = file.read(LIMIT + 1)
+        if len(content) > LIMIT:
+            raise DataError(f"{path}: larger than {LIMIT} bytes; {AGAIN}")
+        value = json.loads(content.decode())
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; the run is not finished, or the folder is not a run folder") from None
+    except DataError:
+        raise
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: cannot be read as JSON ({error})") from None
+        raise DataError(f"{path}: cannot be read as JSON ({error}); {AGAIN}") from None
     if not isinstance(value, dict):
-        raise DataError(f"{path}: wanted a JSON object, found {type(value).__name__}")
+        raise DataError(f"{path}: wanted a JSON object, found {type(value).__name__}; {AGAIN}")
     return value
 
 
@@ -91,9 +102,7 @@ def read_result(folder: Path, model: type[Result]) -> Result:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise DataError(
-            f"{folder / 'metrics.json'}: {where}: {first['msg']}; delete the folder and run the command again"
-        ) from None
+        raise DataError(f"{folder / 'metrics.json'}: {where}: {first['msg']}; {AGAIN}") from None
 
 
 @contextmanager

@@ -93,6 +93,10 @@ def train_backbone(settings: Settings, folder: Path, dataset: Dataset | None = N
         metrics = runs.read_json(folder / "metrics.json")
         if settings.stage1.epochs and metrics.get("measured") != _measured(settings, dataset):
             model = build_for(settings, len(dataset.classes))
+            try:
+                checkpoint.check(tensors, model.state_dict())
+            except ValueError as error:
+                raise DataError(f"{folder / NAME}: {error}; delete {folder} to train it again") from None
             model.load_state_dict(tensors)
             metrics |= _figures(settings, dataset, model.to(device))
             if group.leads():

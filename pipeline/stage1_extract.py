@@ -18,9 +18,9 @@ from pipeline.augmentation import PLAIN, Recipe, describe
 from pipeline.authorship import author, coattail_version, now
 from pipeline.backbones import LAYER, Classifier, build_for
 from pipeline.batchnorm import reestimate
-from pipeline.cosine import linear_form
+from pipeline.cosine import head_like, linear_form
 from pipeline.datasets import Dataset, Split, load
-from pipeline.errors import LineageError
+from pipeline.errors import ConfigError, DataError, LineageError
 from pipeline.hardware import device_of, keep_freed_memory
 from pipeline.images import Geometry
 from pipeline.inference import blocks, outputs
@@ -39,7 +39,7 @@ def extract(settings: Settings, run: BackboneRun, stores: Path) -> Path | None:
     Where a cache of equal identity is published, nothing is computed; where one was begun, only what it lacks. A view of a
     sample depends on `seed`, the view's number and the sample's row alone. One of several processes (`ranks`) writes its own
     shards and returns None; the first waits for the others, writes what one that died has left, and returns the folder.
-    Raises LineageError where the run's tensors do not fit the settings' backbone.
+    Raises LineageError where the run's tensors do not fit the settings' backbone, DataError where its files are damaged.
     """
     first = rank() == 0
     dataset, model, tensors, identity = _frozen(settings, run, note if first else lambda text: None)
@@ -121,19 +121,32 @@ def _dump(writer: CacheWriter, settings: Settings, dataset: Dataset, model: Clas
 def _model(
     settings: Settings, run: BackboneRun, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], dataset: Dataset
 ) -> Classifier:
-    name = settings.backbone.full_name
     classes = len(dataset.classes)
     model = build_for(settings, classes) if run.module is None else Classifier(run.module, classes)
+    if run.module is None:
+        _check(settings, run, tensors, metadata, model)
     state = {key.removeprefix("backbone."): tensor for key, tensor in tensors.items() if key.startswith("backbone.")}
-    try:
-        model.backbone.load_state_dict(state)
-    except RuntimeError as error:
-        raise LineageError(
-            f"backbone {run.folder}: tensors of {metadata.get('backbone', 'an unnamed backbone')} do not fit {name} "
-            f"({str(error).splitlines()[1].strip()[:120]}); set backbone.name to what was trained"
-        ) from None
+    model.backbone.load_state_dict(state)
     model = model.to(device_of(settings.stage1.device)).eval()
     return model.to(memory_format=torch.channels_last) if settings.stage1.channels_last else model
+
+
+def _check(
+    settings: Settings, run: BackboneRun, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], model: Classifier
+) -> None:
+    wanted = {f"backbone.{name}": tensor for name, tensor in model.backbone.state_dict().items()}
+    if not all(name.startswith("backbone.") for name in tensors):
+        head = head_like(tensors, model.classifier.in_features, model.classes)
+        wanted |= {f"classifier.{name}": tensor for name, tensor in head.state_dict().items()}
+    try:
+        checkpoint.check(tensors, wanted)
+    except ValueError as error:
+        name, found = settings.backbone.full_name, metadata.get("backbone", "an unnamed backbone")
+        if found == name:
+            raise DataError(f"{run.folder / NAME}: {error}; delete {run.folder} to train it again") from None
+        raise LineageError(
+            f"backbone {run.folder}: tensors of {found[:60]} do not fit {name} ({error}); set backbone.name to what was trained"
+        ) from None
 
 
 def _identity(settings: Settings, dataset: Dataset, weights: str, width: int) -> Identity:
@@ -190,7 +203,11 @@ def _provenance(settings: Settings, run: BackboneRun) -> Provenance:
 def _made_with(settings: Settings, run: BackboneRun) -> dict[str, Any]:
     """The settings, with those that the backbone was trained with in its own run, which may be another config's."""
     path = run.folder / "config.toml"
-    own = config.load(str(path)).settings if path.is_file() else settings
+    try:
+        own = config.load(str(path)).settings if path.is_file() else settings
+    except ConfigError as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"backbone {run.folder}: {reason}; delete {run.folder} to train it again") from None
     return settings.model_copy(update={"stage1": own.stage1, "backbone": own.backbone}).model_dump(mode="json")
 
 

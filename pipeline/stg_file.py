@@ -57,9 +57,17 @@ def load(folder: Path, cache: FeatureCache) -> tuple[TrainedSTG, str]:
         with torch.device("meta"):  # the file may ask for any size; no more is allocated than its tensors take
             hidden = tuple(json.loads(metadata["hidden"]))
             stg = SemanticTransformationGenerator(width, heads, hidden, metadata["variance"])
+        wanted = {f"stg.{name}": tensor for name, tensor in stg.state_dict().items()}
+        wanted |= {"head_classes": torch.zeros(heads, dtype=torch.int64), "centroids": torch.zeros(heads, width)}
+        checkpoint.check(tensors, wanted)
+        heads_H = tensors["head_classes"].tolist()
+        if not set(heads_H) <= set(range(len(cache.classes))) or len(set(heads_H)) != heads:
+            raise ValueError(
+                f"head_classes: wanted {heads} of the {len(cache.classes)} classes, each once, found others"
+            )
         stg.load_state_dict(state, assign=True)
-        trained = TrainedSTG(stg.float().eval(), tensors["head_classes"].tolist(), tensors["centroids"])
-    except (KeyError, ValueError, TypeError, RuntimeError, RecursionError) as error:
+        trained = TrainedSTG(stg.float().eval(), heads_H, tensors["centroids"])
+    except (KeyError, ValueError, TypeError, RuntimeError, RecursionError, OverflowError) as error:
         reason = str(error).splitlines()[-1].strip()
         raise LineageError(
             f"STG {folder / NAME}: not a generator of this version ({reason}); run train-stg again"

@@ -88,7 +88,7 @@ class Training:
         """
         self._forward.train()
         seed, epoch = self.settings.seed, start.epoch
-        plan = batches(len(self.split), self.stage1, seed, epoch)
+        plan = self._plan(epoch)
         if self._objective.bilateral:
             plan = with_reversed(plan, self._labels_N, seed, epoch)
         parts = [part(batch, rank(), world(), self.stage1.accumulate) for batch in plan[start.step :]]
@@ -105,6 +105,15 @@ class Training:
                 if done.whole:
                     self._average.after_epoch(epoch)
                 yield done
+
+    def reaches(self, done: Done) -> bool:
+        """Whether an epoch's work, as planned, passes through `done`."""
+        if done == Done(done.epoch):
+            return 0 <= done.epoch <= self.stage1.epochs
+        if not 0 <= done.epoch < self.stage1.epochs:
+            return False
+        sizes = [len(batch.rows_B) for batch in self._plan(done.epoch)]
+        return 0 < done.step < done.steps == len(sizes) and done.images == sum(sizes[: done.step])
 
     def finish(self) -> None:
         """Give the model the weights that are kept: the average's, where the settings ask for one."""
@@ -124,17 +133,26 @@ class Training:
         """The state of fp16's loss scale; empty otherwise."""
         return self._scaler.state_dict()
 
+    def expected(self, done: Done) -> tuple[dict[str, Tensor], list[str]]:
+        """Tensors as `state` gives them at `done`, and the names of those that may lack: momentum no gradient has reached."""
+        model = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        momentum = {f"momentum.{name}": parameter for name, parameter in self.model.named_parameters()}
+        return model | momentum | self._average.expected(done.epoch, done.step > 0), list(momentum)
+
     def restore(self, tensors: Mapping[str, Tensor], scale: Mapping[str, float]) -> None:
-        """Take back what `state` and `scale` gave."""
+        """Take back what `state`, whose names and shapes are those `expected`, and `scale` gave. Raises ValueError."""
+        self._average.restore(tensors)
         model = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
         self.model.load_state_dict(model)
         for name, parameter in self.model.named_parameters():
             if f"momentum.{name}" in tensors:
                 buffer = torch.empty_like(parameter).copy_(tensors[f"momentum.{name}"])
                 self._optimizer.state[parameter]["momentum_buffer"] = buffer.detach()
-        self._average.restore(tensors)
         if scale:
             self._scaler.load_state_dict(dict(scale))
+
+    def _plan(self, epoch: int) -> list[Batch]:
+        return batches(len(self.split), self.stage1, self.settings.seed, epoch)
 
     def _step(self, own: Part, pixels_Q3SS: Tensor, rate: float, epoch: int, batch: Batch) -> Tensor:
         """One step of the optimiser; this process's addend to the global batch's mean loss."""

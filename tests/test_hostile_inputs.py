@@ -26,7 +26,7 @@ DIGITS = "Exceeds the limit (4300 digits) for integer string conversion"
 TOMLS = {
     "brackets": ("a = " + "[" * 100_000, "{path}: cannot be read: maximum recursion depth exceeded"),
     "tables": ("a = " + "{a=" * 50_000, "{path}: cannot be read: maximum recursion depth exceeded"),
-    "keys": ("a." * 3000 + "b = 1", "settings: cannot be read: maximum recursion depth exceeded"),
+    "keys": ("a." * 400_000 + "b = 1", "{path}: a key of more than 8 parts; a setting has two: section.key"),
     "integer": ("seed = " + "1" * 900_000, "{path}: cannot be read: " + DIGITS),
     "hexadecimal": ("seed = 0x" + "f" * 900_000, "settings: cannot be read: " + DIGITS),
     "large": ("#" * (LIMIT + 1), "{path}: larger than 1048576 bytes; not a config"),
@@ -52,6 +52,25 @@ def test_a_config_is_refused_in_one_line(tmp_path, name):
     assert len(str(error.value)) < 400
 
 
+def test_many_problems_of_a_config_are_counted(tmp_path):
+    (tmp_path / "x.toml").write_text("".join(f"unknown{number} = 1\n" for number in range(20_000)))
+    with pytest.raises(ConfigError) as error:
+        load(str(tmp_path / "x.toml"))
+    lines = str(error.value).splitlines()
+    assert len(lines) == 21
+    assert lines[0] == f"{tmp_path}/x.toml: unknown0: unknown key, found 1; `config show` lists the keys"
+    assert lines[-1] == "settings: 19980 more problems"
+
+
+@pytest.mark.parametrize(
+    "text", ['a.b.c.d.e.f.g."h" = 1', 'names = ["v1.2.3.4.5", "a.b.c.d.e.f.g.h"]', '["a-b"."c d".e]']
+)
+def test_keys_of_few_parts_and_dotted_texts_are_read(tmp_path, text):
+    (tmp_path / "x.toml").write_text(text)
+    with pytest.raises(ConfigError, match="unknown key"):
+        load(str(tmp_path / "x.toml"))
+
+
 @pytest.mark.parametrize("text", ["seed=" + "[" * 100_000, "seed=" + "1" * 100_000, "a." * 5000 + "b=1"])
 def test_an_override_is_refused_in_one_line(text):
     with pytest.raises(ConfigError, match="cannot be read: ") as error:
@@ -63,6 +82,37 @@ def test_json_nested_too_deep(tmp_path):
     (tmp_path / "metrics.json").write_text("[" * 10**6)
     with pytest.raises(DataError, match=r"metrics\.json: cannot be read as JSON \(maximum recursion depth exceeded"):
         runs.read_json(tmp_path / "metrics.json")
+
+
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [
+        (
+            lambda path: os.truncate(os.open(path, os.O_CREAT | os.O_WRONLY), runs.LIMIT + 1),
+            f"larger than {runs.LIMIT} bytes",
+        ),
+        (lambda path: path.write_text("[1]"), "wanted a JSON object, found list"),
+        (
+            lambda path: path.write_bytes(b'"\xff"'),
+            "cannot be read as JSON ('utf-8' codec can't decode byte 0xff in position 1",
+        ),
+    ],
+    ids=["large", "list", "bytes"],
+)
+def test_a_run_s_json_is_refused_in_one_line(tmp_path, make, problem):
+    path = tmp_path / "metrics.json"
+    make(path)
+    with pytest.raises(DataError) as error:
+        runs.read_json(path)
+    assert str(error.value).startswith(f"{path}: {problem}")
+    assert str(error.value).endswith("; delete the folder and run the command again")
+
+
+def test_a_pipe_in_the_place_of_json_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "metrics.json")
+    with pytest.raises(DataError) as error:
+        runs.read_json(tmp_path / "metrics.json")
+    assert str(error.value) == f"{tmp_path}/metrics.json: wanted a JSON file, found no plain file"
 
 
 @pytest.mark.parametrize("name", TENSORS)

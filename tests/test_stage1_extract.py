@@ -192,7 +192,7 @@ def test_a_backbone_of_other_classes_is_dumped_without_its_classifier(run, tmp_p
 
 def test_a_feature_that_is_not_finite_is_never_stored(run, tmp_path):
     tensors, metadata = checkpoint.load(run.folder / "backbone.safetensors")
-    tensors["backbone.bn1.weight"][0] = float("nan")
+    tensors["backbone.bn1.weight"][:] = 3e38
     (tmp_path / "run").mkdir()
     checkpoint.save(tmp_path / "run" / "backbone.safetensors", tensors, metadata)
     with pytest.raises(
