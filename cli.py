@@ -251,7 +251,7 @@ def main() -> None:
     if str(HERE) not in sys.path:
         sys.path.insert(0, str(HERE))
     _check_neighbours()
-    from cache.errors import CacheError
+    from cache.errors import CacheError, PlaceInvalid
     from pipeline.errors import ConfigError, PipelineError
 
     # A cluster that takes the machine back sends SIGTERM; what is finished is kept as it is after Ctrl-C.
@@ -264,13 +264,19 @@ def main() -> None:
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         sys.exit(_fail("interrupted; what was finished is kept, the same command goes on from there", 1))
-    except ConfigError as error:
+    except (ConfigError, PlaceInvalid) as error:
         sys.exit(_fail(str(error), 2))
     except (PipelineError, CacheError) as error:
         sys.exit(_fail(str(error), 1))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         sys.exit(_fail(f"{where}{error.strerror or error}", 1))
+    except (RuntimeError, MemoryError) as error:
+        from pipeline.hardware import out_of_memory  # imports torch, as whoever raised a RuntimeError did
+
+        if not (text := out_of_memory(error)):
+            raise
+        sys.exit(_fail(text, 1))
 
 
 def _fail(text: str, code: int) -> int:

@@ -228,7 +228,7 @@ def export(reference: str, destination: Path, splits: tuple[str, ...], views: tu
     from pipeline.exports import export_shown
 
     found = export_shown(catalog.resolve(_stores(), reference), destination, splits, views)
-    show(asdict(found), as_json, f"{found.path} ({tables.size(found.bytes)})")
+    show(asdict(found), as_json, tables.exported(found))
 
 
 @click.command("doctor")

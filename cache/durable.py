@@ -127,8 +127,9 @@ def appear(sealed: Path, path: Path) -> None:
             rename(sealed, path)
         except OSError as error:
             if error.errno in IN_THE_WAY and path.exists():
+                remedy = f"remove it with `cache rm {path.name[:12]}`" if path.is_dir() else "delete it"
                 raise CacheStorage(
-                    f"{path}: something that is no cache is in the way; remove it, then run the same command again"
+                    f"{path}: something that is no cache is in the way; {remedy}, then run the same command again"
                 ) from None
             raise
 

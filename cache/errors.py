@@ -17,6 +17,10 @@ class CacheInvalid(CacheError, ValueError):
     """Rows, features or descriptions that must not enter a cache, or a file that is no cache of ours."""
 
 
+class PlaceInvalid(CacheInvalid):
+    """Text that cannot name a place of caches. `cli.py` exits with 2."""
+
+
 class CacheInUse(CacheError, RuntimeError):
     """A cache that somebody reads or writes and that is therefore not taken away."""
 

@@ -26,13 +26,14 @@ WRITERS = {".npz": write_npz, ".safetensors": write_safetensors, "": write_folde
 
 @dataclass(frozen=True)
 class Exported:
-    """Where the arrays are, their bytes, the rows of each split, and the views."""
+    """Where the arrays are, their bytes, the rows of each split, the views, and what the format has no place for."""
 
     path: str
     bytes: int
     rows: dict[str, int]
     views: tuple[str, ...]
     classifier: bool
+    left_out: tuple[str, ...]
 
 
 def export(
@@ -58,7 +59,10 @@ def export(
     if unknown := sorted(set(views) - known):
         raise CacheInvalid(f"cache {cache.key[:12]}: no view {unknown[0]!r}, found {', '.join(sorted(known))}")
     chosen = {split: names for split, names in chosen.items() if names}
-    classifier = cache.classifier() if destination.suffix != ".parquet" else None
+    classifier = cache.classifier()
+    left_out: tuple[str, ...] = ()
+    if destination.suffix == ".parquet" and classifier is not None:
+        classifier, left_out = None, ("classifier",)
     with _appearing(destination) as temporary:
         if destination.suffix == ".parquet":
             write_parquet(temporary, cache, chosen, advance)
@@ -77,6 +81,7 @@ def export(
         rows,
         tuple(sorted({view for names in chosen.values() for view in names})),
         classifier is not None,
+        left_out,
     )
 
 

@@ -41,12 +41,17 @@ class Journal:
                     shard = (line.pop("split"), line.pop("view"), line.pop("index"))
                     entry = Entry.model_validate(line)
                     path = self._data / entry.file
-                    if self.done.get(shard) == entry or entry.file != layout.chunk_file(*shard):
+                    if self.done.get(shard) == entry or layout.chunk_of(entry.file) != shard:
                         continue
                     described = (self._data / layout.array_file(*shard[:2])).is_file()
-                    if described and path.stat().st_size == entry.size and durable.sha256(path) == entry.sha256:
+                    if (
+                        described
+                        and path.is_file()
+                        and path.stat().st_size == entry.size
+                        and durable.sha256(path) == entry.sha256
+                    ):
                         self.done[shard] = entry
-                except (ValueError, KeyError, TypeError, AttributeError, OSError):
+                except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError):
                     continue
 
 

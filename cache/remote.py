@@ -17,7 +17,7 @@ from obstore.store import AzureStore, GCSStore, S3Store
 
 from cache import catalog, files, layout
 from cache.bucket import BLOCK, CREDENTIALS, ENDPOINTS, Bucket, unconfigured
-from cache.errors import CacheInvalid, CacheNotFound
+from cache.errors import CacheInvalid, CacheNotFound, PlaceInvalid
 from cache.layout import KEY
 from cache.manifest import LIMIT, Manifest
 
@@ -92,16 +92,16 @@ def at(text: str) -> Folder | Bucket:
     """The place that a command names: a folder, or s3://, gs:// or az://BUCKET/FOLDER. Nothing is asked of it yet.
 
     Endpoint, region and credentials come from the usual variables, such as AWS_ENDPOINT_URL; plain http only where the
-    endpoint says so. Raises CacheInvalid for any other text.
+    endpoint says so. Raises PlaceInvalid for any other text.
     """
     if "://" not in text:
         return Folder(Path(text).expanduser())
     match = _URL.fullmatch(text)
     scheme, bucket, path = match.groups() if match else (text.partition("://")[0], "", "")
     if scheme not in CREDENTIALS:
-        raise CacheInvalid(f"{text}: {scheme}:// is not known; wanted a folder, s3://, gs:// or az://BUCKET/FOLDER")
+        raise PlaceInvalid(f"{text}: {scheme}:// is not known; wanted a folder, s3://, gs:// or az://BUCKET/FOLDER")
     if not all(_NAME.fullmatch(part) for part in [bucket, *(path.split("/") if path else [])]):
-        raise CacheInvalid(
+        raise PlaceInvalid(
             f"{text}: wanted {scheme}://BUCKET/FOLDER, of letters, digits and . _ = + @ - between single slashes"
         )
     url = f"{scheme}://{bucket}" + (f"/{path}" if path else "")

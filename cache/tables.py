@@ -13,6 +13,7 @@ from cache import layout
 if TYPE_CHECKING:  # `verify` would bring zarr and polars, which `ls` has no time for
     from cache.catalog import Listing
     from cache.explain import Difference
+    from cache.exporting import Exported
     from cache.manifest import Manifest
     from cache.remove import Candidate
     from cache.share import Shared
@@ -105,6 +106,14 @@ def shared(one: "Shared") -> str:
         "there": f"{one.path}: already there ({size(one.bytes)})",
         "theirs": f"{one.path}: kept as it was, made {who}; nothing is pushed, a key's rows are equal whoever makes them",
     }[one.state]
+
+
+def exported(one: "Exported") -> str:
+    """What `cache export` has done, a line."""
+    text = f"{one.path} ({size(one.bytes)})"
+    if not one.left_out:
+        return text
+    return f"{text}; without the {', '.join(one.left_out)}, for which Parquet has no place: the other formats do"
 
 
 def size(count: float) -> str:

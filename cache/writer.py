@@ -1,6 +1,5 @@
 """Writing a cache: shard by shard into staging, then one rename. A reader sees all of it or nothing."""
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -11,9 +10,9 @@ import numpy as np
 import polars as pl
 from safetensors.numpy import save as safetensors_bytes
 
-from cache import arrays, catalog, checks, durable, layout, reading, sealing
+from cache import arrays, catalog, checks, durable, layout, plan, reading, sealing
 from cache import manifest as manifests
-from cache.errors import CacheError, CacheInvalid
+from cache.errors import CacheCorrupt, CacheError, CacheInvalid
 from cache.journal import Journal
 from cache.layout import view_names
 from cache.locks import locked
@@ -187,11 +186,7 @@ class CacheWriter:
 
     def _begin(self) -> None:
         durable.make_folder(self._data)
-        plan = self._work / "plan.json"
-        sizes = {"rows_per_chunk": self.chunk, "chunks_per_shard": self.chunks_per_shard}
-        durable.create(plan, json.dumps(sizes).encode())
-        sizes |= json.loads(plan.read_bytes())
-        self.chunk, self.chunks_per_shard = int(sizes["rows_per_chunk"]), int(sizes["chunks_per_shard"])
+        self.chunk, self.chunks_per_shard = plan.agreed(self._work, self.identity, self.chunk, self.chunks_per_shard)
         self._journal.read()
 
     def _document(self, shard: Shard, stored: np.ndarray) -> dict:
@@ -204,7 +199,10 @@ class CacheWriter:
             compress = arrays.worth_compressing(stored)
             document = layout.array_document(rows, width, self.chunk, dtype, compress, self.chunks_per_shard)
             durable.create(path, layout.document_bytes(document))
-        return arrays.read_document(self._data, file, rows, width, self.chunk, dtype, self.chunks_per_shard)
+        try:
+            return arrays.read_document(self._data, file, rows, width, self.chunk, dtype, self.chunks_per_shard)
+        except (CacheCorrupt, CacheInvalid):
+            raise plan.damaged(self._work, f"{layout.DATA}/{file}") from None
 
     def _storable(self, shard: Shard, features: np.ndarray) -> np.ndarray:
         where = f"{shard.split}/{shard.view}, rows {shard.start} to {shard.stop}"

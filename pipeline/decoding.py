@@ -2,11 +2,20 @@
 
 import hashlib
 import io
+import re
+import warnings
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+PIXELS = 89_478_485
+"""Of an image, at most: 256 MiB as RGB, where Pillow begins to warn."""
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""Those whose header says how large the image becomes. Of Pillow's others, EPS starts a program and icons hold whole files."""
+BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+warnings.simplefilter("error", Image.DecompressionBombWarning)  # Pillow would go on after a line on stderr
 
 Item = Path | bytes | NDArray[np.uint8]
 """A file, an encoded image, or decoded pixels (H, W, 3)."""
@@ -24,7 +33,7 @@ def decode(item: Item) -> Image.Image:
     try:
         if isinstance(item, np.ndarray):
             return Image.fromarray(item)
-        with Image.open(item if isinstance(item, Path) else io.BytesIO(item)) as image:
+        with _open(item) as image:
             image.load()
             return _rgb(image)
     except Exception as error:
@@ -37,7 +46,7 @@ def probe(item: Item) -> tuple[int, int]:
     try:
         if isinstance(item, np.ndarray):
             return item.shape[1], item.shape[0]
-        with Image.open(item if isinstance(item, Path) else io.BytesIO(item)) as image:
+        with _open(item) as image:
             return image.size
     except Exception as error:
         raise Undecodable(_reason(item, error)) from None
@@ -54,6 +63,14 @@ def digest(item: Item) -> bytes:
             return hashlib.file_digest(file, "sha256").digest()
     except OSError as error:
         raise Undecodable(error.strerror or "cannot be read") from None
+
+
+def _open(item: Path | bytes) -> Image.Image:
+    image = Image.open(item if isinstance(item, Path) else io.BytesIO(item), formats=FORMATS)
+    if (pixels := image.width * image.height) > PIXELS:
+        image.close()
+        raise Image.DecompressionBombError(f"{pixels} pixels")
+    return image
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -74,5 +91,7 @@ def _reason(item: Item, error: Exception) -> str:
     if isinstance(item, bytes) and not item:
         return "empty"
     if isinstance(error, Image.UnidentifiedImageError):
-        return "not an image that Pillow knows"
+        return f"not an image of {', '.join(FORMATS)}"
+    if isinstance(error, BOMBS) and (found := re.search(r"\d+", str(error))):
+        return f"{found[0]} pixels, at most {PIXELS} wanted"
     return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from cache import catalog, remote, share
-from cache.errors import CacheInvalid
+from cache.errors import PlaceInvalid
 from pipeline.progress import note, track
 
 
@@ -24,11 +24,11 @@ def pull_shown(place: str, reference: str, stores: Path) -> share.Shared:
 def here(url: str, stores: Path) -> Path:
     """The local copy of the cache at s3://, gs:// or az://BUCKET/FOLDER/KEY; what is here already is not asked for again.
 
-    Raises CacheInvalid where the address names no key, and what `pull_shown` raises.
+    Raises PlaceInvalid where the address names no key, and what `pull_shown` raises.
     """
     place, _, key = url.rstrip("/").rpartition("/")
     if "://" not in place:
-        raise CacheInvalid(f"{url}: wanted the address of one cache, such as s3://BUCKET/FOLDER/KEY")
+        raise PlaceInvalid(f"{url}: wanted the address of one cache, such as s3://BUCKET/FOLDER/KEY")
     remote.at(place)
     if remote.KEY.fullmatch(key) and (found := catalog.published(stores, key)):
         return found

@@ -124,8 +124,8 @@ def test_a_broken_image_is_named_before_the_first_batch():
         with pytest.raises(DataError) as error:
             images.prepare()
         assert str(error.value) == (
-            "image image 4: cannot be decoded (not an image that Pillow knows); replace it, or leave such images out with "
-            "--set data.broken=skip"
+            "image image 4: cannot be decoded (not an image of BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP); replace it, or leave such "
+            "images out with --set data.broken=skip"
         )
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from cache import CacheInvalid, FeatureCache, Provenance, layout
+from cache import CacheInvalid, FeatureCache, Provenance, layout, tables
 from cache.dataset import read_dataset
 from cache.errors import CacheStorage
 from cache.exporting import export
@@ -77,6 +77,19 @@ def test_an_import_of_an_export_is_the_cache_again_in_shards(tmp_path, monkeypat
     same_rows(extracted, again)
     monkeypatch.setattr(layout, "MANY_CHUNKS", 10_000)
     assert imported(tmp_path / "plain", tmp_path / name).key == again.key
+
+
+def test_a_format_without_place_for_the_classifier_says_so(cache_path, tmp_path):
+    cache = FeatureCache.open(cache_path)
+    done = export(cache, tmp_path / "a.parquet")
+    assert (done.classifier, done.left_out) == (False, ("classifier",))
+    assert tables.exported(done) == (
+        f"{tmp_path}/a.parquet ({tables.size(done.bytes)}); without the classifier, for which Parquet has no place: the "
+        "other formats do"
+    )
+    done = export(cache, tmp_path / "a.npz")
+    assert (done.classifier, done.left_out) == (True, ())
+    assert tables.exported(done) == f"{tmp_path}/a.npz ({tables.size(done.bytes)})"
 
 
 def test_other_tools_read_what_is_written(cache_path, tmp_path):

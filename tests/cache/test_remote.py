@@ -7,7 +7,7 @@ import pytest
 
 from cache import remote
 from cache.bucket import Bucket
-from cache.errors import CacheCorrupt, CacheDropped, CacheInvalid, CacheNotFound, CacheStorage
+from cache.errors import CacheCorrupt, CacheDropped, CacheInvalid, CacheNotFound, CacheStorage, PlaceInvalid
 
 NAME = "ab" * 32 + "/manifest.json"
 NO_KEYS = "no credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_SKIP_SIGNATURE=true for a public bucket"
@@ -41,7 +41,7 @@ def test_places(tmp_path, monkeypatch):
     ],
 )
 def test_texts_that_are_no_place(text, message):
-    with pytest.raises(CacheInvalid) as caught:
+    with pytest.raises(PlaceInvalid) as caught:
         remote.at(text)
     assert str(caught.value) == message
 

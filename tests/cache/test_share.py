@@ -418,6 +418,6 @@ def test_the_commands_say_what_came_of_it(s3, coattail, tmp_path, small):
     assert "which cache? empty has none; name it after DEST" in done.err
     done = coattail("cache", "ls", "ftp://x")
     assert (done.code, done.err) == (
-        1,
+        2,
         "coattail: ftp://x: ftp:// is not known; wanted a folder, s3://, gs:// or az://BUCKET/FOLDER\n",
     )

@@ -1,5 +1,8 @@
 """What may be stored, what is refused, and that a resumed extraction equals an uninterrupted one."""
 
+import hashlib
+import json
+import os
 import re
 from pathlib import Path
 
@@ -9,7 +12,8 @@ import pytest
 import toy_caches as toys
 
 from cache import CacheInvalid, CacheWriter, FeatureCache, Provenance
-from cache.errors import CacheStorage
+from cache.errors import CacheCorrupt, CacheStorage
+from cache.journal import Journal
 from cache.layout import view_names
 
 ONE = toys.identity({"train": 20}, views=0)
@@ -164,14 +168,89 @@ def test_a_folder_in_the_way_is_named_and_nothing_is_lost(tmp_path):
     (tmp_path / toys.identity().key() / "stuff").mkdir(parents=True)
     with CacheWriter(tmp_path, toys.identity(), Provenance(name="toy"), rows_per_chunk=8) as writer:
         toys.fill(writer)
-        with pytest.raises(
-            CacheStorage, match="something that is no cache is in the way; remove it, then run the same"
-        ):
+        with pytest.raises(CacheStorage) as error:
             writer.publish()
+    path = tmp_path / toys.identity().key()
+    assert str(error.value) == (
+        f"{path}: something that is no cache is in the way; remove it with `cache rm {path.name[:12]}`, then run the same "
+        "command again"
+    )
     (tmp_path / toys.identity().key() / "stuff").rmdir()
     with CacheWriter(tmp_path, toys.identity(), Provenance(name="toy"), rows_per_chunk=8) as writer:
         assert toys.fill(writer) == 0
         FeatureCache.open(writer.publish())
+
+
+def test_a_file_in_the_way_is_named(tmp_path):
+    path = tmp_path / toys.identity().key()
+    with CacheWriter(tmp_path, toys.identity(), Provenance(name="toy"), rows_per_chunk=8) as writer:
+        toys.fill(writer)
+        path.write_text("")
+        with pytest.raises(CacheStorage) as error:
+            writer.publish()
+    assert str(error.value) == (
+        f"{path}: something that is no cache is in the way; delete it, then run the same command again"
+    )
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"x", b"\xff", b"[]", b"null", b"1", b"[" * 10_000, b" " * (1 << 17)),
+        *(b'{"rows_per_chunk": %s}' % value for value in (b"0", b"-1", b"8.0", b"true", b'"8"', b"null", b"4194305")),
+        *(b'{"chunks_per_shard": 1025}', b'{"chunks_per_shard": 0}', b'{"x": 1}'),
+    ],
+)
+def test_a_plan_that_no_writer_made(tmp_path, content):
+    work = tmp_path / ".staging" / toys.identity().key()
+    work.mkdir(parents=True)
+    (work / "plan.json").write_bytes(content)
+    with (
+        pytest.raises(CacheCorrupt) as error,
+        CacheWriter(tmp_path, toys.identity(), Provenance(name="toy"), rows_per_chunk=8),
+    ):
+        pass
+    assert str(error.value) == (
+        f"{work}/plan.json: not as it was written; delete {work}, then run the same command again"
+    )
+
+
+def test_a_description_in_staging_that_no_writer_made(tmp_path):
+    work = tmp_path / ".staging" / toys.identity().key()
+    with CacheWriter(tmp_path, toys.identity(), Provenance(name="toy"), rows_per_chunk=8) as writer:
+        shard, other = list(writer.pending("train", "clean"))[:2]
+        writer.write(shard, np.zeros((8, 8)))
+        file = work / "data/features.zarr/train/clean/zarr.json"
+        file.write_bytes(b"[" * 10_000)
+        with pytest.raises(CacheCorrupt) as error:
+            writer.write(other, np.zeros((8, 8)))
+    assert str(error.value) == f"{file}: not as it was written; delete {work}, then run the same command again"
+
+
+@pytest.mark.parametrize("line", [b"[" * 10_000, b"[]", b"null", b'{"split": [], "view": {}, "index": null}'])
+def test_lines_of_a_journal_that_no_writer_wrote_do_not_count(tmp_path, line):
+    work = tmp_path / ".staging" / toys.identity().key()
+    work.mkdir(parents=True)
+    (work / "journal-0.jsonl").write_bytes(line + b"\n")
+    with CacheWriter(tmp_path, toys.identity(), Provenance(name="toy"), rows_per_chunk=8) as writer:
+        assert toys.fill(writer) > 0
+        FeatureCache.open(writer.publish())
+
+
+def test_a_journal_leads_to_no_file_outside_and_waits_for_none(tmp_path):
+    work = tmp_path / ".staging" / toys.identity().key()
+    inside = work / "data/features.zarr/train/clean/c/0"
+    inside.mkdir(parents=True)
+    (inside.parent.parent / "zarr.json").write_text("{}")
+    os.mkfifo(inside / "0")
+    digest = hashlib.sha256(b"").hexdigest()
+    for split in ("train", "../train"):
+        entry = {"file": f"features.zarr/{split}/clean/c/0/0", "size": 0, "sha256": digest, "crc32c": ""}
+        with (work / "journal-0.jsonl").open("a") as file:
+            file.write(json.dumps({"split": split, "view": "clean", "index": 0, **entry}) + "\n")
+    journal = Journal(work, work / "data", 0)
+    journal.read()
+    assert journal.done == {}
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 4, 30])
