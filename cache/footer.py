@@ -4,9 +4,12 @@ Both are structs of Thrift's compact protocol (Apache Parquet, parquet.thrift; A
 footer may say anything; a page is decompressed to what its own header says, so that those are what is added up.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from mmap import mmap
 from typing import Any
+
+Content = bytes | mmap
 
 MAGIC = b"PAR1"
 FOOTER_LIMIT = 1 << 20
@@ -27,6 +30,7 @@ CODECS = {0: "none", 6: "zstd"}
 ENCODINGS = {0: "plain", 2: "dictionary", 3: "rle", 8: "dictionary"}
 """Those that polars writes; `delta byte array` (7) would make long texts of short pages."""
 DATA, DICTIONARY, DATA_V2 = 0, 2, 3
+OUTSIDE = "wanted a column's pages inside the file, found them outside"
 
 
 class Unfit(Exception):
@@ -48,19 +52,20 @@ def check(content: bytes, rows: int) -> None:
 def decoded_bytes(content: bytes, rows: int) -> int:
     """What polars allocates, about, to decode a table of N rows and flat columns. Raises Unfit for any other file."""
     try:
-        footer = _footer(content)
+        footer = parse(content, FOOTER_LIMIT)
         if footer[3] != rows or sum(group[3] for group in footer[4]) != rows:
             raise Unfit(f"wanted {rows} rows, found {footer[3]}")
         columns = _columns(footer[2])
-        pages = _Pages(content)
+        pages = Pages(content, ENCODINGS, PAGE_BYTES)
         return sum(_group_bytes(group, columns, pages) for group in footer[4])
     except (KeyError, IndexError, TypeError, AttributeError):
         raise Unfit("no Parquet footer, or not one of a table like ours") from None
 
 
-def _footer(content: bytes) -> dict[int, Any]:
+def parse(content: Content, limit: int) -> dict[int, Any]:
+    """The footer of a Parquet file, by the numbers of its fields; Unfit or IndexError where there is none within `limit`."""
     length = int.from_bytes(content[-8:-4], "little")
-    if content[:4] != MAGIC or content[-4:] != MAGIC or not 0 < length <= min(FOOTER_LIMIT, len(content) - 12):
+    if content[:4] != MAGIC or content[-4:] != MAGIC or not 0 < length <= min(limit, len(content) - 12):
         raise Unfit("no Parquet file, or its footer is too long")
     return _Thrift(content, len(content) - 8 - length, len(content) - 8).struct()
 
@@ -75,23 +80,20 @@ def _columns(schema: list[dict[int, Any]]) -> int:
     return len(columns)
 
 
-def _group_bytes(group: dict[int, Any], columns: int, pages: "_Pages") -> int:
+def _group_bytes(group: dict[int, Any], columns: int, pages: "Pages") -> int:
     if len(group[1]) != columns:
         raise Unfit(f"wanted {columns} columns a row group, found {len(group[1])}")
     return sum(_column_bytes(chunk, group[3], pages) for chunk in group[1])
 
 
-def _column_bytes(chunk: dict[int, Any], rows: int, pages: "_Pages") -> int:
+def _column_bytes(chunk: dict[int, Any], rows: int, pages: "Pages") -> int:
     about = chunk[3]
     if 1 in chunk or about[4] not in CODECS or about[5] != rows:
         raise Unfit("wanted columns of this file, plain or zstd, a value a row; found others")
     start = about.get(11, about[9])
-    if not len(MAGIC) <= start <= about[9] < start + about[7]:
-        raise Unfit("wanted a column's pages inside the file, found them outside")
-    total = values = 0
-    for page in pages.between(start, start + about[7]):
-        total += page.bytes
-        values += page.values
+    if not start <= about[9] < start + about[7]:
+        raise Unfit(OUTSIDE)
+    total, values = pages.sums(start, about[7])
     if values != rows:
         raise Unfit(f"wanted {rows} values in a column's pages, found {values}")
     return total + VALUE_BYTES * values
@@ -105,14 +107,24 @@ class _Page:
     """0 in a dictionary."""
 
 
-class _Pages:
-    """Every page of a file, in any order; there may not be more than the file has room for."""
+class Pages:
+    """Every page of a file, in any order; there may not be more than one for `page_bytes` bytes of the file."""
 
-    def __init__(self, content: bytes) -> None:
-        self._content = content
-        self._left = COLUMNS + len(content) // PAGE_BYTES
+    def __init__(self, content: Content, encodings: Mapping[int, str], page_bytes: int) -> None:
+        self._content, self._encodings = content, encodings
+        self._left = COLUMNS + len(content) // page_bytes
 
-    def between(self, start: int, stop: int) -> Iterator[_Page]:
+    def sums(self, start: int, size: int) -> tuple[int, int]:
+        """Bytes, once decompressed, and values of the pages that take `size` bytes from `start` on."""
+        if start < len(MAGIC) or size <= 0:
+            raise Unfit(OUTSIDE)
+        total = values = 0
+        for page in self._between(start, start + size):
+            total += page.bytes
+            values += page.values
+        return total, values
+
+    def _between(self, start: int, stop: int) -> Iterator[_Page]:
         while start < stop <= len(self._content):
             thrift = _Thrift(self._content, start, min(stop, start + HEADER_LIMIT))
             header = thrift.struct()
@@ -120,18 +132,18 @@ class _Pages:
             self._left -= 1
             if self._left < 0 or header[2] < 0 or header[3] < 0:
                 raise Unfit("too many pages, or one of less than no bytes")
-            yield _page(header)
+            yield _page(header, self._encodings)
         if start != stop:
-            raise Unfit("wanted a column's pages inside the file, found them outside")
+            raise Unfit(OUTSIDE)
 
 
-def _page(header: dict[int, Any]) -> _Page:
+def _page(header: dict[int, Any], encodings: Mapping[int, str]) -> _Page:
     size, kind = header[2], header[1]
     if kind not in (DATA, DICTIONARY, DATA_V2):
         raise Unfit(f"a page of kind {kind}")
     about = header[{DATA: 5, DICTIONARY: 7, DATA_V2: 8}[kind]]
-    if about[4 if kind == DATA_V2 else 2] not in ENCODINGS:
-        raise Unfit("a page of an encoding that we do not write")
+    if about[4 if kind == DATA_V2 else 2] not in encodings:
+        raise Unfit("a page of an encoding that is not read here")
     if about[1] < 0 or (kind == DICTIONARY and about[1] > size):
         raise Unfit(f"a page of {size} bytes with {about[1]} values")
     return _Page(size + VALUE_BYTES * about[1], 0) if kind == DICTIONARY else _Page(size, about[1])
@@ -140,7 +152,7 @@ def _page(header: dict[int, Any]) -> _Page:
 class _Thrift:
     """Compact structs as {field: value}, lists as lists; IndexError where one goes on after `stop`."""
 
-    def __init__(self, content: bytes, place: int, stop: int) -> None:
+    def __init__(self, content: Content, place: int, stop: int) -> None:
         self._content, self.place, self._stop = content, place, stop
 
     def struct(self, depth: int = 0) -> dict[int, Any]:

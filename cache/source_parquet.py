@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from cache import foreign
 from cache.errors import CacheInvalid
 from cache.sources import BLOCK_BYTES, Source, SourceArray, native
 
+RATIO = 1024
+"""Decoded bytes a byte of the file: labels in order shrink far, features do not."""
 METADATA = "coattail"
 """The key, in the file's metadata, of what an export says of itself: class names and the features' dtype, as JSON."""
 
@@ -19,6 +22,7 @@ METADATA = "coattail"
 def open_parquet(path: Path, prefix: str) -> Source:
     """The columns of the file that are numbers, text, or lists of numbers; others are passed over."""
     with _reading(path):
+        foreign.check(path, RATIO)
         scan = pl.scan_parquet(path, glob=False)
         schema = scan.collect_schema()
         rows = scan.select(pl.len()).collect().item()
@@ -101,6 +105,6 @@ def _metadata(text: str | None) -> dict[str, str]:
 def _reading(path: Path) -> Iterator[None]:
     try:
         yield
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, ValueError) as error:
+    except (foreign.Unfit, pl.exceptions.PolarsError, pl.exceptions.PanicException, ValueError) as error:
         reason = str(error).split("\n")[0]
         raise CacheInvalid(f"{path}: not Parquet, or damaged ({reason}); save or copy the file again") from None

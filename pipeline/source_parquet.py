@@ -8,11 +8,16 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from cache import foreign
 from pipeline.decoding import Item
 from pipeline.errors import DataError
 from pipeline.longtail import Rows
 from pipeline.settings import Data
 from pipeline.sources import Raw, Source, check_labels, files
+
+RATIO = 64
+"""Decoded bytes a byte of the file: encoded images do not shrink."""
+UNREADABLE = (foreign.Unfit, pl.exceptions.PolarsError, pl.exceptions.PanicException)
 
 
 def load_parquet(data: Data) -> Source:
@@ -73,8 +78,9 @@ class _Table:
 
     def _check_columns(self, path: Path) -> None:
         try:
+            foreign.check(path, RATIO)
             schema = pl.read_parquet_schema(path)
-        except (OSError, pl.exceptions.PolarsError) as error:
+        except (OSError, *UNREADABLE) as error:
             raise DataError(f"{self.key} {path}: cannot be read as Parquet ({str(error).splitlines()[0]})") from None
         for setting, column in (("image_column", self.image_column), ("label_column", self.label_column)):
             if column not in schema:
@@ -121,7 +127,7 @@ class _Table:
 def _read(path: Path, expression: pl.Expr) -> pl.Series:
     try:
         return pl.scan_parquet(path, glob=False).select(expression.alias("found")).collect()["found"]
-    except (OSError, pl.exceptions.PolarsError) as error:
+    except (OSError, *UNREADABLE) as error:
         raise DataError(
             f"{path}: cannot be read as Parquet ({str(error).splitlines()[0]}); fetch the file again"
         ) from None
@@ -132,7 +138,7 @@ def _named_classes(path: Path, column: str) -> tuple[str, ...]:
     try:
         metadata = json.loads(pl.read_parquet_metadata(path).get("huggingface", "{}"))
         return tuple(str(name) for name in metadata["info"]["features"][column]["names"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return ()
 
 
@@ -143,5 +149,9 @@ def _take(paths: Sequence[Path], lengths: Sequence[int], column: pl.Expr, rows: 
     for path, start, stop in zip(paths, starts, starts[1:], strict=False):
         here = rows[(rows >= start) & (rows < stop)] - start
         if len(here):
-            items += [item or b"" for item in _read(path, column).gather(here).to_list()]
+            images = _read(path, column).gather(here)
+            found, limit = int(images.bin.size().sum()), foreign.allowed_bytes(path.stat().st_size, RATIO)
+            if found > limit:  # one image that a dictionary repeats
+                raise DataError(f"{path}: {found} bytes of images, at most {limit} wanted; write each image once")
+            items += [item or b"" for item in images.to_list()]
     return items

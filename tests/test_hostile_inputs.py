@@ -8,6 +8,7 @@ import warnings
 import zlib
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -236,6 +237,34 @@ def test_a_bomb_in_a_parquet_file_is_named(tmp_path):
         "x.parquet#2: cannot be decoded (10000000000 pixels, at most 89478485 wanted); replace it, or leave such images out "
         "with --set data.broken=skip"
     )
+
+
+def of_parquet(path: Path):
+    return settings("parquet", train=str(path), test=str(path), image_column="image", label_column="label")
+
+
+def test_an_image_that_a_dictionary_repeats_is_not_written_out(tmp_path, monkeypatch):
+    monkeypatch.setattr("cache.foreign.BASE_BYTES", 1 << 20)
+    path = tmp_path / "x.parquet"
+    image = np.random.default_rng(0).bytes(10_000)
+    frame = pl.DataFrame({"image": [image] * 2000, "label": [0, 1] * 1000})
+    frame.write_parquet(path, compression="uncompressed")
+    assert path.stat().st_size < 100_000
+    with pytest.raises(DataError) as error:
+        load_images(of_parquet(path))
+    limit = (1 << 20) + 64 * path.stat().st_size
+    assert str(error.value) == f"{path}: 20000000 bytes of images, at most {limit} wanted; write each image once"
+
+
+def test_a_parquet_file_that_grows_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
+    monkeypatch.setattr("cache.foreign.BASE_BYTES", 1 << 20)
+    path = tmp_path / "x.parquet"
+    images = [bytes([n]) * (1 << 20) for n in range(4)]
+    pl.DataFrame({"image": images, "label": [0, 1] * 2}).write_parquet(path, compression="zstd")
+    with pytest.raises(DataError) as error:
+        load_images(of_parquet(path))
+    assert str(error.value).startswith(f"data.train {path}: cannot be read as Parquet (")
+    assert " bytes once decoded, at most " in str(error.value)
 
 
 @pytest.mark.parametrize(
