@@ -1,7 +1,6 @@
 """coattail's commands: parse, load the config, call one function, print. No logic and no torch at import."""
 
 import importlib.util
-import os
 import signal
 import sys
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli_cache import cache_group, doctor
-from cli_options import Commands, common, show
+from cli_options import Commands, common, fail, show, speaks
 
 if TYPE_CHECKING:
     from cache import FeatureCache
@@ -248,51 +247,40 @@ def _check_neighbours() -> None:
 
 def main() -> None:
     """Run a command; a failure is one line on stderr and exit code 1 (failed) or 2 (called wrongly)."""
+    # A cluster that takes the machine back sends SIGTERM; what is finished is kept as it is after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        _main()
+    except (KeyboardInterrupt, click.Abort):
+        sys.exit(fail("interrupted; what was finished is kept, the same command goes on from there", 1))
+
+
+def _main() -> None:
     if str(HERE) not in sys.path:
         sys.path.insert(0, str(HERE))
     _check_neighbours()
     from cache.errors import CacheError, PlaceInvalid
     from pipeline.errors import ConfigError, PipelineError
 
-    # A cluster that takes the machine back sends SIGTERM; what is finished is kept as it is after Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         cli.main(standalone_mode=False)
     except click.ClickException as error:
-        if _speaks():
+        if speaks():
             error.show()
         sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        sys.exit(_fail("interrupted; what was finished is kept, the same command goes on from there", 1))
     except (ConfigError, PlaceInvalid) as error:
-        sys.exit(_fail(str(error), 2))
+        sys.exit(fail(str(error), 2))
     except (PipelineError, CacheError) as error:
-        sys.exit(_fail(str(error), 1))
+        sys.exit(fail(str(error), 1))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        sys.exit(_fail(f"{where}{error.strerror or error}", 1))
+        sys.exit(fail(f"{where}{error.strerror or error}", 1))
     except (RuntimeError, MemoryError) as error:
         from pipeline.hardware import out_of_memory  # imports torch, as whoever raised a RuntimeError did
 
         if not (text := out_of_memory(error)):
             raise
-        sys.exit(_fail(text, 1))
-
-
-def _fail(text: str, code: int) -> int:
-    if _speaks():
-        for line in text.splitlines():
-            click.echo(f"coattail: {line}", err=True)
-    return code
-
-
-def _speaks() -> bool:
-    """Whether a failure is this process's to print; where one of torchrun's fails, all do, and one says why."""
-    if os.environ.get("WORLD_SIZE", "1") == "1":
-        return True
-    from pipeline.group import speaks_first
-
-    return speaks_first()
+        sys.exit(fail(text, 1))
 
 
 if __name__ == "__main__":

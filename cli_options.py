@@ -1,7 +1,8 @@
-"""What coattail's command modules share: groups that suggest, the options every command takes, one way to print."""
+"""What coattail's command modules share: groups that suggest, the options every command takes, one way to print and to fail."""
 
 import functools
 import json
+import os
 from collections.abc import Callable
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
@@ -82,3 +83,20 @@ def show(document: Any, as_json: bool, text: "RenderableType | Callable[[], Rend
     console.width = console.width if console.is_terminal else max(console.width, 120)
     text = text() if callable(text) else text
     console.print(text, soft_wrap=isinstance(text, str))
+
+
+def fail(text: str, code: int) -> int:
+    """The text on stderr, each line with our name before it; the exit code."""
+    if speaks():
+        for line in text.splitlines():
+            click.echo(f"coattail: {line}", err=True)
+    return code
+
+
+def speaks() -> bool:
+    """Whether a failure is this process's to print; where one of torchrun's fails, all do, and one says why."""
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return True
+    from pipeline.group import speaks_first
+
+    return speaks_first()

@@ -14,12 +14,16 @@ def run(settings: "Settings", stores: Path, runs: Path) -> "Comparison | None":
     Of several processes, the first goes on alone after the cache; None in the others.
     """
     from cache import FeatureCache
+    from pipeline.datasets import load
     from pipeline.report import compare
     from pipeline.stage1_backbone import stage1
     from pipeline.stage1_extract import extract
     from pipeline.stage2_stg import train_stg
+    from pipeline.transfer import head_classes
 
-    backbone = stage1(settings, runs)
+    dataset = load(settings)
+    head_classes(dataset.counts(), settings.stg)  # what stage 2 would refuse is refused before stage 1's hours
+    backbone = stage1(settings, runs, dataset)
     path = extract(settings, backbone, stores)
     if path is None:
         return None

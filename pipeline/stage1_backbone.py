@@ -43,9 +43,9 @@ class BackboneRun:
     """The backbone itself, where it is one's own and no name builds it."""
 
 
-def stage1(settings: Settings, root: Path) -> BackboneRun:
+def stage1(settings: Settings, root: Path, dataset: Dataset | None = None) -> BackboneRun:
     """Train the settings' backbone in its own run folder, or take it as it is where an equal key says it is done."""
-    dataset = load(settings)
+    dataset = dataset or load(settings)
     key = stage1_key(settings, dataset)
     return train_backbone(settings, runs.run_folder(root, settings.name, "backbone", key), dataset)
 

@@ -7,6 +7,8 @@ import pytest
 from conftest import Blobs, write_cache
 from PIL import Image
 
+import cli
+
 FAST = ["--set", "stg.epochs=2", "--set", "stg.head_classes=2", "--set", "retrain.epochs=1"]
 
 
@@ -121,6 +123,28 @@ def test_no_head_class(coattail, stores):
         "no head class: wanted a class with more than 100 training samples, the largest has 30; "
         "lower stg.head_above or set stg.head_classes",
     )  # fmt: skip
+
+
+def test_no_head_class_is_said_before_stage_1(coattail, folder, own, tmp_path):
+    done = coattail("run", "--config", own, "--set", "stg.head_classes=0", "-q")
+    _one_line(
+        done, 1,
+        "no head class: wanted a class with more than 100 training samples, the largest has 10; "
+        "lower stg.head_above or set stg.head_classes",
+    )  # fmt: skip
+    assert not (tmp_path / "runs").exists()
+
+
+def test_ctrl_c_while_modules_load_is_one_line(monkeypatch, capsys):
+    def pressed():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_check_neighbours", pressed)
+    monkeypatch.setattr(cli.signal, "signal", lambda *arguments: None)
+    with pytest.raises(SystemExit, match="1"):
+        cli.main()
+    text = "coattail: interrupted; what was finished is kept, the same command goes on from there\n"
+    assert capsys.readouterr() == ("", text)
 
 
 def test_an_stg_from_another_cache(coattail, stores):

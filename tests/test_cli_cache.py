@@ -66,7 +66,9 @@ def test_verify_says_sound_or_names_the_rows_and_exits_with_1(coattail, stores, 
 
 
 def test_verify_called_wrongly(coattail, key):
-    _one_line(coattail("cache", "verify", key, "--subset", "1"), 1, "--subset 1: wanted I/N, such as 1/5")
+    for part in ("1", "6/5"):
+        done = coattail("cache", "verify", key, "--subset", part)
+        _one_line(done, 2, f"--subset {part}: wanted I/N with 1 <= I <= N, such as 1/5")
     assert "exclude each other" in coattail("cache", "verify", key, "--quick", "--full").err
     assert coattail("cache", "verify", key, "--quick", "--full").code == 2
     assert "did you mean verify?" in coattail("cache", "verfiy", key).err
