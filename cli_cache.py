@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli_options import Commands, common, output_options, show
+from cli_options import Commands, Finite, common, output_options, show
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -165,7 +165,7 @@ def rm(references: tuple[str, ...], yes: bool, as_json: bool) -> None:
 
 
 @cache_group.command("prune")
-@click.option("--older-than", type=click.FloatRange(0), metavar="DAYS", help="Published caches older than this, too.")
+@click.option("--older-than", type=Finite(0), metavar="DAYS", help="Published caches older than this, too.")
 @click.option("--keep", multiple=True, metavar="CACHE", help="Spare this one, whatever its age.")
 @click.option("--yes", is_flag=True, help="Delete; without it the candidates are only listed.")
 @output_options
@@ -194,7 +194,7 @@ def prune(older_than: float | None, keep: tuple[str, ...], yes: bool, as_json: b
 @click.option("--name", default="imported", show_default=True, help="What results call the data set.")
 @click.option(
     "--test-share",
-    type=click.FloatRange(0, 1, True, True),
+    type=Finite(0, 1, True, True),
     default=0.2,
     show_default=True,
     help="Held out where no test split is given.",

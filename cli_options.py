@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 import os
 from collections.abc import Callable
 from difflib import get_close_matches
@@ -29,6 +30,16 @@ class Commands(click.Group):
             hint = f"did you mean {close[0]}?" if close else f"wanted one of: {', '.join(self.list_commands(ctx))}"
             ctx.fail(f"no such command {args[0]!r}; {hint}")
         return super().resolve_command(ctx, args)
+
+
+class Finite(click.FloatRange):
+    """A range that nan is not in."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is no finite number.", param, ctx)
+        return float(number)
 
 
 def common(command: Command) -> Command:

@@ -21,6 +21,7 @@ INDIFFERENT = (
     "data.download",
     "stage1.device",
     "stage1.compile",
+    "stage1.checkpoint_minutes",
     "extract.batch_size",
 )
 """Of those, the ones that say how the work is done, not what comes out."""

@@ -68,7 +68,12 @@ def own_module(reference: str, size: int) -> Given:
         ) from None
     finally:
         sys.path.pop(0)
-    module = found if isinstance(found, nn.Module) else found() if callable(found) else found
+    try:
+        module = found if isinstance(found, nn.Module) else found() if callable(found) else found
+    except TypeError as error:
+        raise ConfigError(
+            f"--backbone-module {reference}: wanted an nn.Module, or what returns one without arguments, found {error}"
+        ) from None
     if not isinstance(module, nn.Module):
         raise ConfigError(f"--backbone-module {reference}: wanted an nn.Module, found {type(module).__name__}")
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))

@@ -112,6 +112,10 @@ def test_rm_asks_somebody_or_wants_yes(coattail, stores, key):
 def test_prune_deletes_on_yes(coattail, stores, key):
     spared = toys.make(stores, toys.identity(dtype="float32")).name
     assert coattail("cache", "prune").out == "nothing to prune\n"
+    done = coattail("cache", "prune", "--older-than", "nan")
+    assert (done.code, done.err.splitlines()[-1]) == (
+        2, "Error: Invalid value for '--older-than': nan is no finite number.",
+    )  # fmt: skip
     older = ("cache", "prune", "--older-than", "0", "--keep", spared[:8])
     done = coattail(*older)
     assert done.out.endswith("published 0 days ago): would be deleted\nnothing is deleted without --yes\n")

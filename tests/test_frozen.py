@@ -13,6 +13,7 @@ from pipeline.augmentation import PLAIN
 from pipeline.backbones import build
 from pipeline.datasets import load
 from pipeline.errors import ConfigError
+from pipeline.frozen import own_module
 from pipeline.stage1_backbone import given, stage1
 from pipeline.stage1_extract import extract
 
@@ -66,6 +67,17 @@ def test_a_module_without_tensors_can_be_dumped(coattail, tmp_path):
     done = coattail("extract", "--config", "digits-lt", "--backbone-module", "flat:build", "--json", "-q")
     assert done.code == 0, done.err
     assert FeatureCache.open(tmp_path / done.json["path"]).features("test").shape[1] == 12
+
+
+def test_a_module_s_class_that_wants_arguments_is_one_line():
+    with pytest.raises(ConfigError) as error:
+        own_module("torch.nn:Identity.forward", 16)
+    assert str(error.value).startswith("--backbone-module torch.nn:Identity.forward: wanted module:attribute")
+    with pytest.raises(ConfigError) as error:
+        own_module("torch.nn:Linear", 16)
+    assert str(error.value).startswith(
+        "--backbone-module torch.nn:Linear: wanted an nn.Module, or what returns one without arguments, found Linear."
+    )
 
 
 def test_a_config_cannot_name_a_module():

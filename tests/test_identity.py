@@ -14,6 +14,7 @@ from pipeline import checkpoint, config, runs
 from pipeline.backbones import build
 from pipeline.datasets import load
 from pipeline.errors import DataError
+from pipeline.find import INDIFFERENT
 from pipeline.settings import Settings
 from pipeline.stage1_backbone import NAME, finished, stage1_key
 from pipeline.stage1_extract import _identity, extract, identity_wanted
@@ -142,6 +143,10 @@ def test_how_the_work_is_done_changes_no_key(base, key):
     dataset = load(after)
     assert identity(after, dataset) == before
     assert stage1_key(after, dataset) == trained
+
+
+def test_a_cache_is_found_whatever_says_only_how_the_work_is_done():
+    assert {*INDIFFERENT, "name", "ram_limit"} == WORK
 
 
 def test_stages_2_and_3_change_no_key(base):
