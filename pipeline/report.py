@@ -73,9 +73,9 @@ def compare(settings: Settings, cache: FeatureCache, root: Path) -> Comparison:
 def label(result: RetrainResult) -> str:
     """The arm's name as people say it."""
     head, _, augmentation = result.method.partition("+")
-    return (
-        f"{HEAD_NAMES[head]} {LABELS[augmentation]}" if augmentation else HEAD_NAMES.get(head, LABELS.get(head, head))
-    )
+    if not augmentation:
+        return HEAD_NAMES.get(head, LABELS.get(head, head))
+    return f"{HEAD_NAMES.get(head, head)} {LABELS.get(augmentation, augmentation)}"
 
 
 def results_table(results: list[RetrainResult], title: str | None = None) -> Table:
@@ -92,7 +92,7 @@ def results_table(results: list[RetrainResult], title: str | None = None) -> Tab
 
 def _cell(result: RetrainResult, name: str) -> str:
     value, spread = result.mean[name], result.std[name]
-    if value is None:
+    if value is None or spread is None:
         return "–"
     return f"{value:.1f}" if len(result.seeds) == 1 else f"{value:.1f} ± {spread:.1f}"
 

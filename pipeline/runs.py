@@ -102,7 +102,9 @@ def read_result(folder: Path, model: type[Result]) -> Result:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise DataError(f"{folder / 'metrics.json'}: {where}: {first['msg']}; {AGAIN}") from None
+        raise DataError(
+            f"{folder / 'metrics.json'}: {where}: {first['msg'].removeprefix('Value error, ')}; {AGAIN}"
+        ) from None
 
 
 @contextmanager

@@ -90,7 +90,7 @@ def train_backbone(settings: Settings, folder: Path, dataset: Dataset | None = N
                 f"backbone {folder}: trained with other settings or images (key {metadata.get('key', '?')[:12]}, wanted "
                 f"{key[:12]}); give a new run folder"
             )
-        metrics = runs.read_json(folder / "metrics.json")
+        metrics = _metrics(folder)
         if settings.stage1.epochs and metrics.get("measured") != _measured(settings, dataset):
             model = build_for(settings, len(dataset.classes))
             try:
@@ -137,7 +137,7 @@ def finished(settings: Settings, root: Path, folder: Path | None = None) -> Back
             raise DataError(
                 f"backbone {folder}: not trained to its end; run train-backbone with the same --config and --set"
             )
-    metrics = runs.read_json(folder / "metrics.json")
+    metrics = _metrics(folder)
     return BackboneRun(folder, checkpoint.digest(checkpoint.load(folder / NAME)[0]), metrics, dataset)
 
 
@@ -184,6 +184,13 @@ def _document(
         "left_out": dataset.skipped,
         "seconds": round(sum(line["seconds"] for line in history), 3),
     }
+
+
+def _metrics(folder: Path) -> dict[str, Any]:
+    metrics = runs.read_json(folder / "metrics.json")
+    if not isinstance(metrics.get("accuracy", 0.0), float):
+        raise DataError(f"{folder / 'metrics.json'}: accuracy: wanted a number; {runs.AGAIN}")
+    return metrics
 
 
 def _measured(settings: Settings, dataset: Dataset) -> dict[str, Any]:

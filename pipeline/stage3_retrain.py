@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from cache import FeatureCache
 from pipeline import checkpoint, features, runs, stg_file
@@ -45,6 +45,13 @@ class RetrainResult(BaseModel):
     std: dict[str, float | None]
     each_seed: list[Metrics]
     seconds: float
+
+    @field_validator("mean", "std")
+    @classmethod
+    def _every_figure(cls, found: dict[str, float | None]) -> dict[str, float | None]:
+        if found.keys() != set(FIGURES):
+            raise ValueError(f"wanted {', '.join(FIGURES)}")
+        return found
 
 
 def retrain(settings: Settings, cache: FeatureCache, root: Path, stg: Path | None = None) -> tuple[Path, RetrainResult]:

@@ -167,6 +167,29 @@ def test_a_generator_is_no_larger_than_its_file(tmp_path, hidden):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"head_classes": torch.tensor([0, 3])}, "head_classes: wanted 2 of the 3 classes, each once, found others"),
+        ({"head_classes": torch.tensor([0, 0])}, "head_classes: wanted 2 of the 3 classes, each once, found others"),
+        ({"head_classes": torch.tensor([0.0, 1.0])}, "head_classes: wanted int64 [2], found float32 [2]"),
+        ({"centroids": torch.zeros(2, 9)}, "centroids: wanted float32 [2, 8], found float32 [2, 9]"),
+        ({"centroids": torch.full((2, 8), torch.nan)}, "centroids: wanted finite numbers, found others"),
+        ({"x": torch.zeros(1)}, "x: not wanted there"),
+    ],
+)
+def test_tensors_of_a_generator(tmp_path, change, reason):
+    cache = FeatureCache.open(toys.make(tmp_path))
+    generator(tmp_path, cache)
+    tensors, metadata = checkpoint.load(tmp_path / stg_file.NAME)
+    checkpoint.save(tmp_path / stg_file.NAME, tensors | change, metadata)
+    with pytest.raises(LineageError) as error:
+        stg_file.load(tmp_path, cache)
+    assert str(error.value) == (
+        f"STG {tmp_path}/stg.safetensors: not a generator of this version ({reason}); run train-stg again"
+    )
+
+
 def test_a_generator_comes_back_whole(tmp_path):
     cache = FeatureCache.open(toys.make(tmp_path))
     generator(tmp_path, cache)
