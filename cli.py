@@ -149,14 +149,14 @@ def retrain(
     chosen = tuple(f"retrain.{name}={value}" for name, value in options.items() if value is not None)
     settings, cache = _settings_and_cache(config, overrides + chosen, seed, reference)
     from pipeline.classifiers import uses_stg
-    from pipeline.report import results_table
+    from pipeline.report import retrained_table
     from pipeline.runs import runs_folder
     from pipeline.stage3_retrain import retrain as train
 
     if stg is not None and not uses_stg(settings.retrain):
         raise click.UsageError("--stg is for --augmentation stg with a head that is trained: crt, lws or generalized")
     folder, result = train(settings, cache, runs_folder(), stg)
-    show({"run": str(folder), **result.model_dump()}, as_json, results_table([result], f"{result.dataset}: {folder}"))
+    show({"run": str(folder), **result.model_dump()}, as_json, retrained_table(result, cache.manifest, folder))
 
 
 cli.add_command(cache_group)

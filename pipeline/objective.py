@@ -1,4 +1,4 @@
-"""What stage 1 minimises: a loss, class weights and mixed images, each chosen by a setting. Also what that is called."""
+"""What stage 1 minimises: a loss, class weights and mixed images, each chosen by a setting."""
 
 from collections.abc import Callable
 
@@ -75,15 +75,3 @@ class Objective:
             return (own + partners).mean()
         weight_B = own_B * weight_C[labels_B] + (1 - own_B) * weight_C[partner_labels_B]
         return (own + partners).sum() / weight_B.sum()
-
-
-def method_name(settings: Settings) -> str:
-    """`ce`, `mixup`, `ldam-drw`, `remix-drw`, `bbn` …: as the literature calls these settings."""
-    stage1 = settings.stage1
-    loss = "balanced-softmax" if stage1.loss == "logit-adjusted" and stage1.loss_tau == 1 else stage1.loss
-    parts = ["bbn"] if settings.backbone.ending == "bbn" else []
-    parts += [loss] if loss != "ce" else []
-    parts += [stage1.mixing] if stage1.mixing != "none" else []
-    parts = parts or ["ce"]
-    parts += [{"class-balanced": "cb"}.get(stage1.reweight, stage1.reweight)] if stage1.reweight != "none" else []
-    return "-".join(parts)

@@ -8,16 +8,16 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
 
-from cache import FeatureCache
+from cache import FeatureCache, Manifest
 from pipeline.classifiers import POST_HOC
 from pipeline.longtail import shot_groups
+from pipeline.method_names import stage1_label
 from pipeline.progress import note
 from pipeline.settings import Settings
 from pipeline.stage2_stg import Distance, train_stg
 from pipeline.stage3_retrain import RetrainResult, retrain
 
 LABELS = {
-    "stage1": "CE (stage 1)",
     "tau-norm": "tau-normalisation",
     "ncm": "nearest class mean",
     "logit-adjustment": "logit adjustment",
@@ -37,6 +37,8 @@ class Comparison(BaseModel):
 
     dataset: str
     cache: str
+    stage1: str
+    """What the cache's backbone was trained with, as the table has it."""
     groups: dict[str, int]
     held_out: Distance
     arms: list[RetrainResult]
@@ -58,27 +60,30 @@ def compare(settings: Settings, cache: FeatureCache, root: Path) -> Comparison:
     groups = shot_groups(cache.counts("train").tolist(), settings.longtail.many_above, settings.longtail.few_below)
     classifier = cache.classifier() is not None
     if not classifier:
-        note("the cache holds no stage-1 classifier: CE, logit adjustment and tau-normalisation are left out")
+        note("the cache holds no stage-1 classifier: it, logit adjustment and tau-normalisation are left out")
     stg_folder, stg = train_stg(settings, cache, root)
     results = [retrain(arm, cache, root, stg_folder)[1] for arm in arms(settings, classifier)]
     return Comparison(
         dataset=cache.manifest.provenance.name,
         cache=cache.key,
+        stage1=stage1_label(cache.manifest),
         groups={name: len(members) for name, members in groups.items()},
         held_out=stg.held_out,
         arms=results,
     )
 
 
-def label(result: RetrainResult) -> str:
-    """The arm's name as people say it."""
+def label(result: RetrainResult, stage1: str) -> str:
+    """The arm's name as people say it; that of stage 1 is given."""
+    if result.method == "stage1":
+        return stage1
     head, _, augmentation = result.method.partition("+")
     if not augmentation:
         return HEAD_NAMES.get(head, LABELS.get(head, head))
     return f"{HEAD_NAMES.get(head, head)} {LABELS.get(augmentation, augmentation)}"
 
 
-def results_table(results: list[RetrainResult], title: str | None = None) -> Table:
+def results_table(results: list[RetrainResult], stage1: str, title: str) -> Table:
     """Percent on the test split, mean ± spread over seeds."""
     table = Table(title=title, title_justify="left", title_style="", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("method", no_wrap=True)
@@ -86,8 +91,13 @@ def results_table(results: list[RetrainResult], title: str | None = None) -> Tab
         table.add_column(name, justify="right", no_wrap=True)
     for result in results:
         cells = [_cell(result, name) for name in ("accuracy", "many", "medium", "few", "ece")]
-        table.add_row(label(result), *cells, str(len(result.seeds)), f"{result.seconds:.1f}")
+        table.add_row(label(result, stage1), *cells, str(len(result.seeds)), f"{result.seconds:.1f}")
     return table
+
+
+def retrained_table(result: RetrainResult, manifest: Manifest, folder: Path) -> Table:
+    """The table of one run of stage 3 on the cache of this manifest."""
+    return results_table([result], stage1_label(manifest), f"{result.dataset}: {folder}")
 
 
 def _cell(result: RetrainResult, name: str) -> str:
@@ -102,7 +112,7 @@ def comparison_text(comparison: Comparison) -> Group:
     groups = ", ".join(f"{name} {count}" for name, count in comparison.groups.items())
     title = f"{comparison.dataset}, cache {comparison.cache[:12]}: top-1 % and ECE % on the test split, last epoch"
     return Group(
-        results_table(comparison.arms, title),
+        results_table(comparison.arms, comparison.stage1, title),
         f"classes: {groups}; ± is the spread over seeds",
         distance_line(comparison.held_out),
     )

@@ -19,8 +19,8 @@ from pipeline.errors import DataError, LineageError, TrainingError
 from pipeline.frozen import own_module
 from pipeline.hardware import device_of, keep_freed_memory
 from pipeline.inference import blocks, outputs
+from pipeline.method_names import method_name
 from pipeline.metrics import evaluate
-from pipeline.objective import method_name
 from pipeline.progress import track
 from pipeline.ranks import world
 from pipeline.settings import Settings

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.config import CONFIGS, available, load, methods, to_toml
 from pipeline.errors import ConfigError
-from pipeline.objective import method_name
+from pipeline.method_names import method_name
 from pipeline.settings import Settings
 
 
@@ -47,7 +47,22 @@ def test_every_method_goes_with_every_config_and_changes_its_own_keys(method):
 
 
 @pytest.mark.parametrize(
-    "method", ["ce", "mixup", "ce-drw", "focal-drw", "ldam-drw", "remix-drw", "mixup-drw", "bbn", "cutmix", "ce-cb"]
+    "method",
+    [
+        "ce",
+        "mixup",
+        "ce-drw",
+        "focal-drw",
+        "ldam-drw",
+        "remix-drw",
+        "mixup-drw",
+        "bbn",
+        "cutmix",
+        "ce-cb",
+        "mixup+label-smoothing+trivialaugment+cutout+sam+ema+weight-decay",
+        "ce+randaugment+swa",
+        "balanced-softmax+sam",
+    ],
 )
 def test_a_method_s_name_is_the_one_in_metrics(method):
     assert method_name(load(f"cifar10-lt+{method}").settings) == method

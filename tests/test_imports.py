@@ -97,7 +97,7 @@ def test_all_arms_that_need_no_classifier(digits, tmp_path, stores, capsys):
         "ncm", "crt", "crt+dropout", "crt+noise", "crt+closed-form", "crt+stg",
     ]  # fmt: skip
     assert capsys.readouterr().err.splitlines()[-1] == (
-        "the cache holds no stage-1 classifier: CE, logit adjustment and tau-normalisation are left out"
+        "the cache holds no stage-1 classifier: it, logit adjustment and tau-normalisation are left out"
     )
 
 

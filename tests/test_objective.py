@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from pipeline.mixing import Mix
-from pipeline.objective import Objective, method_name
+from pipeline.objective import Objective
 from pipeline.settings import Settings
 
 COUNTS = torch.tensor([5000, 300, 120, 20, 6])
@@ -180,27 +180,6 @@ def test_bbn_moves_from_the_first_half_to_the_second(batch, epoch):
     assert shares == [pytest.approx(own)]
     wanted = own * _nll(model(x), labels) + (1 - own) * _nll(model(x), labels[PARTNER])
     assert float(found) == pytest.approx(wanted.mean(), rel=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("settings", "name"),
-    [
-        (made(), "ce"),
-        (Settings(), "mixup"),
-        (made(reweight="drw"), "ce-drw"),
-        (made(reweight="class-balanced"), "ce-cb"),
-        (made(loss="focal", reweight="drw"), "focal-drw"),
-        (made(loss="ldam", reweight="drw"), "ldam-drw"),
-        (made(mixing="remix", reweight="drw"), "remix-drw"),
-        (made(mixing="mixup", reweight="drw"), "mixup-drw"),
-        (made(mixing="cutmix"), "cutmix"),
-        (made(loss="logit-adjusted"), "balanced-softmax"),
-        (made(loss="logit-adjusted", loss_tau=2), "logit-adjusted"),
-        (made("bbn"), "bbn"),
-    ],
-)
-def test_methods_are_called_as_the_literature_calls_them(settings, name):
-    assert method_name(settings) == name
 
 
 def test_settings_that_do_not_go_together():

@@ -124,7 +124,8 @@ def test_comparison_has_every_arm(cache, tmp_path):
         "stage1", "logit-adjustment", "tau-norm", "ncm", "crt", "crt+dropout", "crt+noise", "crt+closed-form", "crt+stg",
     ]  # fmt: skip
     assert found.groups == {"many": 2, "medium": 2, "few": 1}
-    assert [label(arm) for arm in found.arms[-2:]] == ["cRT + closed form", "cRT + STG"]
+    assert [label(arm, found.stage1) for arm in found.arms[-2:]] == ["cRT + closed form", "cRT + STG"]
+    assert label(found.arms[0], found.stage1) == "classifier (stage 1)"
 
 
 def test_an_stg_from_another_cache_is_refused(cache, stores, tmp_path):
