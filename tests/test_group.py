@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from test_stage1_backbone import small
-from torchrun_worker import Plain
+from torchrun_worker import OWN
 
 from pipeline import checkpoint
 from pipeline.backbones import BACKBONES
@@ -23,7 +23,8 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 
 @pytest.fixture(autouse=True)
 def plain(monkeypatch):
-    monkeypatch.setitem(BACKBONES, "plain", Plain)
+    for name, backbone in OWN.items():
+        monkeypatch.setitem(BACKBONES, name, backbone)
 
 
 def torchrun(cwd, *arguments):
@@ -33,16 +34,34 @@ def torchrun(cwd, *arguments):
     )
 
 
-def _settings(backbone="plain", seed=0, **stage1):
+def _settings(backbone="plain", seed=0, ending="plain", **stage1):
     found = small(seed, **{"warmup_epochs": 0, "learning_rate": 0.05, **stage1})
-    return found.model_copy(update={"backbone": found.backbone.model_copy(update={"name": backbone})})
+    return found.model_copy(update={"backbone": found.backbone.model_copy(update={"name": backbone, "ending": ending})})
 
 
+METHODS = {
+    "sam": _settings(batch_size=20, accumulate=2, sam_rho=0.05),
+    "ema": _settings(batch_size=20, accumulate=2, averaging="ema", ema_decay=0.5),
+    "swa": _settings(batch_size=20, accumulate=2, averaging="swa", swa_start=0.4),
+    "bbn": _settings("grouped", ending="bbn", batch_size=20, accumulate=2, mixing="none"),
+}
 RUNS = {
     # 62 images: batches of 20 leave one of two rows, too few for both processes.
     "plain": _settings(batch_size=20),
     "accumulated": _settings(batch_size=20, accumulate=3),
     "batchnorm": _settings("resnet20", epochs=2, learning_rate=0.005),
+    "everything": _settings(
+        "resnet20",
+        ending="bbn",
+        mixing="none",
+        sam_rho=0.05,
+        averaging="swa",
+        accumulate=2,
+        epochs=2,
+        learning_rate=0.005,
+    ),
+    "new-block": _settings("resnet20", ending="new-block", epochs=2, learning_rate=0.005),
+    **METHODS,
     "diverged": _settings(learning_rate=1e30, mixing="none"),
 }
 
@@ -77,6 +96,18 @@ def test_two_processes_train_what_one_does(two, tmp_path, name):
     assert json.loads((two / name / "metrics.json").read_text())["processes"] == 2
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_two_processes_train_what_one_does_with_every_method(two, tmp_path, name):
+    """In two micro-batches each, against one process that takes a batch whole."""
+    stage1 = METHODS[name].stage1.model_copy(update={"accumulate": 1})
+    one = train_backbone(METHODS[name].model_copy(update={"stage1": stage1}), tmp_path / "one")
+    assert _losses(two / name) == pytest.approx(_losses(one.folder), rel=1e-4)
+    found, wanted = _weights(two / name), _weights(one.folder)
+    assert found.keys() == wanted.keys()
+    for key, tensor in wanted.items():
+        torch.testing.assert_close(found[key], tensor, rtol=1e-3, atol=1e-5)
+
+
 def test_accumulation_alone_changes_nothing_but_rounding(tmp_path):
     one = train_backbone(_settings(epochs=1), tmp_path / "one")
     parts = train_backbone(_settings(epochs=1, accumulate=4), tmp_path / "parts")
@@ -85,13 +116,14 @@ def test_accumulation_alone_changes_nothing_but_rounding(tmp_path):
         torch.testing.assert_close(_weights(parts.folder)[key], tensor, rtol=1e-4, atol=1e-6)
 
 
-def test_with_batch_normalisation_the_loss_is_near_that_of_one_process(two, tmp_path):
-    one = train_backbone(RUNS["batchnorm"], tmp_path / "one")
-    assert _losses(two / "batchnorm") == pytest.approx(_losses(one.folder), rel=0.1)
+@pytest.mark.parametrize("name", ["batchnorm", "everything", "new-block"])
+def test_with_batch_normalisation_the_loss_is_near_that_of_one_process(two, tmp_path, name):
+    one = train_backbone(RUNS[name], tmp_path / "one")
+    assert _losses(two / name) == pytest.approx(_losses(one.folder), rel=0.1)
 
 
 def test_both_processes_hold_the_first_one_s_weights_and_one_writes(two):
-    for name in ("plain", "batchnorm"):
+    for name in ("plain", "batchnorm", "everything", *METHODS):
         digests = {(two / f"{name}-{rank}.txt").read_text() for rank in (0, 1)}
         assert digests == {checkpoint.digest(_weights(two / name))}
         names = {file.name for file in (two / name).iterdir()} - {".lock"}
