@@ -85,12 +85,12 @@ def test_the_first_process_does_what_one_that_died_has_left(run, alone, process,
     assert extract(several(), run, tmp_path) is None
 
 
-def torchrun(folder, processes, *arguments):
+def torchrun(folder, processes, *arguments, script=ROOT / "cli.py"):
     """The command, in so many processes."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-port", "0"]
     clean = {name: value for name, value in os.environ.items() if not name.startswith("COATTAIL_")}
     return subprocess.run(
-        [*command, str(ROOT / "cli.py"), *arguments],
+        [*command, str(script), *arguments],
         cwd=folder, env=clean | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
     )  # fmt: skip
 
@@ -106,3 +106,38 @@ def test_torchrun_prints_one_result(run, tmp_path):
     cache = FeatureCache.open(tmp_path / path)
     for split, view in (("train", "clean"), ("train", "view-01"), ("train", "view-02"), ("test", "clean")):
         assert cache.features(split, view).tobytes() == whole.features(split, view).tobytes()
+
+
+TWICE = """
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+import cli
+from cache import layout
+for number, rows in enumerate(map(int, sys.argv.pop(1).split(","))):
+    layout.CHUNK_BYTES = rows * 64 * 2
+    sys.argv[sys.argv.index("--config") + 1] = f"{number}.toml"
+    try:
+        cli.main()
+    except SystemExit as end:
+        assert not end.code
+"""
+"""Two extractions in one set of processes, of so many rows a shard; starting them takes most of the time."""
+
+
+def test_four_processes_of_torchrun_share_many_shards_and_few(run, tmp_path):
+    """Sixteen rows a shard make four and more a view; then there is one a split, and two processes have nothing to do."""
+    wanted = []
+    for number, (settings, rows) in enumerate([(several(), 16), (several(views=0), 1000)]):
+        (tmp_path / f"{number}.toml").write_text(to_toml(settings))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(layout, "CHUNK_BYTES", rows * 64 * 2)
+            wanted.append(extract(settings, run, tmp_path / "alone"))
+    (tmp_path / "twice.py").write_text(TWICE)
+    arguments = ["extract", "--config", "0.toml", "--backbone", str(run.folder), "--json"]
+    done = torchrun(tmp_path, 4, str(ROOT), "16,1000", *arguments, script=tmp_path / "twice.py")
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line)["cache"] for line in done.stdout.splitlines()] == [path.name for path in wanted]
+    for path in wanted:
+        assert files(tmp_path / "stores" / path.name) == files(path)
+    shards = [len(list(path.rglob("c/*/0"))) for path in wanted]
+    assert shards[0] > 4 > shards[1] == 2
