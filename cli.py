@@ -260,7 +260,7 @@ def _main() -> None:
         sys.path.insert(0, str(HERE))
     _check_neighbours()
     from cache.errors import CacheError, PlaceInvalid
-    from pipeline.errors import ConfigError, PipelineError
+    from pipeline.errors import ConfigError, PipelineError, out_of_memory
 
     try:
         cli.main(standalone_mode=False)
@@ -275,9 +275,7 @@ def _main() -> None:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         sys.exit(fail(f"{where}{error.strerror or error}", 1))
-    except (RuntimeError, MemoryError) as error:
-        from pipeline.hardware import out_of_memory  # imports torch, as whoever raised a RuntimeError did
-
+    except (RuntimeError, MemoryError) as error:  # click.Abort, too, is a RuntimeError
         if not (text := out_of_memory(error)):
             raise
         sys.exit(fail(text, 1))

@@ -19,3 +19,16 @@ class LineageError(PipelineError, ValueError):
 
 class TrainingError(PipelineError, RuntimeError):
     """Training that cannot go on, such as a loss that is not finite."""
+
+
+def out_of_memory(error: BaseException) -> str:
+    """What to do where memory, the device's or the machine's, was not enough; nothing for any other error."""
+    reason = " ".join(str(error).split()) or "nothing is left"
+    # torch's own error by its name: most commands of the cache do without torch.
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    if not named and "can't allocate memory" not in reason:
+        return ""
+    return (
+        f"out of memory ({reason[:120]}); raise stage1.accumulate or lower stage1.batch_size; elsewhere lower "
+        "extract.batch_size, retrain.seeds or ram_limit"
+    )

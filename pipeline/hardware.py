@@ -37,17 +37,6 @@ def autocast(amp: str, device: torch.device) -> AbstractContextManager[object]:
     return torch.autocast(device.type, AUTOCAST[amp]) if amp in AUTOCAST else nullcontext()
 
 
-def out_of_memory(error: BaseException) -> str:
-    """What to do where memory, the device's or the machine's, was not enough; nothing for any other error."""
-    reason = " ".join(str(error).split()) or "nothing is left"
-    if not isinstance(error, (torch.OutOfMemoryError, MemoryError)) and "can't allocate memory" not in reason:
-        return ""
-    return (
-        f"out of memory ({reason[:120]}); raise stage1.accumulate or lower stage1.batch_size; elsewhere lower "
-        "extract.batch_size, retrain.seeds or ram_limit"
-    )
-
-
 def keep_freed_memory() -> None:
     """Let glibc keep freed blocks of up to 32 MiB, the most it allows, instead of returning them to the system.
 

@@ -1,10 +1,12 @@
 """The command line: wrong uses give one line and an exit code, --json gives one document, help names what there is."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
-from conftest import Blobs, write_cache
+from conftest import ROOT, Blobs, write_cache
 from PIL import Image
 
 import cli
@@ -145,6 +147,19 @@ def test_ctrl_c_while_modules_load_is_one_line(monkeypatch, capsys):
         cli.main()
     text = "coattail: interrupted; what was finished is kept, the same command goes on from there\n"
     assert capsys.readouterr() == ("", text)
+
+
+def test_an_end_without_torch_imports_none():
+    code = (
+        "import sys, click, cli\n"
+        "def aborted(**options): raise click.Abort\n"
+        "cli.cli.main = aborted\n"
+        "try: cli.main()\n"
+        "except SystemExit as end: print(end.code, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    text = "coattail: interrupted; what was finished is kept, the same command goes on from there\n"
+    assert (done.stdout, done.stderr) == ("1 False\n", text)
 
 
 def test_an_stg_from_another_cache(coattail, stores):
