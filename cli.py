@@ -272,6 +272,10 @@ def _main() -> None:
         sys.exit(fail(str(error), 2))
     except (PipelineError, CacheError) as error:
         sys.exit(fail(str(error), 1))
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "torchvision"):
+            raise
+        sys.exit(fail(f"{error.name} is not installed, and this command wants it; pip install {error.name}", 1))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         sys.exit(fail(f"{where}{error.strerror or error}", 1))

@@ -162,6 +162,18 @@ def test_an_end_without_torch_imports_none():
     assert (done.stdout, done.stderr) == ("1 False\n", text)
 
 
+def test_a_command_that_wants_torch_says_so_where_there_is_none():
+    code = (
+        "import sys\n"
+        "sys.modules['torch'] = None\n"
+        "sys.argv = ['coattail', 'train-backbone', '--config', 'digits-lt']\n"
+        "import cli; cli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    text = "coattail: torch is not installed, and this command wants it; pip install torch\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", text)
+
+
 def test_an_stg_from_another_cache(coattail, stores):
     one, other = write_cache(stores), write_cache(stores, Blobs(seed=1))
     learnt = coattail("train-stg", "--cache", other.key, "--json", "-q", *FAST)
