@@ -1,4 +1,4 @@
-"""`coattail cache …`: look at caches, verify, compare and remove them. No torch: whoever has a cache needs none for this."""
+"""`coattail cache …`: look at caches, verify, compare, share, remove. No torch: whoever has a cache needs none for this."""
 
 import sys
 import time
@@ -18,7 +18,7 @@ DAY = 86_400.0
 
 @click.group("cache", cls=Commands)
 def cache_group() -> None:
-    """Feature caches: list, show, verify, compare and remove them.
+    """Feature caches: list, verify, share, import, remove.
 
     A cache is named by its folder, its key, or the start (4 digits or more) of its key.
     """

@@ -18,7 +18,6 @@ class Journal:
         self.done: dict[ShardKey, Entry] = {}
         self._work, self._data = work, data
         self._own = work / f"journal-{worker}.jsonl"
-        self._sizes: dict[Path, int] = {}
 
     def add(self, shard: ShardKey, file: str, content: bytes, crc32c: str) -> None:
         """The shard's bytes are on the disk; now that is on record too."""
