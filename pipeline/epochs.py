@@ -72,8 +72,9 @@ def _epoch(training: Training, folder: Path, key: str, point: Point, progress: T
 
 
 def _save(training: Training, folder: Path, key: str, point: Point) -> None:
+    tensors = training.state()
     text = {"key": key, "point": json.dumps(asdict(point)), "scale": json.dumps(training.scale())}
-    checkpoint.save(folder / CHECKPOINT, training.state(), text)
+    checkpoint.save(folder / CHECKPOINT, tensors, {**text, "digest": checkpoint.digest(tensors)})
     runs.write_text(folder / "log.jsonl", "".join(json.dumps(line) + "\n" for line in point.history))
 
 
@@ -90,6 +91,8 @@ def _resume(training: Training, folder: Path, key: str) -> Point:
     try:
         point = _point(metadata, training)
         checkpoint.check(tensors, *training.expected(point.done))
+        if checkpoint.digest(tensors) != metadata.get("digest"):
+            raise ValueError("its tensors are not the ones that were saved")
         training.restore(tensors, _scale(metadata, training.scale()))
     except ValueError as error:
         raise DataError(f"{folder / CHECKPOINT}: {error}; delete the file to begin this run again") from None

@@ -40,7 +40,8 @@ def training(split, **stage1: Any) -> Training:
 
 def resume(folder: Path, run: Training, tensors: Tensors, **metadata: str) -> str:
     """What going on from a checkpoint of these tensors and metadata says."""
-    saved = {"key": "k", "point": point(), "scale": json.dumps(run.scale()), **metadata}
+    own = {"key": "k", "point": point(), "scale": json.dumps(run.scale()), "digest": checkpoint.digest(tensors)}
+    saved = {**own, **metadata}
     checkpoint.save(folder / CHECKPOINT, tensors, {name: text for name, text in saved.items() if text != "missing"})
     before = {name: tensor.clone() for name, tensor in run.state().items()}
     with pytest.raises(DataError) as error:
@@ -55,6 +56,16 @@ def point(history: object = (LINE,), seconds: object = 0.0, **done: object) -> s
     return json.dumps(
         asdict(Point([], Done(1), 0.0)) | {"history": history, "seconds": seconds, "done": {"epoch": 1, **done}}
     )
+
+
+def test_a_flipped_bit_that_leaves_a_weight_finite(tmp_path, split):
+    run = training(split)
+    tensors = run.state()
+    digest = checkpoint.digest(tensors)
+    tensors[CONV].view(torch.int32)[0, 0, 0, 0] ^= 1
+    assert torch.isfinite(tensors[CONV]).all()
+    said = resume(tmp_path, run, tensors, digest=digest)
+    assert said == f"{tmp_path / CHECKPOINT}: its tensors are not the ones that were saved; {REMEDY}"
 
 
 def without(name: str) -> Callable[[Tensors], object]:
