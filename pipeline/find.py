@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from cache import FeatureCache, Manifest, catalog
-from pipeline import config
-from pipeline.errors import DataError
+from pipeline import config, runs
+from pipeline.errors import DataError, PipelineError
 from pipeline.settings import Settings
 
 MADE_BY = ("seed", "data", "longtail", "backbone", "stage1", "extract")
@@ -71,11 +71,25 @@ def _made_by(settings: Settings, stores: Path) -> Path:
             others.append(
                 f"{path.name[:12]} differs in {', '.join(differing[:3])}{', …' if len(differing) > 3 else ''}"
             )
+    if others and (path := _by_key(settings, stores)):
+        return path
     detail = f" ({'; '.join(others[:3])})" if others else ""
     raise DataError(
         f"config {settings.name}: no cache in {stores} was made with these settings{detail}; "
         "run train-backbone with the same --config and --set, or name one with --cache"
     )
+
+
+def _by_key(settings: Settings, stores: Path) -> Path | None:
+    """The cache that `extract` would name now, where backbone and images are at hand, wherever they lay when it was made."""
+    from pipeline.stage1_extract import identity_wanted
+
+    data = settings.data.model_copy(update={"download": False})
+    try:
+        key = identity_wanted(settings.model_copy(update={"data": data}), runs.runs_folder()).key()
+    except PipelineError:
+        return None
+    return catalog.published(stores, key)
 
 
 def _differences(wanted: dict[str, Any], recorded: dict[str, Any]) -> list[str]:

@@ -110,6 +110,21 @@ def test_no_cache(coattail, tmp_path):
     )  # fmt: skip
 
 
+def test_images_that_moved_are_the_same_images(coattail, folder, own):
+    trained = coattail("train-backbone", "--config", own, "-q")
+    assert trained.code == 0
+    folder.rename(folder.parent / "moved")
+    done = coattail("retrain", "--config", own, "--set", "data.train=moved", *FAST[-2:], "--json", "-q")
+    assert (done.code, done.err) == (0, "")
+    assert json.loads(done.out)["cache"] in trained.out
+
+    # One image less is another data set, of which there is no cache.
+    (folder.parent / "moved" / "cat" / "0.png").unlink()
+    done = coattail("retrain", "--config", own, "--set", "data.train=moved", "-q")
+    assert (done.code, done.out) == (1, "")
+    assert " differs in data.train); run train-backbone with the same --config and --set" in done.err
+
+
 def test_a_cache_that_is_not_there(coattail):
     done = coattail("retrain", "--cache", "abcdef")
     assert done.code == 1
