@@ -125,9 +125,14 @@ def published(stores: Path, key: str) -> Path | None:
 
 
 def resolve(stores: Path, reference: str) -> Path:
-    """A cache by its folder, its key, or the start (4 digits or more) of its key; CacheNotFound, or CacheInvalid if several."""
+    """A cache by its folder, its key, or the start (4 digits or more) of its key; CacheNotFound, or CacheInvalid if several.
+
+    FOLDER/KEY means that folder in place of `stores`.
+    """
     if is_cache(path := Path(reference).expanduser()):
         return path
+    if path.parent != Path():
+        stores, reference = path.parent, path.name
     folders = sorted(_folders(stores))
     matching = [path for path in folders if len(reference) >= 4 and path.name.startswith(reference)]
     if len(matching) == 1:

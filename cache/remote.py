@@ -95,7 +95,10 @@ def at(text: str) -> Folder | Bucket:
     endpoint says so. Raises PlaceInvalid for any other text.
     """
     if "://" not in text:
-        return Folder(Path(text).expanduser())
+        folder = Path(text).expanduser()
+        if folder.is_file():
+            raise PlaceInvalid(f"{text}: wanted a folder of caches, found a file")
+        return Folder(folder)
     match = _URL.fullmatch(text)
     scheme, bucket, path = match.groups() if match else (text.partition("://")[0], "", "")
     if scheme not in CREDENTIALS:

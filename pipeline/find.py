@@ -71,8 +71,8 @@ def _made_by(settings: Settings, stores: Path) -> Path:
             others.append(
                 f"{path.name[:12]} differs in {', '.join(differing[:3])}{', …' if len(differing) > 3 else ''}"
             )
-    if others and (path := _by_key(settings, stores)):
-        return path
+    if others and (found := _by_key(settings, stores)):
+        return found
     detail = f" ({'; '.join(others[:3])})" if others else ""
     raise DataError(
         f"config {settings.name}: no cache in {stores} was made with these settings{detail}; "

@@ -46,6 +46,14 @@ def test_texts_that_are_no_place(text, message):
     assert str(caught.value) == message
 
 
+def test_a_file_is_no_place(tmp_path):
+    file = tmp_path / "features.npz"
+    file.write_bytes(b"")
+    with pytest.raises(PlaceInvalid) as caught:
+        remote.at(str(file))
+    assert str(caught.value) == f"{file}: wanted a folder of caches, found a file"
+
+
 def test_azure_wants_an_account(monkeypatch):
     monkeypatch.delenv("AZURE_STORAGE_ACCOUNT_NAME", raising=False)
     with pytest.raises(CacheStorage) as caught:

@@ -158,12 +158,17 @@ def test_resolve(cache_path, tmp_path):
     assert (
         catalog.resolve(stores, key) == catalog.resolve(stores, key[:4]) == catalog.resolve(tmp_path, str(cache_path))
     )
+    assert catalog.resolve(tmp_path, f"{stores}/{key[:12]}") == cache_path
     assert catalog.published(stores, key) == cache_path
     assert catalog.published(stores, "0" * 64) is None
     with pytest.raises(
         CacheNotFound, match=r"cache zzzz: neither a cache's folder nor the start of a key in .*; found "
     ):
         catalog.resolve(stores, "zzzz")
+    with pytest.raises(
+        CacheNotFound, match=r"cache zzzz: neither a cache's folder nor the start of a key in elsewhere; found none"
+    ):
+        catalog.resolve(stores, "elsewhere/zzzz")
     with pytest.raises(CacheNotFound, match="neither"):
         catalog.resolve(stores, key[:3])
     (stores / f"{key[:8]}x").mkdir()
