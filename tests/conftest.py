@@ -20,6 +20,12 @@ from cache.manifest import samples_digest
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@pytest.fixture(autouse=True)
+def _heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Notes are said in every test, also after one that ran a command with -q in this process."""
+    monkeypatch.setattr("pipeline.progress._verbosity", 1)
+
+
 def digest(*parts: object) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 

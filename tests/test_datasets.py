@@ -12,7 +12,6 @@ import torch
 import torchvision
 from PIL import Image
 
-from pipeline import progress
 from pipeline.augmentation import PLAIN
 from pipeline.datasets import load
 from pipeline.errors import ConfigError, DataError
@@ -305,7 +304,6 @@ def test_broken_image_is_named_or_left_out_and_listed(tmp_path, capsys):
         DataError, match=r"^image b/2\.png: cannot be decoded \(.+\); replace it, or leave such images out"
     ):
         found.splits["train"].images.prepare()
-    progress.set_verbosity(1)
     for ram_limit in (1.0, 1e-9):
         found = load(settings("folder", train=train, test=train, broken="skip", ram_limit=ram_limit))
         assert found.counts() == [4, 3]

@@ -50,10 +50,14 @@ def _laid_out(root: Path, lists: Path, dialect: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "dialect"),
-    [("places-lt", "train"), ("places-lt+new-block", "data_256"), ("places-lt", "places365_standard")],
+    ("config", "dialect", "method"),
+    [
+        ("places-lt", "train", "mixup+weight-decay"),
+        ("places-lt+new-block", "data_256", "mixup+new-block+weight-decay"),
+        ("places-lt", "places365_standard", "mixup+weight-decay"),
+    ],
 )
-def test_both_protocols_train_and_are_dumped(lists, config, dialect, tmp_path, monkeypatch):
+def test_both_protocols_train_and_are_dumped(lists, config, dialect, method, tmp_path, monkeypatch):
     monkeypatch.setenv("PLACES", str(tmp_path / "images"))
     (tmp_path / "images").mkdir()
     _laid_out(tmp_path / "images", lists, dialect)
@@ -67,7 +71,7 @@ def test_both_protocols_train_and_are_dumped(lists, config, dialect, tmp_path, m
     assert len((done.folder / "log.jsonl").read_text().splitlines()) == 1
     cache = FeatureCache.open(extract(settings, done, tmp_path / "stores"))
     assert cache.features("train", "view-01").shape == (EACH * CLASSES, 512)
-    assert read_json(done.folder / "metrics.json")["method"] == "mixup"
+    assert read_json(done.folder / "metrics.json")["method"] == method
 
 
 def test_the_protocols_are_the_published_ones():
