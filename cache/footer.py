@@ -13,8 +13,6 @@ Content = bytes | mmap
 
 MAGIC = b"PAR1"
 FOOTER_LIMIT = 1 << 20
-HEADER_LIMIT = 1 << 14
-"""Bytes of a page's header."""
 ROW_BYTES = 4096
 """Decoded bytes a row that a table may take, over BASE_BYTES."""
 RATIO = 1024
@@ -108,15 +106,20 @@ class _Page:
 
 
 class Pages:
-    """Every page of a file, in any order; there may not be more than one for `page_bytes` bytes of the file."""
+    """Every page of a file, in any order; there may not be more than one for `page_bytes` bytes of the file.
+
+    Columns that lie over each other are refused, so that all headers together take no longer than the file.
+    """
 
     def __init__(self, content: Content, encodings: Mapping[int, str], page_bytes: int) -> None:
         self._content, self._encodings = content, encodings
         self._left = COLUMNS + len(content) // page_bytes
+        self._unread = len(content)
 
     def sums(self, start: int, size: int) -> tuple[int, int]:
         """Bytes, once decompressed, and values of the pages that take `size` bytes from `start` on."""
-        if start < len(MAGIC) or size <= 0:
+        self._unread -= size
+        if start < len(MAGIC) or size <= 0 or self._unread < 0:
             raise Unfit(OUTSIDE)
         total = values = 0
         for page in self._between(start, start + size):
@@ -126,7 +129,7 @@ class Pages:
 
     def _between(self, start: int, stop: int) -> Iterator[_Page]:
         while start < stop <= len(self._content):
-            thrift = _Thrift(self._content, start, min(stop, start + HEADER_LIMIT))
+            thrift = _Thrift(self._content, start, stop)
             header = thrift.struct()
             start = thrift.place + header[3]
             self._left -= 1
@@ -150,7 +153,10 @@ def _page(header: dict[int, Any], encodings: Mapping[int, str]) -> _Page:
 
 
 class _Thrift:
-    """Compact structs as {field: value}, lists as lists; IndexError where one goes on after `stop`."""
+    """Compact structs as {field: value}, lists as lists; IndexError where one goes on after `stop`.
+
+    Of text and bytes only the length is taken: statistics may hold whole images.
+    """
 
     def __init__(self, content: Content, place: int, stop: int) -> None:
         self._content, self.place, self._stop = content, place, stop
@@ -179,7 +185,7 @@ class _Thrift:
             self.place += length
             if self.place > self._stop:
                 raise IndexError
-            return self._content[self.place - length : self.place]
+            return length
         if kind in (9, 10):
             head = self._byte()
             count = head >> 4 if head >> 4 < 15 else self._unsigned()

@@ -7,7 +7,8 @@ from typing import Any
 from cache import footer
 from cache.footer import VALUE_BYTES, Pages, Unfit
 
-FOOTER_LIMIT = 16 << 20
+FOOTER_LIMIT = 64 << 20
+"""Some writers put the least and the greatest image of each row group into its statistics."""
 BASE_BYTES = 256 << 20
 """Decoded bytes that any file may take."""
 PAGE_BYTES = 32
