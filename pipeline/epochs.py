@@ -91,7 +91,8 @@ def _resume(training: Training, folder: Path, key: str) -> Point:
     try:
         point = _point(metadata, training)
         checkpoint.check(tensors, *training.expected(point.done))
-        if checkpoint.digest(tensors) != metadata.get("digest"):
+        # Earlier versions saved none.
+        if metadata.get("digest", found := checkpoint.digest(tensors)) != found:
             raise ValueError("its tensors are not the ones that were saved")
         training.restore(tensors, _scale(metadata, training.scale()))
     except ValueError as error:
