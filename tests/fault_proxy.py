@@ -6,6 +6,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import cycle
 
 Fault = Callable[[str, str], str]
 """Method and path of a request -> "" or what is done to it: drop, cut (the answer), wrong (a byte), busy, deny."""
@@ -21,6 +22,12 @@ class Proxy:
 
     def count(self, method: str, part: str = "") -> int:
         return sum(one[0] == method and part in one[1] for one in self.seen)
+
+
+def in_turn(*faults: str) -> Fault:
+    """These faults in turn for each method and path, so that what runs side by side meets the same in any order."""
+    turns: dict[tuple[str, str], Iterator[str]] = {}
+    return lambda method, path: next(turns.setdefault((method, path), cycle(faults)))
 
 
 @contextmanager

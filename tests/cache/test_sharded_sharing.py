@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import toy_caches as toys
+from fault_proxy import in_turn
 
 from cache import CacheCorrupt, FeatureCache, catalog, layout, remote, share
 from cache.errors import CacheStorage
@@ -64,10 +65,10 @@ def test_a_push_and_a_pull_that_stop_at_a_shard_go_on(s3, sharded, tmp_path):
 def test_a_shard_in_parts_over_a_line_that_breaks(s3, tmp_path):
     path = toys.make(tmp_path / "mine", LARGE, chunk=3000)
     assert [file.stat().st_size > share.PIECE for file in path.rglob("c/*/0")] == [True]
-    s3.proxy.fault = lambda method, path: ("drop", "", "")[len(s3.proxy.seen) % 3]
+    s3.proxy.fault = in_turn("drop", "", "")
     assert share.push(path, remote.at(s3.url)).state == "pushed"
     assert s3.proxy.count("PUT", "partNumber=2") >= 1
-    s3.proxy.fault = lambda method, path: ("cut", "", "drop")[len(s3.proxy.seen) % 3]
+    s3.proxy.fault = in_turn("cut", "drop", "")
     is_whole(pulled(s3.url, path.name, tmp_path / "yours"), path)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import toy_caches as toys
 from conftest import ROOT
+from fault_proxy import in_turn
 
 from cache import CacheCorrupt, CacheInvalid, CacheNotFound, FeatureCache, arrival, catalog, remote, share, tables
 from cache.errors import CacheDropped, CacheStorage
@@ -141,7 +142,7 @@ def test_an_interrupt_stops_at_once_and_leaves_what_arrived(kind, request, small
 
 def test_a_server_that_drops_connections(s3, tmp_path):
     path = toys.make(tmp_path / "mine")
-    s3.proxy.fault = lambda method, path: ("drop", "", "cut")[len(s3.proxy.seen) % 3]
+    s3.proxy.fault = in_turn("drop", "cut", "")
     share.push(path, remote.at(s3.url))
     assert toys.snapshot(pulled(s3.url, path.name, tmp_path / "yours")) == toys.snapshot(path)
 
