@@ -113,7 +113,7 @@ def exported(one: "Exported") -> str:
     text = f"{one.path} ({size(one.bytes)})"
     if not one.left_out:
         return text
-    return f"{text}; without the {', '.join(one.left_out)}, for which Parquet has no place: the other formats do"
+    return f"{text}; without the {', '.join(one.left_out)}, for which Parquet has no place; the other formats have one"
 
 
 def size(count: float) -> str:

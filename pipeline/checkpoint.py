@@ -40,13 +40,8 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; the run is not finished, or the folder is not a run folder") from None
-    except (
-        OSError,
-        SafetensorError,
-        RuntimeError,
-        AttributeError,
-        TypeError,
-    ) as error:  # AttributeError: a type torch has not
+    # AttributeError: a type that torch has not.
+    except (OSError, SafetensorError, RuntimeError, AttributeError, TypeError) as error:
         raise DataError(
             f"{path}: cannot be read as safetensors ({_line(error)}); delete its folder and run the command again"
         ) from None

@@ -17,7 +17,7 @@ from pipeline.settings import Settings
 
 LIMIT = 1 << 20
 """Bytes of a config file that are read at most: room for the names of 20,000 classes."""
-KEY_PARTS = 8
+KEY_PARTS = 64
 """Dotted parts that a key may have; a setting's has two. tomllib takes the square of their number in time."""
 PROBLEMS = 20
 """That are named, and for which the closest valid key is looked up."""

@@ -22,6 +22,9 @@ from pipeline.transformations import Transformations
 PER_REPLICA = ("learning_rate", "strength", "threshold", "dropout", "noise")
 """Settings that may differ between variants trained side by side; the others shape the program."""
 
+VECTOR = 16
+"""Numbers that a processor's widest instruction takes at a time, float32."""
+
 
 @dataclass(frozen=True)
 class Draws:
@@ -114,7 +117,10 @@ def _trainable(heads: LinearHeads, settings: Retrain) -> tuple[list[Tensor], lis
 
 def _loss(logits_RBC: Tensor, labels_RB: Tensor, settings: Retrain, smoothing_C: Tensor) -> Tensor:
     """Sum over replicas of the mean over the batch, so that replicas do not scale each other's gradients."""
-    replicas = len(logits_RBC)
+    replicas, _, classes = logits_RBC.shape
+    if classes < VECTOR and settings.head != "generalized":
+        # The softmax then runs across the batch: along so few classes it would go value by value.
+        return replicas * functional.cross_entropy(logits_RBC.transpose(1, 2), labels_RB)
     logits, labels = logits_RBC.flatten(0, 1), labels_RB.flatten()
     if settings.head == "generalized":
         return replicas * losses.label_aware_smoothing(logits, labels, smoothing_C)
@@ -132,27 +138,30 @@ def _blocks(
     needs_noise = settings.augmentation in ("stg", "closed-form", "noise")
     needs_uniform = settings.augmentation in ("stg", "closed-form", "dropout")
 
-    for start in range(0, steps, size):
-        shape = (min(size, steps - start), settings.batch_size)
-        wide = (*shape, features.width)
-        none = torch.empty(len(seeds), shape[0], 0)
-        yield Draws(
-            torch.stack([sampler.draw(shape, source) for source in generators["rows"]]),
-            torch.stack([torch.randint(views, shape, generator=source) for source in generators["views"]]),
-            _fill(torch.randn, wide, generators["noise"]) if needs_noise else none,
-            _fill(torch.rand, wide, generators["uniform"]) if needs_uniform else none,
-        )
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+        for start in range(0, steps, size):
+            shape = (min(size, steps - start), settings.batch_size)
+            wide = (*shape, features.width)
+            none = torch.empty(len(seeds), shape[0], 0)
+            yield Draws(
+                torch.stack([sampler.draw(shape, source) for source in generators["rows"]]),
+                torch.stack([torch.randint(views, shape, generator=source) for source in generators["views"]]),
+                _fill(torch.randn, wide, generators["noise"], threads) if needs_noise else none,
+                _fill(torch.rand, wide, generators["uniform"], threads) if needs_uniform else none,
+            )
 
 
-def _fill(draw: Callable[..., Tensor], shape: tuple[int, ...], generators: list[Generator]) -> Tensor:
-    """One draw of `shape` a generator, along a first axis, written in place; generators side by side, on torch's threads."""
+def _fill(
+    draw: Callable[..., Tensor], shape: tuple[int, ...], generators: list[Generator], threads: ThreadPoolExecutor
+) -> Tensor:
+    """One draw of `shape` a generator, along a first axis, written in place; several generators side by side."""
     filled = torch.empty(len(generators), *shape)
 
     def one(position: int) -> None:
         draw(shape, generator=generators[position], out=filled[position])
 
-    with ThreadPoolExecutor(min(len(generators), torch.get_num_threads())) as threads:
-        list(threads.map(one, range(len(generators))))
+    each = map if len(generators) == 1 else threads.map
+    list(each(one, range(len(generators))))
     return filled
 
 

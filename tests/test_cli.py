@@ -45,6 +45,10 @@ def _one_line(done, code, text):
     assert "Traceback" not in done.err
 
 
+def _python(code):
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
 def test_help_names_every_command(coattail):
     done = coattail("--help")
     assert done.code == 0
@@ -172,7 +176,7 @@ def test_an_end_without_torch_imports_none():
         "try: cli.main()\n"
         "except SystemExit as end: print(end.code, 'torch' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = _python(code)
     text = "coattail: interrupted; what was finished is kept, the same command goes on from there\n"
     assert (done.stdout, done.stderr) == ("1 False\n", text)
 
@@ -184,7 +188,7 @@ def test_a_command_that_wants_torch_says_so_where_there_is_none():
         "sys.argv = ['coattail', 'train-backbone', '--config', 'digits-lt']\n"
         "import cli; cli.main()"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = _python(code)
     text = "coattail: torch is not installed, and this command wants it; pip install torch\n"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", text)
 

@@ -28,7 +28,7 @@ DIGITS = "Exceeds the limit (4300 digits) for integer string conversion"
 TOMLS = {
     "brackets": ("a = " + "[" * 100_000, "{path}: cannot be read: maximum recursion depth exceeded"),
     "tables": ("a = " + "{a=" * 50_000, "{path}: cannot be read: maximum recursion depth exceeded"),
-    "keys": ("a." * 400_000 + "b = 1", "{path}: a key of more than 8 parts; a setting has two: section.key"),
+    "keys": ("a." * 400_000 + "b = 1", "{path}: a key of more than 64 parts; a setting has two: section.key"),
     "integer": ("seed = " + "1" * 900_000, "{path}: cannot be read: " + DIGITS),
     "hexadecimal": ("seed = 0x" + "f" * 900_000, "settings: cannot be read: " + DIGITS),
     "large": ("#" * (LIMIT + 1), "{path}: larger than 1048576 bytes; not a config"),

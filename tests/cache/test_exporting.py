@@ -84,8 +84,8 @@ def test_a_format_without_place_for_the_classifier_says_so(cache_path, tmp_path)
     done = export(cache, tmp_path / "a.parquet")
     assert (done.classifier, done.left_out) == (False, ("classifier",))
     assert tables.exported(done) == (
-        f"{tmp_path}/a.parquet ({tables.size(done.bytes)}); without the classifier, for which Parquet has no place: the "
-        "other formats do"
+        f"{tmp_path}/a.parquet ({tables.size(done.bytes)}); without the classifier, for which Parquet has no place; the "
+        "other formats have one"
     )
     done = export(cache, tmp_path / "a.npz")
     assert (done.classifier, done.left_out) == (True, ())
