@@ -3,10 +3,11 @@
 from typing import TYPE_CHECKING, Any
 
 from cache.errors import CacheCorrupt, CacheError, CacheInvalid, CacheNotFound
-from cache.manifest import Identity, Manifest, Provenance, SplitIdentity
+from cache.identity import Identity, SplitIdentity
+from cache.manifest import Manifest, Provenance
 
 if TYPE_CHECKING:
-    from cache.store import FeatureCache
+    from cache.reader import FeatureCache
     from cache.writer import CacheWriter
 
 __all__ = [
@@ -26,7 +27,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """zarr and polars take half a second to import: only whoever opens or writes a cache pays for them."""
     if name == "FeatureCache":
-        from cache.store import FeatureCache
+        from cache.reader import FeatureCache
 
         return FeatureCache
     if name == "CacheWriter":

@@ -9,16 +9,15 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from cache import files, layout
-from cache import manifest as manifests_of
+from cache import manifest
+from cache.disk import opening
 from cache.errors import CacheError, CacheInvalid, CacheNotFound
+from cache.format import layout
 from cache.manifest import Manifest
 
 STAGING = ".staging"
 LOCAL = ".local"
 """Where `cache.local` keeps its copies."""
-
-
 State = Literal["published", "incomplete", "damaged", "local"]
 UNPUBLISHED: dict[str, State] = {STAGING: "incomplete", LOCAL: "local"}
 
@@ -49,23 +48,23 @@ def read_manifest(path: Path) -> Manifest:
 
     Raises CacheNotFound where there is none, CacheInvalid where it is not one of ours or a bit of it was changed.
     """
-    file = path / manifests_of.NAME
+    file = path / manifest.NAME
     if not file.is_file():
-        raise CacheNotFound(f"{path}: no cache there (no {manifests_of.NAME}); `cache ls` lists those there are")
-    return parse_manifest(files.read(path, manifests_of.NAME, manifests_of.LIMIT), str(file))
+        raise CacheNotFound(f"{path}: no cache there (no {manifest.NAME}); `cache ls` lists those there are")
+    return parse_manifest(opening.read(path, manifest.NAME, manifest.LIMIT), str(file))
 
 
-def parse_manifest(content: bytes, where: str, remedy: str = files.AGAIN) -> Manifest:
+def parse_manifest(content: bytes, where: str, remedy: str = opening.AGAIN) -> Manifest:
     """The manifest in these bytes; CacheInvalid, naming `where` and the remedy, for any other."""
     try:
-        return manifests_of.parse(content)
+        return manifest.parse(content)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])[:100] or "whole"
         reason = f"{field}: {first['msg'].removeprefix('Value error, ')}"
     except (ValueError, AttributeError, TypeError) as error:
         reason = str(error)
-    raise CacheInvalid(f"{where}: not a manifest of format {manifests_of.FORMAT}: {reason}; {remedy}")
+    raise CacheInvalid(f"{where}: not a manifest of format {manifest.FORMAT}: {reason}; {remedy}")
 
 
 def manifests(stores: Path) -> Iterator[tuple[Path, Manifest]]:
@@ -121,7 +120,7 @@ def listing(manifest: Manifest, path: str, modified: float) -> Listing:
 def published(stores: Path, key: str) -> Path | None:
     """The cache of this key, if it is there."""
     path = stores / key
-    return path if (path / manifests_of.NAME).is_file() else None
+    return path if (path / manifest.NAME).is_file() else None
 
 
 def resolve(stores: Path, reference: str) -> Path:
@@ -148,7 +147,7 @@ def resolve(stores: Path, reference: str) -> Path:
 def is_cache(folder: Path) -> bool:
     """Whether a cache, sound or damaged, is there: a manifest, or a folder that has a key as its name."""
     named = layout.KEY.fullmatch(folder.name) is not None and folder.is_dir()
-    return named or (folder / manifests_of.NAME).is_file()
+    return named or (folder / manifest.NAME).is_file()
 
 
 def _folders(stores: Path) -> list[Path]:
@@ -157,7 +156,7 @@ def _folders(stores: Path) -> list[Path]:
 
 def _modified(folder: Path) -> float:
     """When the manifest, or else the folder, was changed; 0 where both have gone."""
-    for path in (folder / manifests_of.NAME, folder):
+    for path in (folder / manifest.NAME, folder):
         with suppress(OSError):
             return path.stat().st_mtime
     return 0.0

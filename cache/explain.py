@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from cache.manifest import Identity, Manifest
+from cache.identity import Identity
+from cache.manifest import Manifest
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cache import catalog, durable, readers
+from cache import catalog, in_use
+from cache.disk import durable
+from cache.disk.locks import all_free
 from cache.errors import CacheInUse, CacheNotFound, CacheStorage
-from cache.locks import all_free
 
 TRASH = "trash-"
 
@@ -36,7 +37,7 @@ def rm(path: Path) -> int:
     if not catalog.is_cache(path):
         raise CacheNotFound(f"{path}: no cache there; `cache ls` lists those there are")
     found = catalog.describe(path)
-    with readers.alone(path):
+    with in_use.alone(path):
         trash = _to_trash(path, path.parent)
     local = path.parent / catalog.LOCAL / found.key
     freed = found.bytes + sum(file.stat().st_size for file in local.glob("*"))
@@ -96,7 +97,7 @@ def _touched(path: Path, state: str, modified: float) -> float:
 
 def _used(path: Path, unpublished: bool) -> str:
     try:
-        with _unwritten(path) if unpublished else readers.alone(path):
+        with _unwritten(path) if unpublished else in_use.alone(path):
             return ""
     except CacheInUse as error:
         return str(error)

@@ -11,10 +11,13 @@ from typing import Literal
 
 import numpy as np
 
-from cache import catalog, files, layout, readers
+from cache import catalog, in_use
+from cache.disk import opening
 from cache.errors import CacheError, CacheInvalid, CacheNotFound
-from cache.manifest import Entry, Manifest, samples_digest
-from cache.store import FeatureCache
+from cache.format import description, layout
+from cache.identity import samples_digest
+from cache.manifest import Entry, Manifest
+from cache.reader import FeatureCache
 
 BLOCK = 1 << 20
 
@@ -80,7 +83,7 @@ def verify(
         if not catalog.is_cache(path) and not (path / layout.FEATURES).is_dir():
             raise
         return Verification(path.name, str(path), shown, 0, 0, (Finding(layout.MANIFEST, "missing"),))
-    readers.hold(path, manifest)
+    in_use.hold(path, manifest)
     findings = [*_name(path, manifest), *_listing(path, manifest)]
     read: list[Entry] = []
     if shown != "quick":
@@ -144,7 +147,7 @@ def _part(manifest: Manifest, subset: tuple[int, int] | None) -> list[Entry]:
 def _digest(path: Path, entry: Entry) -> str:
     digest = hashlib.sha256()
     try:
-        with files.opened(path, entry.file) as file:
+        with opening.opened(path, entry.file) as file:
             while block := file.read(BLOCK):
                 digest.update(block)
     except OSError as error:
@@ -197,10 +200,10 @@ def _content(path: Path, manifest: Manifest, read: set[str]) -> Iterator[Finding
 
 def _is_group(path: Path, file: str) -> bool:
     try:
-        found = json.loads(files.read(path, file, layout.DOCUMENT_LIMIT))
+        found = json.loads(opening.read(path, file, layout.DOCUMENT_LIMIT))
     except (CacheError, ValueError, RecursionError):
         return False
-    return found == layout.group_document()
+    return found == description.group_document()
 
 
 def _chunk(cache: FeatureCache, manifest: Manifest, file: str) -> Iterator[Finding]:

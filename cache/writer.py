@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -10,26 +9,21 @@ import numpy as np
 import polars as pl
 from safetensors.numpy import save as safetensors_bytes
 
-from cache import arrays, catalog, checks, durable, layout, plan, reading, sealing
-from cache import manifest as manifests
+from cache import catalog
+from cache import identity as manifests_identity
+from cache.disk import durable
+from cache.disk.locks import locked
 from cache.errors import CacheCorrupt, CacheError, CacheInvalid
-from cache.journal import Journal
-from cache.layout import view_names
-from cache.locks import locked
-from cache.manifest import Identity, Provenance
+from cache.format import admission, decode, description, encode, layout
+from cache.format.layout import view_names
+from cache.identity import Identity
+from cache.manifest import Provenance
+from cache.staging import sealing
+from cache.staging import shards as plan
+from cache.staging.journal import Journal
+from cache.staging.shards import Shard
 
 SHARDS = "features of"
-
-
-@dataclass(frozen=True)
-class Shard:
-    """Rows `start` to `stop` of one view: a file of one chunk, or of several in large caches; the unit of writing."""
-
-    split: str
-    view: str
-    index: int
-    start: int
-    stop: int
 
 
 class CacheWriter:
@@ -87,10 +81,10 @@ class CacheWriter:
     def write_rows(self, split: str, frame: pl.DataFrame) -> None:
         """Columns row (0 to N-1), sample_id (unique, str), label (in range), and whatever else the source knows."""
         frame = frame.with_columns(pl.col("row").cast(pl.Int64), pl.col("label").cast(pl.Int64))
-        problem = checks.rows_problem(frame, self.identity.splits[split].rows, len(self.identity.classes))
+        problem = admission.rows_problem(frame, self.identity.splits[split].rows, len(self.identity.classes))
         if problem:
             raise CacheInvalid(f"rows of split {split}: {problem}")
-        if manifests.samples_digest(frame["sample_id"].to_list()) != self.identity.splits[split].samples:
+        if manifests_identity.samples_digest(frame["sample_id"].to_list()) != self.identity.splits[split].samples:
             raise CacheInvalid(f"rows of split {split}: the sample ids, or their order, are not the identity's")
         self._frames[split] = frame
 
@@ -135,10 +129,10 @@ class CacheWriter:
         if self._published:
             return
         with self._unless_published():
-            content, checksums = arrays.encode(self._document(shard, stored), shard.index, stored)
+            content, checksums = encode.encode(self._document(shard, stored), shard.index, stored)
             durable.make_folder((self._data / file).parent)
             durable.replace(self._data / file, content)
-            checksum = reading.file_checksum(checksums)
+            checksum = decode.file_checksum(checksums)
             self._journal.add((shard.split, shard.view, shard.index), file, content, checksum)
 
     def publish(self) -> Path:
@@ -196,11 +190,11 @@ class CacheWriter:
         rows, width, dtype = self.identity.splits[shard.split].rows, self.identity.width, self.identity.dtype
         if not path.is_file():
             durable.make_folder(path.parent)
-            compress = arrays.worth_compressing(stored)
-            document = layout.array_document(rows, width, self.chunk, dtype, compress, self.chunks_per_shard)
-            durable.create(path, layout.document_bytes(document))
+            compress = encode.worth_compressing(stored)
+            document = description.array_document(rows, width, self.chunk, dtype, compress, self.chunks_per_shard)
+            durable.create(path, description.document_bytes(document))
         try:
-            return arrays.read_document(self._data, file, rows, width, self.chunk, dtype, self.chunks_per_shard)
+            return description.read_document(self._data, file, rows, width, self.chunk, dtype, self.chunks_per_shard)
         except (CacheCorrupt, CacheInvalid):
             raise plan.damaged(self._work, f"{layout.DATA}/{file}") from None
 
@@ -209,13 +203,13 @@ class CacheWriter:
         wanted = (shard.stop - shard.start, self.identity.width)
         if features.shape != wanted:
             raise CacheInvalid(f"{where}: wanted {wanted}, found {features.shape}")
-        stored, offset = checks.storable(features, self.identity.dtype, where)
+        stored, offset = admission.storable(features, self.identity.dtype, where)
         if offset is not None:
             row = shard.start + offset
             frame = self._frames.get(shard.split)
             sample = "" if frame is None else f" (sample {frame['sample_id'][row]!r})"
             where = f"{shard.split}/{shard.view}, row {row}{sample}, layer {self.identity.layer}"
-            raise CacheInvalid(f"{where}: {checks.refusal(features[offset], self.identity.dtype)}")
+            raise CacheInvalid(f"{where}: {admission.refusal(features[offset], self.identity.dtype)}")
         return stored
 
     def _missing(self) -> str:

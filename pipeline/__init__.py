@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pipeline.report import Comparison
+    from pipeline.compare import Comparison
     from pipeline.settings import Settings
 
 
@@ -14,12 +14,12 @@ def run(settings: "Settings", stores: Path, runs: Path) -> "Comparison | None":
     Of several processes, the first goes on alone after the cache; None in the others.
     """
     from cache import FeatureCache
-    from pipeline.datasets import load
-    from pipeline.report import compare
+    from pipeline.compare import compare
+    from pipeline.images.dataset import load
+    from pipeline.longtail import head_classes
     from pipeline.stage1_backbone import stage1
     from pipeline.stage1_extract import extract
     from pipeline.stage2_stg import train_stg
-    from pipeline.transfer import head_classes
 
     dataset = load(settings)
     head_classes(dataset.counts(), settings.stg)  # what stage 2 would refuse is refused before stage 1's hours

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from cache import FeatureCache
-from cache.local import mapped
-from pipeline import runs
+from cache.mapped import mapped
+from pipeline.artefacts import folders
 from pipeline.errors import DataError
 from pipeline.progress import track
 
@@ -102,8 +102,16 @@ def _in_ram(cache: FeatureCache, split: str, names: list[str], shape: tuple[int,
 def _mapped(cache: FeatureCache, split: str, shape: tuple[int, int, int]) -> Tensor:
     views, rows, _ = shape
     with track(views * rows, f"copy {split}", "rows") as bar:
-        features_VND = mapped(cache, split, views, runs.stores_folder(), bar.advance)
+        features_VND = mapped(cache, split, views, folders.stores_folder(), bar.advance)
     with warnings.catch_warnings():
         # Mapped for writing, a file larger than RAM would be refused as memory that might be needed.
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         return torch.from_numpy(features_VND)
+
+
+def stage1_classifier(cache: FeatureCache, wanted_by: str, remedy: str) -> tuple[Tensor, Tensor]:
+    """The backbone's own classifier, (C, D) and (C,), from the cache; DataError where it holds none."""
+    found = cache.classifier()
+    if found is None:
+        raise DataError(f"{wanted_by}: wants the stage-1 classifier, cache {cache.key[:12]} holds none; {remedy}")
+    return torch.from_numpy(found["weight"]).float(), torch.from_numpy(found["bias"]).float()

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import DataError
+from pipeline.settings.stage2 import STG
 
 Rows = NDArray[np.int64]
 
@@ -78,3 +79,29 @@ def hold_out(labels_N: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
         held.append(rows[: min(max(round(share * len(rows)), 1), len(rows) - 1)])
     held_out = np.sort(np.concatenate(held))
     return np.setdiff1d(np.arange(len(labels_N)), held_out), held_out
+
+
+def head_classes(counts_C: list[int], settings: STG) -> list[int]:
+    """Indices of the head classes by training counts, ascending.
+
+    Count > `head_above`; where that covers more than `head_share_limit` of the classes, the largest `head_share`;
+    or the `head_classes` largest. Ties go to the lower index.
+    Raises DataError where no class, or every class, would be head.
+    """
+    by_size = sorted(range(len(counts_C)), key=lambda c: (-counts_C[c], c))
+    chosen = by_size[: settings.head_classes]
+    if not settings.head_classes:
+        chosen = [c for c in by_size if counts_C[c] > settings.head_above]
+        if len(chosen) > settings.head_share_limit * len(counts_C):
+            chosen = by_size[: max(1, round(settings.head_share * len(counts_C)))]
+    if not chosen:
+        raise DataError(
+            f"no head class: wanted a class with more than {settings.head_above} training samples, "
+            f"the largest has {max(counts_C)}; lower stg.head_above or set stg.head_classes"
+        )
+    if len(chosen) == len(counts_C):
+        raise DataError(
+            f"no tail class: all {len(counts_C)} classes are head classes, so nothing would be augmented; "
+            "raise stg.head_above or set stg.head_classes to fewer"
+        )
+    return sorted(chosen)

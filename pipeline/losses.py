@@ -90,3 +90,13 @@ def isda(
         spread = difference_BCD * sigma[:, None] if sigma.dim() == 2 else difference_BCD @ sigma
         added.append((spread * difference_BCD).sum(dim=-1))
     return functional.cross_entropy(logits_BC + 0.5 * ratio * torch.cat(added), labels_B)
+
+
+def class_balanced(counts_C: Tensor, beta: float) -> Tensor:
+    """(1 - beta) / (1 - beta^n_c), scaled to a sum of C, (C,) (Cui et al., 2019, Eq. 2); all 1 at beta = 0.
+
+    A class without images, which no label names, gets the weight of one with one image.
+    """
+    counts_C = torch.as_tensor(counts_C).double().clamp(min=1)
+    weight_C = (1 - beta) / (1 - beta**counts_C)
+    return (weight_C * len(weight_C) / weight_C.sum()).float()

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # most commands show no bar, and `cache ls` has no time for rich
+if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 _verbosity = 1

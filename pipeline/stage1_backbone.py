@@ -11,23 +11,23 @@ import filelock
 import torch
 from torch import nn
 
-from pipeline import checkpoint, group, runs
-from pipeline.backbones import Classifier, build_for
-from pipeline.datasets import Dataset, load
-from pipeline.epochs import CHECKPOINT, train_epochs
+from pipeline.artefacts import folders, tensors
+from pipeline.artefacts import tensors as checkpoint
+from pipeline.backbones import build_for
+from pipeline.backbones.ready_made import own_module
 from pipeline.errors import DataError, LineageError, TrainingError
-from pipeline.frozen import own_module
-from pipeline.hardware import device_of, keep_freed_memory
-from pipeline.inference import blocks, outputs
-from pipeline.method_names import method_name
-from pipeline.metrics import evaluate
-from pipeline.progress import track
-from pipeline.ranks import world
+from pipeline.evaluate import backbone_figures, measured
+from pipeline.images.dataset import Dataset, load
+from pipeline.machine import group
+from pipeline.machine.device import device_of, keep_freed_memory
+from pipeline.machine.rank import world
 from pipeline.settings import Settings
-from pipeline.training import Training
+from pipeline.settings.method_names import stage1_method
+from pipeline.training.checkpoint import CHECKPOINT
+from pipeline.training.epochs import train_epochs
+from pipeline.training.steps import Training
 
 NAME = "backbone.safetensors"
-EVALUATION_BATCH = 500
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "classifier.scale", "classifier.norm")
 
 
@@ -47,13 +47,13 @@ def stage1(settings: Settings, root: Path, dataset: Dataset | None = None) -> Ba
     """Train the settings' backbone in its own run folder, or take it as it is where an equal key says it is done."""
     dataset = dataset or load(settings)
     key = stage1_key(settings, dataset)
-    return train_backbone(settings, runs.run_folder(root, settings.name, "backbone", key), dataset)
+    return train_backbone(settings, folders.run_folder(root, settings.name, "backbone", key), dataset)
 
 
 def stage1_key(settings: Settings, dataset: Dataset) -> str:
     """sha256, hex, over what determines the weights: training images and labels, backbone, stage 1, seed."""
     train = dataset.splits["train"]
-    return runs.key_of(
+    return folders.key_of(
         images=[train.samples_digest(), train.content_digest()],
         classes=list(dataset.classes),
         transform=settings.data.model_dump(mode="json", include={"image_size", "mean", "std"}),
@@ -66,7 +66,7 @@ def stage1_key(settings: Settings, dataset: Dataset) -> str:
 
 def _start_digest(weights: str) -> str:
     """What a file of starting weights holds; its path alone would not tell a changed file."""
-    return checkpoint.digest(checkpoint.load(Path(weights).expanduser())[0]) if weights.endswith(".safetensors") else ""
+    return tensors.digest(tensors.load(Path(weights).expanduser())[0]) if weights.endswith(".safetensors") else ""
 
 
 def train_backbone(settings: Settings, folder: Path, dataset: Dataset | None = None) -> BackboneRun:
@@ -80,9 +80,9 @@ def train_backbone(settings: Settings, folder: Path, dataset: Dataset | None = N
     key = stage1_key(settings, dataset)
     device = device_of(settings.stage1.device)
     with group.joined(device):
-        if not group.agree(runs.is_done(folder), device):
+        if not group.agree(folders.is_done(folder), device):
             with _alone(folder, settings):
-                if not group.agree(runs.is_done(folder), device):
+                if not group.agree(folders.is_done(folder), device):
                     _train(settings, folder, dataset, key, device)
         tensors, metadata = checkpoint.load(folder / NAME)
         if metadata.get("key") != key:
@@ -91,16 +91,16 @@ def train_backbone(settings: Settings, folder: Path, dataset: Dataset | None = N
                 f"{key[:12]}); give a new run folder"
             )
         metrics = _metrics(folder)
-        if settings.stage1.epochs and metrics.get("measured") != _measured(settings, dataset):
+        if settings.stage1.epochs and metrics.get("measured") != measured(settings, dataset):
             model = build_for(settings, len(dataset.classes))
             try:
                 checkpoint.check(tensors, model.state_dict())
             except ValueError as error:
                 raise DataError(f"{folder / NAME}: {error}; delete {folder} to train it again") from None
             model.load_state_dict(tensors)
-            metrics |= _figures(settings, dataset, model.to(device))
+            metrics |= backbone_figures(settings, dataset, model.to(device))
             if group.leads():
-                runs.write_json(folder / "metrics.json", metrics)
+                folders.write_json(folder / "metrics.json", metrics)
     return BackboneRun(folder, checkpoint.digest(tensors), metrics, dataset)
 
 
@@ -111,7 +111,7 @@ def _write_frozen(folder: Path, name: str, backbone: nn.Module, key: str) -> Bac
     metrics = {"method": "frozen", "backbone": name, "digest": digest, "epochs": 0}
     if group.leads():
         checkpoint.save(folder / NAME, tensors, {"stage": "backbone", "backbone": name, "key": key})
-        runs.write_json(folder / "metrics.json", metrics)
+        folders.write_json(folder / "metrics.json", metrics)
     return BackboneRun(folder, digest, metrics)
 
 
@@ -121,9 +121,9 @@ def given(settings: Settings, root: Path, reference: str) -> tuple[Settings, Bac
     taken_as_it_is = settings.stage1.model_copy(update={"epochs": 0})
     settings = settings.model_copy(update={"backbone": backbone, "stage1": taken_as_it_is})
     module = own_module(reference, settings.data.image_size)
-    key = checkpoint.digest(module.state_dict())
-    folder = runs.run_folder(root, settings.name, "module", key)
-    runs.start(folder, settings)
+    key = tensors.digest(module.state_dict())
+    folder = folders.run_folder(root, settings.name, "module", key)
+    folders.start(folder, settings)
     return settings, replace(_write_frozen(folder, backbone.name, module, key), module=module)
 
 
@@ -132,13 +132,13 @@ def finished(settings: Settings, root: Path, folder: Path | None = None) -> Back
     dataset = None
     if folder is None:
         dataset = load(settings)
-        folder = runs.run_folder(root, settings.name, "backbone", stage1_key(settings, dataset))
-        if not runs.is_done(folder):
+        folder = folders.run_folder(root, settings.name, "backbone", stage1_key(settings, dataset))
+        if not folders.is_done(folder):
             raise DataError(
                 f"backbone {folder}: not trained to its end; run train-backbone with the same --config and --set"
             )
     metrics = _metrics(folder)
-    return BackboneRun(folder, checkpoint.digest(checkpoint.load(folder / NAME)[0]), metrics, dataset)
+    return BackboneRun(folder, tensors.digest(tensors.load(folder / NAME)[0]), metrics, dataset)
 
 
 def _train(settings: Settings, folder: Path, dataset: Dataset, key: str, device: torch.device) -> None:
@@ -158,8 +158,8 @@ def _train(settings: Settings, folder: Path, dataset: Dataset, key: str, device:
         tensors = training.model.state_dict()
         metadata = {"stage": "backbone", "backbone": name, "classes": json.dumps(dataset.classes), "key": key}
         checkpoint.save(folder / NAME, tensors, metadata)
-        document = _document(settings, dataset, history, tensors) | _figures(settings, dataset, training.model)
-        runs.write_json(folder / "metrics.json", document)
+        document = _document(settings, dataset, history, tensors) | backbone_figures(settings, dataset, training.model)
+        folders.write_json(folder / "metrics.json", document)
         (folder / CHECKPOINT).unlink(missing_ok=True)
     group.agree(True, device)
 
@@ -168,7 +168,7 @@ def _document(
     settings: Settings, dataset: Dataset, history: list[dict[str, float]], tensors: dict[str, torch.Tensor]
 ) -> dict[str, Any]:
     return {
-        "method": method_name(settings),
+        "method": stage1_method(settings),
         "dataset": settings.name,
         "cache": None,
         "seeds": [settings.seed],
@@ -187,37 +187,10 @@ def _document(
 
 
 def _metrics(folder: Path) -> dict[str, Any]:
-    metrics = runs.read_json(folder / "metrics.json")
+    metrics = folders.read_json(folder / "metrics.json")
     if not isinstance(metrics.get("accuracy", 0.0), float):
-        raise DataError(f"{folder / 'metrics.json'}: accuracy: wanted a number; {runs.AGAIN}")
+        raise DataError(f"{folder / 'metrics.json'}: accuracy: wanted a number; {folders.AGAIN}")
     return metrics
-
-
-def _measured(settings: Settings, dataset: Dataset) -> dict[str, Any]:
-    """What the figures hang on beside the weights; where it has changed, they are measured again."""
-    groups = settings.longtail
-    return {"test": dataset.splits["test"].content_digest(), "groups": [groups.many_above, groups.few_below]}
-
-
-def _figures(settings: Settings, dataset: Dataset, model: Classifier) -> dict[str, Any]:
-    test = dataset.splits["test"]
-    model.eval()
-    with track(len(test), "test images", "images") as progress:
-        logits = []
-        for logits_BC in outputs(
-            model, test, blocks(0, len(test), EVALUATION_BATCH), settings.data, settings.stage1.amp
-        ):
-            logits.append(logits_BC)
-            progress.advance(len(logits_BC))
-    groups = settings.longtail
-    found = evaluate(
-        torch.cat(logits).softmax(dim=1),
-        torch.from_numpy(test.labels_N),
-        dataset.counts(),
-        groups.many_above,
-        groups.few_below,
-    )
-    return {**found.model_dump(mode="json"), "measured": _measured(settings, dataset)}
 
 
 @contextmanager
@@ -226,7 +199,7 @@ def _alone(folder: Path, settings: Settings) -> Iterator[None]:
     if not group.leads():
         yield
         return
-    runs.start(folder, settings)
+    folders.start(folder, settings)
     try:
         with filelock.FileLock(folder / ".lock", blocking=False):
             for name in (CHECKPOINT, NAME):

@@ -1,7 +1,6 @@
 """Stage 1, the second half: a frozen backbone's features of every split -> a feature cache."""
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +10,21 @@ import torch
 import torchvision
 from torch import Tensor
 
-from cache import CacheWriter, Identity, Provenance, SplitIdentity, catalog
+from cache import CacheWriter, Provenance, catalog
 from cache.errors import CacheStorage
-from pipeline import checkpoint, config
-from pipeline.augmentation import PLAIN, Recipe, describe
-from pipeline.authorship import author, coattail_version, now
-from pipeline.backbones import LAYER, Classifier, build_for
-from pipeline.batchnorm import reestimate
-from pipeline.cosine import head_like, linear_form
-from pipeline.datasets import Dataset, Split, load
-from pipeline.errors import ConfigError, DataError, LineageError
-from pipeline.hardware import device_of, keep_freed_memory
-from pipeline.images import Geometry
-from pipeline.inference import blocks, outputs
+from pipeline.artefacts.authorship import author, coattail_version, now
+from pipeline.backbones.classifier import ImageClassifier, linear_form
+from pipeline.backbones.inference import blocks, outputs, reestimate
+from pipeline.errors import ConfigError, DataError
+from pipeline.images.dataset import Dataset, Split
+from pipeline.images.transforms.recipe import PLAIN, Recipe
+from pipeline.machine.device import device_of, keep_freed_memory
+from pipeline.machine.rank import rank, world
 from pipeline.progress import note, track
-from pipeline.ranks import rank, world
 from pipeline.rng import derive
-from pipeline.settings import Settings
-from pipeline.stage1_backbone import NAME, BackboneRun, finished
+from pipeline.settings import Settings, load
+from pipeline.stage1_backbone import BackboneRun
+from pipeline.stage1_identity import frozen_backbone
 
 CLEAN = "clean"
 
@@ -42,7 +38,7 @@ def extract(settings: Settings, run: BackboneRun, stores: Path) -> Path | None:
     Raises LineageError where the run's tensors do not fit the settings' backbone, DataError where its files are damaged.
     """
     first = rank() == 0
-    dataset, model, tensors, identity = _frozen(settings, run, note if first else lambda text: None)
+    dataset, model, tensors, identity = frozen_backbone(settings, run, note if first else lambda text: None)
     path = catalog.published(stores, identity.key())
     if path is None:
         if settings.extract.bn == "shifted":
@@ -59,31 +55,8 @@ def extract(settings: Settings, run: BackboneRun, stores: Path) -> Path | None:
     return path if first else None
 
 
-def identity_wanted(settings: Settings, runs: Path) -> Identity:
-    """The identity that `extract` would give these settings' cache; nothing is extracted.
-
-    Raises DataError where the settings' own backbone is not trained: its weights are part of the identity.
-    """
-    return _frozen(settings, finished(settings, runs), lambda text: None)[-1]
-
-
-def _frozen(
-    settings: Settings, run: BackboneRun, say: Callable[[str], None]
-) -> tuple[Dataset, Classifier, dict[str, Tensor], Identity]:
-    """Images, backbone, its tensors (without the classifier where that is of other classes), and what they are together."""
-    dataset = run.dataset or load(settings)
-    tensors, metadata = checkpoint.load(run.folder / NAME)
-    if metadata.get("classes") != json.dumps(dataset.classes):
-        if "classes" in metadata:
-            say(f"backbone {run.folder}: trained on other classes; its features are dumped without its classifier")
-        tensors = {name: tensor for name, tensor in tensors.items() if name.startswith("backbone.")}
-    model = _model(settings, run, tensors, metadata, dataset)
-    identity = _identity(settings, dataset, checkpoint.digest(tensors), int(model.classifier.in_features))
-    return dataset, model, tensors, identity
-
-
 def _fill(
-    writer: CacheWriter, settings: Settings, dataset: Dataset, model: Classifier, tensors: Mapping[str, Tensor]
+    writer: CacheWriter, settings: Settings, dataset: Dataset, model: ImageClassifier, tensors: Mapping[str, Tensor]
 ) -> None:
     """Write what the writer's worker owns."""
     for name, split in dataset.splits.items():
@@ -93,7 +66,7 @@ def _fill(
     _dump(writer, settings, dataset, model)
 
 
-def _dump(writer: CacheWriter, settings: Settings, dataset: Dataset, model: Classifier) -> None:
+def _dump(writer: CacheWriter, settings: Settings, dataset: Dataset, model: ImageClassifier) -> None:
     keep_freed_memory()
     views = [
         (name, view)
@@ -118,75 +91,6 @@ def _dump(writer: CacheWriter, settings: Settings, dataset: Dataset, model: Clas
             writer.write(shard, np.concatenate(found))
 
 
-def _model(
-    settings: Settings, run: BackboneRun, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], dataset: Dataset
-) -> Classifier:
-    classes = len(dataset.classes)
-    model = build_for(settings, classes) if run.module is None else Classifier(run.module, classes)
-    if run.module is None:
-        _check(settings, run, tensors, metadata, model)
-    state = {key.removeprefix("backbone."): tensor for key, tensor in tensors.items() if key.startswith("backbone.")}
-    model.backbone.load_state_dict(state)
-    model = model.to(device_of(settings.stage1.device)).eval()
-    return model.to(memory_format=torch.channels_last) if settings.stage1.channels_last else model
-
-
-def _check(
-    settings: Settings, run: BackboneRun, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], model: Classifier
-) -> None:
-    wanted = {f"backbone.{name}": tensor for name, tensor in model.backbone.state_dict().items()}
-    if not all(name.startswith("backbone.") for name in tensors):
-        head = head_like(tensors, model.classifier.in_features, model.classes)
-        wanted |= {f"classifier.{name}": tensor for name, tensor in head.state_dict().items()}
-    try:
-        checkpoint.check(tensors, wanted)
-    except ValueError as error:
-        name, found = settings.backbone.full_name, metadata.get("backbone", "an unnamed backbone")
-        if found == name:
-            raise DataError(f"{run.folder / NAME}: {error}; delete {run.folder} to train it again") from None
-        raise LineageError(
-            f"backbone {run.folder}: tensors of {found[:60]} do not fit {name} ({error}); set backbone.name to what was trained"
-        ) from None
-
-
-def _identity(settings: Settings, dataset: Dataset, weights: str, width: int) -> Identity:
-    geometry = Geometry.of(settings.data.image_size, settings.stage1.augmentation)
-    # Views of unaugmented images would be copies of the clean one.
-    recipe = Recipe.of(settings)
-    views = settings.extract.views if recipe != PLAIN else 0
-    shifted = settings.extract.bn == "shifted"
-    splits = {
-        name: SplitIdentity(
-            rows=len(split),
-            samples=split.samples_digest(),
-            content=split.content_digest(),
-            views=views if name == "train" else 0,
-        )
-        for name, split in dataset.splits.items()
-    }
-    return Identity(
-        classes=dataset.classes,
-        splits=splits,
-        weights=weights,
-        backbone=settings.backbone.full_name,
-        layer=LAYER,
-        width=width,
-        transform={
-            "size": geometry.size,
-            "resize": geometry.resize,
-            "interpolation": "bilinear",
-            "mean": list(settings.data.mean),
-            "std": list(settings.data.std),
-        },
-        # Shifted statistics are those of augmented images; `weights` is the digest of the weights before the shift.
-        view_transform=describe(recipe, geometry.size) if views or shifted else {},
-        views_seed=settings.seed,
-        bn=settings.extract.bn,
-        autocast=settings.extract.amp,
-        dtype=settings.extract.dtype,
-    )
-
-
 def _provenance(settings: Settings, run: BackboneRun) -> Provenance:
     return Provenance(
         name=settings.name,
@@ -204,7 +108,7 @@ def _made_with(settings: Settings, run: BackboneRun) -> dict[str, Any]:
     """The settings, with those that the backbone was trained with in its own run, which may be another config's."""
     path = run.folder / "config.toml"
     try:
-        own = config.load(str(path)).settings if path.is_file() else settings
+        own = load.load(str(path)).settings if path.is_file() else settings
     except ConfigError as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"backbone {run.folder}: {reason}; delete {run.folder} to train it again") from None

@@ -4,16 +4,20 @@ import time
 from pathlib import Path
 from statistics import mean, stdev
 
-import torch
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from cache import FeatureCache
-from pipeline import checkpoint, features, runs, stg_file
-from pipeline.classifiers import POST_HOC, Classifier, method_name, train_classifier, uses_stg
-from pipeline.metrics import Metrics, evaluate
+from pipeline.artefacts import folders
+from pipeline.artefacts import tensors as checkpoint
+from pipeline.classifiers import train_classifier
+from pipeline.evaluate import figures
+from pipeline.metrics import Metrics
 from pipeline.progress import note
 from pipeline.settings import Settings
+from pipeline.settings.method_names import stage3_method
+from pipeline.settings.stage3 import POST_HOC, uses_stg
 from pipeline.stage2_stg import train_stg
+from pipeline.stg import trained as stg_file
 
 TRANSFER_RULES = {"head_classes", "head_above", "head_share_limit", "head_share", "similarity"}
 """The settings of `stg` that say what a tail sample borrows, with or without a generator."""
@@ -65,10 +69,10 @@ def retrain(settings: Settings, cache: FeatureCache, root: Path, stg: Path | Non
     if uses_stg(settings.retrain):
         folder = stg or train_stg(settings, cache, root)[0]
         trained, stg_digest = stg_file.load(folder, cache)
-    method = method_name(settings.retrain)
+    method = stage3_method(settings.retrain)
     transfers = settings.retrain.head not in POST_HOC and settings.retrain.augmentation in ("stg", "closed-form")
     rules = settings.stg.model_dump(include=TRANSFER_RULES) if transfers else None
-    key = runs.key_of(
+    key = folders.key_of(
         retrain=settings.retrain,
         seed=settings.seed,
         groups=[settings.longtail.many_above, settings.longtail.few_below],
@@ -76,12 +80,12 @@ def retrain(settings: Settings, cache: FeatureCache, root: Path, stg: Path | Non
         rules=rules,
         cache=cache.key,
     )
-    folder = runs.run_folder(root, settings.name, method, key)
-    if runs.is_done(folder):
+    folder = folders.run_folder(root, settings.name, method, key)
+    if folders.is_done(folder):
         note(f"done already: {folder}", level=2)
-        return folder, runs.read_result(folder, RetrainResult)
+        return folder, folders.read_result(folder, RetrainResult)
     started = time.monotonic()
-    runs.start(folder, settings)
+    folders.start(folder, settings)
     seeds = seeds_of(settings)
     classifier = train_classifier(settings, cache, seeds, trained)
     found = figures(cache, "test", classifier, settings)
@@ -99,7 +103,7 @@ def retrain(settings: Settings, cache: FeatureCache, root: Path, stg: Path | Non
         classes=list(cache.classes),
         seconds=round(time.monotonic() - started, 3),
     )
-    runs.write_json(folder / "metrics.json", result)
+    folders.write_json(folder / "metrics.json", result)
     return folder, result
 
 
@@ -107,20 +111,6 @@ def seeds_of(settings: Settings) -> list[int]:
     """`seed`, `seed` + 1, …; a head that draws nothing has one."""
     count = 1 if settings.retrain.head in POST_HOC else settings.retrain.seeds
     return [settings.seed + offset for offset in range(count)]
-
-
-@torch.no_grad()
-def figures(cache: FeatureCache, split: str, classifier: Classifier, settings: Settings) -> list[Metrics]:
-    """Each replica's metrics on a split's clean features; groups by the training counts."""
-    tested = features.load(cache, split, views=False, ram_limit=settings.ram_limit)
-    counts = cache.counts("train").tolist()
-    found = []
-    for weight_CD, bias_C in zip(classifier.weight_RCD, classifier.bias_RC, strict=True):
-        logits = [torch.addmm(bias_C, tested.gather(0, rows_B), weight_CD.T) for rows_B in tested.blocks()]
-        probabilities_NC = torch.softmax(torch.cat(logits), dim=1)
-        groups = settings.longtail
-        found.append(evaluate(probabilities_NC, tested.labels_N, counts, groups.many_above, groups.few_below))
-    return found
 
 
 def summarise(each_seed: list[Metrics], seeds: list[int], **rest: object) -> RetrainResult:

@@ -15,7 +15,7 @@ import pytest
 from object_store import ObjectStore, fresh_bucket, served
 
 from cache import CacheWriter, FeatureCache, Identity, Provenance, SplitIdentity
-from cache.manifest import samples_digest
+from cache.identity import samples_digest
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -54,10 +54,10 @@ def served() -> Iterator[tuple[str, int]]:
 @contextmanager
 def fresh_bucket(address: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
     """A bucket of its own for a test; the environment, and short waits between attempts, are set."""
-    from cache import remote
+    from cache.sharing import schemes
 
     backoff = {"init_backoff": timedelta(milliseconds=1), "max_backoff": timedelta(milliseconds=2), "base": 2}
-    monkeypatch.setattr(remote, "RETRY", remote.RETRY | {"max_retries": 2, "backoff": backoff})
+    monkeypatch.setattr(schemes, "RETRY", schemes.RETRY | {"max_retries": 2, "backoff": backoff})
     for name in [name for name in os.environ if name.startswith(("AWS_", "GOOGLE_", "AZURE_"))]:
         monkeypatch.delenv(name)
     with proxy(*address) as running:

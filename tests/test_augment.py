@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pipeline.augment import class_strength, mix, transform
+from pipeline.augment.kinds import class_strength, mix, transform
 
 
 def test_class_strength_is_the_papers_beta():

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.averaging import Average
-from pipeline.settings import Stage1
-from pipeline.sharpness import climbed
+from pipeline.settings.stage1 import Stage1
+from pipeline.training.averaging import Average
+from pipeline.training.sam import climbed
 
 
 def test_sam_climbs_rho_along_the_gradient_and_comes_back_to_the_bit():

@@ -7,8 +7,9 @@ import torch
 import torchvision
 from torch import nn
 
-from pipeline import checkpoint
-from pipeline.backbones import BACKBONES, CifarBlock, build
+from pipeline.artefacts import tensors as checkpoint
+from pipeline.backbones import build
+from pipeline.backbones.resnet import BACKBONES, CifarBlock
 from pipeline.errors import ConfigError, DataError
 
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from pipeline.batches import Batch, batches, part
-from pipeline.settings import Stage1
+from pipeline.settings.stage1 import Stage1
+from pipeline.training.batches import Batch, batches, part
 
 
 def _parts(batch, world, accumulate):

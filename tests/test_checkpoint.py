@@ -6,7 +6,7 @@ import stat
 import pytest
 import torch
 
-from pipeline import checkpoint
+from pipeline.artefacts import tensors as checkpoint
 from pipeline.errors import DataError
 
 TENSORS = {"b": torch.arange(6.0).view(2, 3), "a": torch.tensor(7), "half": torch.ones(2, dtype=torch.bfloat16)}

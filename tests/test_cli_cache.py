@@ -5,7 +5,8 @@ import json
 import pytest
 import toy_caches as toys
 
-from cache import FeatureCache, tables
+from cache import FeatureCache
+from pipeline.commands import cache_text as tables
 
 
 @pytest.fixture

@@ -4,10 +4,11 @@ import tomllib
 
 import pytest
 
-from pipeline.config import CONFIGS, available, load, methods, to_toml
 from pipeline.errors import ConfigError
-from pipeline.method_names import method_name
 from pipeline.settings import Settings
+from pipeline.settings.files import CONFIGS, available, methods, to_toml
+from pipeline.settings.load import load
+from pipeline.settings.method_names import stage1_method
 
 
 def _problems(*args, **kwargs):
@@ -65,7 +66,7 @@ def test_every_method_goes_with_every_config_and_changes_its_own_keys(method):
     ],
 )
 def test_a_method_s_name_is_the_one_in_metrics(method):
-    assert method_name(load(f"cifar10-lt+{method}").settings) == method
+    assert stage1_method(load(f"cifar10-lt+{method}").settings) == method
 
 
 def test_methods_are_put_one_over_the_other_and_set_over_all():

@@ -12,9 +12,9 @@ import torch
 import torchvision
 from PIL import Image
 
-from pipeline.augmentation import PLAIN
-from pipeline.datasets import load
 from pipeline.errors import ConfigError, DataError
+from pipeline.images.dataset import load
+from pipeline.images.transforms.recipe import PLAIN
 from pipeline.settings import Settings
 
 

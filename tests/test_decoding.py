@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.decoding import Undecodable, decode, digest, probe
+from pipeline.images.decoding import Undecodable, decode, digest, probe
 
 
 def _bytes(image, kind="PNG", **options):

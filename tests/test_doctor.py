@@ -5,7 +5,7 @@ import tomllib
 import pytest
 from conftest import ROOT
 
-from pipeline import doctor
+from pipeline.machine import doctor
 
 
 def test_a_sound_machine(coattail, tmp_path):
@@ -69,6 +69,6 @@ def test_a_device_that_does_not_work(monkeypatch):
     def broken(name):
         raise RuntimeError("CUDA driver version is insufficient\nmore")
 
-    monkeypatch.setattr("pipeline.hardware.device_of", broken)
+    monkeypatch.setattr("pipeline.machine.device.device_of", broken)
     found = doctor._device()
     assert (found.state, found.found) == ("fail", "torch does not work (CUDA driver version is insufficient)")

@@ -5,7 +5,7 @@ import pytest
 
 import pipeline
 from cache import FeatureCache
-from pipeline.config import load
+from pipeline.settings.load import load
 
 COUNTS = [120, 90, 70, 52, 39, 29, 22, 16, 12, 9]
 

@@ -5,13 +5,13 @@ import torch
 from test_stage1_backbone import small
 from torch import nn
 
-from pipeline.augmentation import PLAIN
 from pipeline.backbones import build
-from pipeline.batches import batches
-from pipeline.bbn import with_reversed
-from pipeline.settings import Settings, Stage1
+from pipeline.images.transforms.recipe import PLAIN
+from pipeline.settings import Settings
+from pipeline.settings.stage1 import Stage1
 from pipeline.stage1_backbone import train_backbone
-from pipeline.training import Training
+from pipeline.training.batches import batches, with_reversed
+from pipeline.training.steps import Training
 
 
 def test_bbn_is_resnet_32_with_its_last_block_twice():
@@ -50,8 +50,8 @@ def test_a_new_block_learns_and_all_before_it_stands_still():
     settings = Settings.model_validate(
         {**settings.model_dump(), "backbone": {"name": "resnet20", "ending": "new-block"}}
     )
-    from pipeline.batches import part
-    from pipeline.datasets import load
+    from pipeline.images.dataset import load
+    from pipeline.training.batches import part
 
     model = build("resnet20", 10, ending="new-block")
     training = Training(model, load(settings).splits["train"], settings)

@@ -14,8 +14,9 @@ import pytest
 import torch
 from test_stage1_backbone import small
 
-from pipeline import checkpoint, training
+from pipeline.artefacts import tensors as checkpoint
 from pipeline.stage1_backbone import train_backbone
+from pipeline.training import steps as training
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -23,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 KILL = """
 import os, pathlib, sys
 import torch
-from pipeline import checkpoint
+from pipeline.artefacts import tensors as checkpoint
 path, left = pathlib.Path(sys.argv[1]), 0
 def mortal(name, function, torn=None):
     def call(*arguments, **named):

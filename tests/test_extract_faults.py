@@ -14,8 +14,8 @@ from test_stage1_backbone import small
 
 from cache import FeatureCache
 from cache.errors import CacheStorage
-from pipeline import checkpoint
-from pipeline.config import to_toml
+from pipeline.artefacts import tensors as checkpoint
+from pipeline.settings.files import to_toml
 from pipeline.stage1_backbone import train_backbone
 from pipeline.stage1_extract import extract
 

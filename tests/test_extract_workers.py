@@ -10,8 +10,9 @@ import toy_caches as toys
 from conftest import ROOT
 from test_stage1_backbone import small
 
-from cache import CacheWriter, FeatureCache, layout
-from pipeline.config import to_toml
+from cache import CacheWriter, FeatureCache
+from cache.format import layout
+from pipeline.settings.files import to_toml
 from pipeline.stage1_backbone import train_backbone
 from pipeline.stage1_extract import extract
 
@@ -112,7 +113,7 @@ TWICE = """
 import sys
 sys.path.insert(0, sys.argv.pop(1))
 import cli
-from cache import layout
+from cache.format import layout
 for number, rows in enumerate(map(int, sys.argv.pop(1).split(","))):
     layout.CHUNK_BYTES = rows * 64 * 2
     sys.argv[sys.argv.index("--config") + 1] = f"{number}.toml"

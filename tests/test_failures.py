@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import cli
-import pipeline.config
+import pipeline.settings.load
 
 NO_ROOM = "can't allocate memory: you tried to allocate 9 bytes"
 
@@ -15,7 +15,7 @@ def call(monkeypatch, capsys, error: BaseException) -> tuple[object, str]:
     def fails(*_):
         raise error
 
-    monkeypatch.setattr(pipeline.config, "load", fails)
+    monkeypatch.setattr(pipeline.settings.load, "load", fails)
     monkeypatch.setattr(sys, "argv", ["coattail", "config", "show"])
     with pytest.raises(SystemExit) as stopped:
         cli.main()

@@ -5,11 +5,12 @@ import pytest
 import torch
 from conftest import write_cache
 
-from cache import CacheCorrupt, catalog, local
+from cache import CacheCorrupt, catalog
+from cache import mapped as local
 from cache.remove import prune, rm
 from pipeline import features
-from pipeline.config import load
 from pipeline.features import Features
+from pipeline.settings.load import load
 from pipeline.stage2_stg import train_stg
 from pipeline.stage3_retrain import retrain
 

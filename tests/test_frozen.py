@@ -8,12 +8,12 @@ import torch
 from test_stage1_backbone import small
 
 from cache import FeatureCache
-from pipeline import checkpoint
-from pipeline.augmentation import PLAIN
+from pipeline.artefacts import tensors as checkpoint
 from pipeline.backbones import build
-from pipeline.datasets import load
+from pipeline.backbones.ready_made import own_module
 from pipeline.errors import ConfigError
-from pipeline.frozen import own_module
+from pipeline.images.dataset import load
+from pipeline.images.transforms.recipe import PLAIN
 from pipeline.stage1_backbone import given, stage1
 from pipeline.stage1_extract import extract
 

@@ -13,8 +13,8 @@ from PIL import Image
 from test_stage1_backbone import small
 from torchrun_worker import OWN
 
-from pipeline import checkpoint
-from pipeline.backbones import BACKBONES
+from pipeline.artefacts import tensors as checkpoint
+from pipeline.backbones.resnet import BACKBONES
 from pipeline.stage1_backbone import train_backbone
 
 ROOT = Path(__file__).resolve().parent.parent

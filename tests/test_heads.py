@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from pipeline import heads
-from pipeline.heads import LinearHeads, ReplicaOptimizer
+from pipeline.classifiers import linear as heads
+from pipeline.classifiers.linear import LinearHeads, ReplicaOptimizer
 
 
 def test_logits_are_scale_times_linear():

@@ -15,8 +15,8 @@ from conftest import Blobs, write_cache
 from PIL import Image
 
 import cli
-from cache import sealing
-from pipeline import runs
+from cache.staging import sealing
+from pipeline.artefacts import folders as runs
 from pipeline.errors import DataError
 from pipeline.stage3_retrain import RetrainResult
 

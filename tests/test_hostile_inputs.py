@@ -16,13 +16,16 @@ import toy_caches as toys
 from PIL import Image
 
 from cache import FeatureCache
-from pipeline import checkpoint, runs, stg_file
-from pipeline.config import LIMIT, load
-from pipeline.datasets import load as load_images
-from pipeline.decoding import Undecodable, decode, probe
+from pipeline.artefacts import folders as runs
+from pipeline.artefacts import tensors as checkpoint
 from pipeline.errors import ConfigError, DataError, LineageError
-from pipeline.settings import STG
-from pipeline.stg import SemanticTransformationGenerator
+from pipeline.images.dataset import load as load_images
+from pipeline.images.decoding import Undecodable, decode, probe
+from pipeline.settings.files import LIMIT
+from pipeline.settings.load import load
+from pipeline.settings.stage2 import STG
+from pipeline.stg import trained as stg_file
+from pipeline.stg.generator import SemanticTransformationGenerator
 
 DIGITS = "Exceeds the limit (4300 digits) for integer string conversion"
 TOMLS = {
@@ -267,7 +270,7 @@ def of_parquet(path: Path):
 
 
 def test_an_image_that_a_dictionary_repeats_is_not_written_out(tmp_path, monkeypatch):
-    monkeypatch.setattr("cache.foreign.BASE_BYTES", 1 << 20)
+    monkeypatch.setattr("cache.parquet.foreign.BASE_BYTES", 1 << 20)
     path = tmp_path / "x.parquet"
     image = np.random.default_rng(0).bytes(10_000)
     frame = pl.DataFrame({"image": [image] * 2000, "label": [0, 1] * 1000})
@@ -280,7 +283,7 @@ def test_an_image_that_a_dictionary_repeats_is_not_written_out(tmp_path, monkeyp
 
 
 def test_a_parquet_file_that_grows_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
-    monkeypatch.setattr("cache.foreign.BASE_BYTES", 1 << 20)
+    monkeypatch.setattr("cache.parquet.foreign.BASE_BYTES", 1 << 20)
     path = tmp_path / "x.parquet"
     images = [bytes([n]) * (1 << 20) for n in range(4)]
     pl.DataFrame({"image": images, "label": [0, 1] * 2}).write_parquet(path, compression="zstd")

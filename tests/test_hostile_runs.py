@@ -11,14 +11,15 @@ import torch
 from test_stage1_backbone import small
 from torch import Tensor
 
-from pipeline import checkpoint
+from pipeline.artefacts import tensors as checkpoint
 from pipeline.backbones import build_for
-from pipeline.datasets import load
-from pipeline.epochs import CHECKPOINT, Point, train_epochs
 from pipeline.errors import DataError, LineageError
+from pipeline.images.dataset import load
 from pipeline.stage1_backbone import BackboneRun
 from pipeline.stage1_extract import extract
-from pipeline.training import Done, Training
+from pipeline.training.checkpoint import CHECKPOINT, Point
+from pipeline.training.epochs import train_epochs
+from pipeline.training.steps import Done, Training
 
 REMEDY = "delete the file to begin this run again"
 LINE = {"epoch": 1, "loss": 2.0, "seconds": 1.0, "images_per_second": 62.0}

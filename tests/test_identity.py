@@ -10,14 +10,16 @@ from PIL import Image
 from test_stage1_backbone import small
 
 from cache.explain import explain
-from pipeline import checkpoint, config, runs
+from pipeline.artefacts import folders as runs
+from pipeline.artefacts import tensors as checkpoint
 from pipeline.backbones import build
-from pipeline.datasets import load
+from pipeline.commands.which_cache import INDIFFERENT
 from pipeline.errors import DataError
-from pipeline.find import INDIFFERENT
-from pipeline.settings import Settings
+from pipeline.images.dataset import load
+from pipeline.settings import Settings, problems
 from pipeline.stage1_backbone import NAME, finished, stage1_key
-from pipeline.stage1_extract import _identity, extract, identity_wanted
+from pipeline.stage1_extract import extract
+from pipeline.stage1_identity import _identity, identity_wanted
 
 ROWS = {
     "seed": "identity.views_seed",
@@ -103,7 +105,7 @@ def base():
 
 
 def keys(wanted) -> list[str]:
-    return [key for key in config.valid_keys() if wanted(key)]
+    return [key for key in problems.valid_keys() if wanted(key)]
 
 
 def later(key: str) -> bool:
@@ -111,7 +113,7 @@ def later(key: str) -> bool:
 
 
 def test_every_setting_is_of_one_kind():
-    for key in config.valid_keys():
+    for key in problems.valid_keys():
         section, _, name = key.rpartition(".")
         files = section == "data" and name in FILES
         kinds = (key in ROWS, files, key in WORK, through_weights(key), later(key))

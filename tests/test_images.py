@@ -7,11 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.augmentation import PLAIN, Recipe, crop_flip, draw, padding
 from pipeline.errors import DataError
-from pipeline.images import Geometry, LazyImages, RamImages, fits_in_ram
-from pipeline.normalisation import normalise
-from pipeline.policies import Policy
+from pipeline.images.pixels import Geometry, LazyImages, RamImages, fits_in_ram
+from pipeline.images.transforms.policies import Policy
+from pipeline.images.transforms.recipe import PLAIN, Recipe, crop_flip, draw, normalise, padding
 from pipeline.rng import generator
 
 SIZE, ROWS = 16, 9

@@ -7,11 +7,11 @@ from sklearn.datasets import load_digits
 
 from cache import CacheInvalid, FeatureCache
 from cache.errors import CacheStorage
-from pipeline import imports
+from pipeline import stage1_import as imports
+from pipeline.commands.cache_progress import export_shown
+from pipeline.commands.which_cache import settings_and_cache
+from pipeline.compare import compare
 from pipeline.errors import ConfigError, DataError
-from pipeline.exports import export_shown
-from pipeline.find import settings_and_cache
-from pipeline.report import compare
 from pipeline.stage3_retrain import retrain
 
 FRESH = "no classifier given: retrain starts from a new one (retrain.start=fresh, 84 epochs)"

@@ -4,9 +4,9 @@ import pytest
 import toy_caches as toys
 
 from cache import Provenance, catalog
-from pipeline.config import load
-from pipeline.method_names import method_name, stage1_label
 from pipeline.settings import Settings
+from pipeline.settings.load import load
+from pipeline.settings.method_names import stage1_label, stage1_method
 
 
 def made(ending="plain", **stage1):
@@ -53,13 +53,13 @@ def labelled(tmp_path_factory):
     ],
 )
 def test_methods_are_called_as_the_literature_calls_them(settings, name, label, labelled):
-    assert method_name(settings) == name
+    assert stage1_method(settings) == name
     assert labelled(settings.model_dump(mode="json")) == f"{label} (stage 1)"
 
 
 def test_shifted_statistics_are_the_cache_s(labelled):
     settings = load("cifar10-lt+shifted-bn").settings
-    assert method_name(settings) == "mixup"  # the backbone's own figures are without them
+    assert stage1_method(settings) == "mixup"  # the backbone's own figures are without them
     assert labelled(settings.model_dump(mode="json"), "shifted") == "mixup + shifted BN (stage 1)"
 
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pipeline.mixing import Mix
-from pipeline.objective import Objective
 from pipeline.settings import Settings
+from pipeline.training.mixing import Mix
+from pipeline.training.objective import Objective
 
 COUNTS = torch.tensor([5000, 300, 120, 20, 6])
 ROWS, CLASSES = 16, 5

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from cache import FeatureCache
-from pipeline.config import load
-from pipeline.runs import read_json
+from pipeline.artefacts.folders import read_json
+from pipeline.settings.load import load
 from pipeline.stage1_backbone import stage1
 from pipeline.stage1_extract import extract
 

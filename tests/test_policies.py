@@ -9,14 +9,13 @@ import torch
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from pipeline import checkpoint
-from pipeline.augmentation import Recipe
-from pipeline.config import load
-from pipeline.cutout import cut_out, draw_centres
-from pipeline.operations import OPERATIONS
-from pipeline.policies import LEVELS, SIGNED, Policy, draw_operations, magnitudes, transform
+from pipeline.artefacts import tensors as checkpoint
+from pipeline.images.transforms.operations import OPERATIONS
+from pipeline.images.transforms.policies import LEVELS, SIGNED, Policy, draw_operations, magnitudes, transform
+from pipeline.images.transforms.recipe import Recipe, cut_out, draw_centres
 from pipeline.rng import generator
 from pipeline.settings import Settings
+from pipeline.settings.load import load
 from pipeline.stage1_backbone import train_backbone
 
 SIZE, ROWS = 32, 2 * LEVELS

@@ -2,7 +2,7 @@
 
 import torch
 
-from pipeline import posthoc
+from pipeline.classifiers import post_hoc as posthoc
 
 
 def test_logit_adjustment_subtracts_tau_log_prior():

@@ -2,8 +2,8 @@
 
 import pytest
 
-from pipeline import ranks
 from pipeline.errors import ConfigError
+from pipeline.machine import rank as ranks
 
 
 @pytest.fixture

@@ -4,17 +4,18 @@ import pytest
 import torch
 from torch.nn import functional
 
-from pipeline import heads, losses
-from pipeline.augment import class_strength, mix, transform
+from pipeline import losses
+from pipeline.augment.kinds import Augmentation, class_strength, mix, transform
+from pipeline.augment.transfer import from_closed_form, from_generator, nearest_head
+from pipeline.classifiers import linear as heads
+from pipeline.classifiers.replicas import _blocks, _inputs, train_heads
 from pipeline.errors import ConfigError, TrainingError
 from pipeline.features import Features
-from pipeline.replicas import Augmentation, _blocks, _inputs, train_heads
 from pipeline.rng import generator
 from pipeline.samplers import RowSampler
-from pipeline.settings import Retrain
-from pipeline.stg import SemanticTransformationGenerator
-from pipeline.transfer import closed_form, head_statistics, nearest_head
-from pipeline.transformations import from_closed_form, from_generator
+from pipeline.settings.stage3 import Retrain
+from pipeline.stg.generator import SemanticTransformationGenerator
+from pipeline.stg.statistics import closed_form, head_statistics
 
 COUNTS = (80, 30, 10)
 
@@ -192,6 +193,6 @@ def test_generator_table_equals_the_generator_run_live(train, monkeypatch):
     index = (torch.arange(240).view(2, 120)[:, 85:]).reshape(2, 35)
     features = train.features_VND.view(240, 8)[index]
     table = from_generator(stg, train, nearest, augmented)(features, index)
-    monkeypatch.setattr("pipeline.transformations.TABLE_LIMIT", 0)
+    monkeypatch.setattr("pipeline.augment.transfer.TABLE_LIMIT", 0)
     live = from_generator(stg, train, nearest, augmented)(features, index)
     torch.testing.assert_close(table, live)

@@ -5,9 +5,8 @@ import pytest
 
 from cache import FeatureCache
 from cache.verify import verify
-from pipeline.find import settings_and_cache
+from pipeline.commands.which_cache import SAMPLES, available, sample_path, settings_and_cache
 from pipeline.longtail import class_counts
-from pipeline.samples import SAMPLES, available, sample_path
 from pipeline.stage2_stg import train_stg
 from pipeline.stage3_retrain import retrain
 

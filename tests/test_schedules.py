@@ -2,8 +2,8 @@
 
 import pytest
 
-from pipeline.schedules import learning_rate
-from pipeline.settings import Stage1
+from pipeline.settings.stage1 import Stage1
+from pipeline.training.schedule import learning_rate
 
 STEPS = 97
 

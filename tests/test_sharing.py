@@ -4,7 +4,7 @@ import pytest
 from conftest import write_cache
 
 from cache import CacheInvalid
-from pipeline import sharing
+from pipeline.commands import cache_progress as sharing
 
 
 def test_a_shared_cache_gives_the_same_figures_to_the_last_digit(s3, coattail, tmp_path):

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline import checkpoint, runs
-from pipeline.datasets import load
+from pipeline.artefacts import folders as runs
+from pipeline.artefacts import tensors as checkpoint
 from pipeline.errors import DataError, LineageError, TrainingError
+from pipeline.images.dataset import load
 from pipeline.settings import Settings
 from pipeline.stage1_backbone import finished, stage1, stage1_key, train_backbone
 
@@ -101,7 +102,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(done, tmp_pat
 
 @pytest.mark.parametrize("epoch", [1, 2])
 def test_a_run_stopped_within_an_epoch_goes_on_to_the_same_weights(done, tmp_path, monkeypatch, epoch):
-    from pipeline.training import Training
+    from pipeline.training.steps import Training
 
     step, steps = Training._step, []
 
@@ -211,7 +212,7 @@ def test_it_learns():
     """Loss of the training images falls well below that of chance within a few epochs."""
     from pipeline.backbones import build
     from pipeline.progress import track
-    from pipeline.training import Done, Training
+    from pipeline.training.steps import Done, Training
 
     settings = small(epochs=8, mixing="none", augmentation="none", learning_rate=0.05)
     training = Training(build("resnet20", 10), load(settings).splits["train"], settings)

@@ -9,12 +9,12 @@ from PIL import Image
 from test_stage1_backbone import small
 
 from cache import CacheInvalid, CacheWriter, FeatureCache
-from pipeline import checkpoint
-from pipeline.augmentation import PLAIN, Recipe, draw
+from pipeline.artefacts import tensors as checkpoint
 from pipeline.backbones import build
-from pipeline.datasets import load
 from pipeline.errors import LineageError
-from pipeline.images import RamImages
+from pipeline.images.dataset import load
+from pipeline.images.pixels import RamImages
+from pipeline.images.transforms.recipe import PLAIN, Recipe, draw
 from pipeline.rng import derive, generator
 from pipeline.samplers import RowSampler
 from pipeline.settings import Settings

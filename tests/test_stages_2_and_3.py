@@ -8,12 +8,12 @@ import pytest
 import torch
 from conftest import Blobs, write_cache
 
-from pipeline import checkpoint
-from pipeline.classifiers import method_name
-from pipeline.config import load
+from pipeline.artefacts import tensors as checkpoint
+from pipeline.compare import compare
 from pipeline.errors import DataError, LineageError
 from pipeline.metrics import expected_calibration_error
-from pipeline.report import compare, label
+from pipeline.settings.load import load
+from pipeline.settings.method_names import label, stage3_method
 from pipeline.stage2_stg import train_stg
 from pipeline.stage3_retrain import retrain
 
@@ -106,7 +106,7 @@ def test_a_seed_alone_gives_the_figures_it_gives_among_others(cache, tmp_path):
 def test_every_head_trains_with_every_augmentation(cache, tmp_path, head, augmentation):
     settings = _settings(f"retrain.head={head}", f"retrain.augmentation={augmentation}")
     _, result = retrain(settings, cache, tmp_path)
-    assert result.method == method_name(settings.retrain)
+    assert result.method == stage3_method(settings.retrain)
     assert 20 < result.accuracy <= 100
     assert math.isfinite(result.ece)
 
@@ -124,8 +124,8 @@ def test_comparison_has_every_arm(cache, tmp_path):
         "stage1", "logit-adjustment", "tau-norm", "ncm", "crt", "crt+dropout", "crt+noise", "crt+closed-form", "crt+stg",
     ]  # fmt: skip
     assert found.groups == {"many": 2, "medium": 2, "few": 1}
-    assert [label(arm, found.stage1) for arm in found.arms[-2:]] == ["cRT + closed form", "cRT + STG"]
-    assert label(found.arms[0], found.stage1) == "classifier (stage 1)"
+    assert [label(arm.method, found.stage1) for arm in found.arms[-2:]] == ["cRT + closed form", "cRT + STG"]
+    assert label(found.arms[0].method, found.stage1) == "classifier (stage 1)"
 
 
 def test_an_stg_from_another_cache_is_refused(cache, stores, tmp_path):

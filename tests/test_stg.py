@@ -3,16 +3,11 @@
 import pytest
 import torch
 
-from pipeline.estimator import TargetEstimator
 from pipeline.features import Features
-from pipeline.settings import STG
-from pipeline.stg import (
-    FeatureMemory,
-    SemanticTransformationGenerator,
-    class_statistics,
-    regression_loss,
-    transformation_targets,
-)
+from pipeline.settings.stage2 import STG
+from pipeline.stg.estimator import FeatureMemory, TargetEstimator
+from pipeline.stg.generator import SemanticTransformationGenerator, regression_loss
+from pipeline.stg.statistics import class_statistics, transformation_targets
 
 
 def _reference_targets(features, labels, pool, pool_labels, include_self=True):

@@ -3,11 +3,12 @@
 import pytest
 import torch
 
+from pipeline.augment.transfer import nearest_head
 from pipeline.errors import DataError
 from pipeline.features import Features
-from pipeline.settings import STG
-from pipeline.stg import transformation_targets
-from pipeline.transfer import closed_form, head_classes, head_statistics, nearest_head
+from pipeline.longtail import head_classes
+from pipeline.settings.stage2 import STG
+from pipeline.stg.statistics import closed_form, head_statistics, transformation_targets
 
 
 def test_head_classes_are_those_above_the_threshold():

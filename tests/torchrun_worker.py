@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from pipeline.backbones import BACKBONES
+from pipeline.backbones.resnet import BACKBONES
 from pipeline.errors import TrainingError
-from pipeline.ranks import rank
+from pipeline.machine.rank import rank
 from pipeline.settings import Settings
 from pipeline.stage1_backbone import train_backbone
 

@@ -7,8 +7,8 @@ import numpy as np
 import polars as pl
 
 from cache import CacheWriter, Identity, Provenance, SplitIdentity
-from cache.layout import view_names
-from cache.manifest import samples_digest
+from cache.format.layout import view_names
+from cache.identity import samples_digest
 
 WIDTH = 8
 ROWS = {"train": 50, "test": 20}

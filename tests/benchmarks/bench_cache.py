@@ -25,11 +25,14 @@ import polars as pl
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from cache import CacheWriter, FeatureCache, Identity, Provenance, SplitIdentity, files, layout
+from cache import CacheWriter, FeatureCache, Identity, Provenance, SplitIdentity
 from cache import manifest as manifests
-from cache.layout import view_names
-from cache.manifest import Entry, samples_digest
-from cache.sealing import rows_bytes
+from cache.disk import opening as files
+from cache.format import layout
+from cache.format.layout import view_names
+from cache.identity import samples_digest
+from cache.manifest import Entry
+from cache.staging.sealing import rows_bytes
 from cache.verify import verify
 from pipeline.longtail import class_counts
 
@@ -179,8 +182,8 @@ def status(name: str) -> int:
 
 def as_child(what: str, path: Path, ram_limit: float) -> None:
     from pipeline import features
-    from pipeline.config import load
     from pipeline.progress import set_verbosity
+    from pipeline.settings.load import load
     from pipeline.stage2_stg import train_stg
     from pipeline.stage3_retrain import retrain
 

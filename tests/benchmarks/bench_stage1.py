@@ -24,16 +24,15 @@ from torchvision import transforms
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from pipeline.augmentation import Recipe
 from pipeline.backbones import build
-from pipeline.datasets import Split
-from pipeline.hardware import autocast, keep_freed_memory
-from pipeline.images import Geometry, RamImages
-from pipeline.inference import blocks, outputs
-from pipeline.normalisation import normalise
+from pipeline.backbones.inference import blocks, outputs
+from pipeline.images.dataset import Split
+from pipeline.images.pixels import Geometry, RamImages
+from pipeline.images.transforms.recipe import Recipe, normalise
+from pipeline.machine.device import autocast, keep_freed_memory
 from pipeline.progress import set_verbosity, track
 from pipeline.settings import Settings
-from pipeline.training import Done, Training
+from pipeline.training.steps import Done, Training
 
 IMAGES = 512
 """Of a measurement, or two batches where that is more."""

@@ -13,17 +13,16 @@ from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from pipeline import heads
-from pipeline.augment import class_strength
+from pipeline.augment.kinds import Augmentation, class_strength
+from pipeline.augment.transfer import from_closed_form, nearest_head
 from pipeline.backbones import build
+from pipeline.classifiers import linear as heads
+from pipeline.classifiers.replicas import train_heads
 from pipeline.features import Features
 from pipeline.longtail import class_counts
 from pipeline.progress import set_verbosity
-from pipeline.replicas import Augmentation, train_heads
-from pipeline.settings import Retrain
-from pipeline.stg import transformation_targets
-from pipeline.transfer import head_statistics, nearest_head
-from pipeline.transformations import from_closed_form
+from pipeline.settings.stage3 import Retrain
+from pipeline.stg.statistics import head_statistics, transformation_targets
 
 
 def seconds(work: Callable[[], object], repeats: int = 5) -> float:

@@ -7,7 +7,7 @@ from collections import namedtuple
 
 import pytest
 
-from cache import doctor
+from cache.disk import doctor
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -103,8 +103,8 @@ def _refuse(number):
     [
         ("os.fsync", _refuse(errno.EIO), "fsync", "fail", "fsync failed (Input/output error)"),
         ("os.link", _refuse(errno.EPERM), "hard links", "ok", "none (Operation not permitted); a rename is used instead"),
-        ("cache.doctor.fcntl.flock", _refuse(errno.ENOLCK), "locks", "warn", "none (No locks available): "),
-        ("cache.doctor.fcntl.flock", lambda *_: None, "locks", "warn", "a held lock is given to another: "),
+        ("cache.disk.doctor.fcntl.flock", _refuse(errno.ENOLCK), "locks", "warn", "none (No locks available): "),
+        ("cache.disk.doctor.fcntl.flock", lambda *_: None, "locks", "warn", "a held lock is given to another: "),
     ],
 )  # fmt: skip
 def test_a_file_system_that_lacks_something(tmp_path, monkeypatch, call, substitute, name, state, found):

@@ -14,7 +14,7 @@ import pytest
 import toy_caches as toys
 
 from cache import FeatureCache
-from cache.layout import chunk_of
+from cache.format.layout import chunk_of
 from cache.verify import verify
 
 IDENTITIES = {

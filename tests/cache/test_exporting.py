@@ -12,13 +12,15 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from cache import CacheInvalid, FeatureCache, Provenance, layout, tables
-from cache.dataset import read_dataset
+from cache import CacheInvalid, FeatureCache, Provenance
 from cache.errors import CacheStorage
-from cache.exporting import export
-from cache.gather import Request
-from cache.importing import digest, write
+from cache.exchange.contents import read_dataset
+from cache.exchange.exporting import export
+from cache.exchange.gather import Request
+from cache.exchange.importing import digest, write
+from cache.format import layout
 from cache.verify import verify
+from pipeline.commands import cache_text as tables
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=5)
 FORMATS = ["a.npz", "a.safetensors", "a.parquet", "a"]

@@ -6,10 +6,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from cache import foreign
 from cache.errors import CacheInvalid
-from cache.foreign import Unfit
-from cache.source_parquet import open_parquet
+from cache.exchange.formats.parquet_files import open_parquet
+from cache.parquet import foreign, pages
+from cache.parquet.pages import Unfit
 
 FRAME = pl.DataFrame(
     {
@@ -35,7 +35,7 @@ def test_files_of_any_codec_and_nesting_are_read(tmp_path, compression, group):
     FRAME.write_parquet(path, compression=compression, row_group_size=group)
     foreign.check(path, ratio=64)
     plain = FRAME.write_parquet(buffer := io.BytesIO(), compression="uncompressed") or buffer.getvalue()
-    assert 50 * 60 <= foreign.decoded_bytes(path.read_bytes()) <= 4 * len(plain) + 50 * 40 * foreign.VALUE_BYTES
+    assert 50 * 60 <= foreign.decoded_bytes(path.read_bytes()) <= 4 * len(plain) + 50 * 40 * pages.VALUE_BYTES
 
 
 def test_statistics_that_hold_whole_images(tmp_path, small_base):
@@ -70,7 +70,7 @@ def test_a_bomb_is_refused_before_it_is_decoded(tmp_path, small_base, monkeypatc
         Unfit, match=rf"^\d+ bytes once decoded, at most {limit} wanted of {path.stat().st_size} in the file$"
     ):
         foreign.check(path, ratio=64)
-    monkeypatch.setattr("cache.source_parquet.RATIO", 64)
+    monkeypatch.setattr("cache.exchange.formats.parquet_files.RATIO", 64)
     with pytest.raises(CacheInvalid) as error:
         open_parquet(path, "")
     assert str(error.value).startswith(f"{path}: not Parquet, or damaged (")

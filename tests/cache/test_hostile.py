@@ -22,8 +22,11 @@ import toy_caches as toys
 from numcodecs import Zstd
 from safetensors.numpy import save as safetensors_bytes
 
-from cache import FeatureCache, footer, layout
-from cache.manifest import canonical
+from cache import FeatureCache
+from cache.format import layout
+from cache.identity import canonical
+from cache.parquet import own as footer
+from cache.parquet import pages
 
 ROOT = Path(__file__).resolve().parents[2]
 IDENTITY = toys.identity({"train": 18, "test": 10}, width=64, layer="relu")
@@ -358,9 +361,9 @@ def test_a_table_of_other_bytes_is_counted_or_unfit(tmp_path):
             changed[place] ^= mask
             try:
                 footer.check(bytes(changed), 18)
-            except footer.Unfit:
+            except pages.Unfit:
                 unfit += 1
     assert 0 < unfit < 3 * len(content)
     for length in range(len(content)):
-        with pytest.raises(footer.Unfit):
+        with pytest.raises(pages.Unfit):
             footer.check(content[:length], 18)

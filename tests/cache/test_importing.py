@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from safetensors.numpy import save_file
 
-from cache import CacheInvalid, FeatureCache, Provenance, layout, verify
-from cache.dataset import read_dataset
+from cache import CacheInvalid, FeatureCache, Provenance, verify
 from cache.errors import CacheStorage
-from cache.gather import Request, named_path
-from cache.importing import digest, write
+from cache.exchange.contents import read_dataset
+from cache.exchange.gather import Request, named_path
+from cache.exchange.importing import digest, write
+from cache.format import layout
 
 N, D = 7, 3
 FEATURES = np.arange(N * D, dtype=np.float32).reshape(N, D) / 8
@@ -105,8 +106,8 @@ WAYS = {
 @pytest.mark.parametrize("way", WAYS)
 def test_equal_content_makes_an_equal_cache(tmp_path, monkeypatch, way):
     reference = imported(tmp_path / "stores", _npz(tmp_path))
-    monkeypatch.setattr("cache.sources.BLOCK_BYTES", 24)  # two rows at a time
-    monkeypatch.setattr("cache.source_parquet.BLOCK_BYTES", 48)
+    monkeypatch.setattr("cache.exchange.source.BLOCK_BYTES", 24)  # two rows at a time
+    monkeypatch.setattr("cache.exchange.formats.parquet_files.BLOCK_BYTES", 48)
     (tmp_path / "own way").mkdir()
     cache = imported(tmp_path / "other", WAYS[way](tmp_path / "own way"))
     assert cache.key == reference.key
@@ -337,7 +338,7 @@ def test_every_truncation_is_one_line(tmp_path, suffix):
 
 
 def test_a_bomb_is_not_unpacked(tmp_path, monkeypatch):
-    monkeypatch.setattr("cache.source_numpy.BOMB_BYTES", 1 << 20)
+    monkeypatch.setattr("cache.exchange.formats.numpy_files.BOMB_BYTES", 1 << 20)
     path = tmp_path / "a.npz"
     np.savez_compressed(path, x=np.zeros((3000, 100), np.float32), y=np.zeros(3000, np.int64))
     size = zipfile.ZipFile(path).infolist()[0].compress_size
@@ -369,7 +370,7 @@ def test_a_file_that_changes_while_it_is_read(tmp_path):
 
 
 def test_an_interrupted_import_goes_on(tmp_path, monkeypatch):
-    monkeypatch.setattr("cache.layout.CHUNK_BYTES", 2 * D * 4)
+    monkeypatch.setattr("cache.format.layout.CHUNK_BYTES", 2 * D * 4)
     found = _npz(tmp_path)
     digested, seen = digest(read_dataset(found)), []
 
@@ -400,8 +401,8 @@ def test_an_interrupted_import_goes_on(tmp_path, monkeypatch):
 )
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_stored_bits_are_the_file_s_bits(tmp_path, monkeypatch, features, size):
-    monkeypatch.setattr("cache.layout.CHUNK_BYTES", size * features.itemsize)
-    monkeypatch.setattr("cache.sources.BLOCK_BYTES", 3 * size)
+    monkeypatch.setattr("cache.format.layout.CHUNK_BYTES", size * features.itemsize)
+    monkeypatch.setattr("cache.exchange.source.BLOCK_BYTES", 3 * size)
     np.savez(tmp_path / "a.npz", x=features, y=np.zeros(len(features), np.int64))
     cache = imported(tmp_path / "stores", request(tmp_path / "a.npz"))
     assert cache.features("train").tobytes() == features.tobytes()

@@ -10,9 +10,11 @@ import pytest
 import toy_caches as toys
 from conftest import ROOT
 
-from cache import CacheNotFound, CacheWriter, FeatureCache, Provenance, catalog, remote, share
+from cache import CacheNotFound, CacheWriter, FeatureCache, Provenance, catalog
+from cache import sharing as remote
 from cache.errors import CacheInUse
 from cache.remove import prune, rm
+from cache.sharing import push as share
 from cache.verify import verify
 
 READER = """

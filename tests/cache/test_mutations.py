@@ -13,8 +13,10 @@ import polars as pl
 import pytest
 import toy_caches as toys
 
-from cache import CacheError, CacheWriter, FeatureCache, Provenance, arrays, layout
-from cache.layout import view_names
+from cache import CacheError, CacheWriter, FeatureCache, Provenance
+from cache.format import encode as arrays
+from cache.format import layout
+from cache.format.layout import view_names
 from cache.verify import Finding, verify
 
 CASES = 45

@@ -5,9 +5,10 @@ import re
 
 import pytest
 
-from cache import remote
-from cache.bucket import Bucket
+from cache import sharing as remote
 from cache.errors import CacheCorrupt, CacheDropped, CacheInvalid, CacheNotFound, CacheStorage, PlaceInvalid
+from cache.sharing import folder
+from cache.sharing.bucket import Bucket
 
 NAME = "ab" * 32 + "/manifest.json"
 NO_KEYS = "no credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_SKIP_SIGNATURE=true for a public bucket"
@@ -15,7 +16,7 @@ NO_KEYS = "no credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY
 
 def test_places(tmp_path, monkeypatch):
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "team")
-    assert remote.at(str(tmp_path)) == remote.Folder(tmp_path)
+    assert remote.at(str(tmp_path)) == folder.Folder(tmp_path)
     for text, url, prefix in [
         ("s3://team/features", "s3://team/features", "features/"),
         ("gs://team/a/b=1/", "gs://team/a/b=1", "a/b=1/"),

@@ -6,9 +6,13 @@ import pytest
 import toy_caches as toys
 from fault_proxy import in_turn
 
-from cache import CacheCorrupt, FeatureCache, catalog, layout, remote, share
+from cache import CacheCorrupt, FeatureCache, catalog
+from cache import sharing as remote
 from cache.errors import CacheStorage
-from cache.exporting import export
+from cache.exchange.exporting import export
+from cache.format import layout
+from cache.sharing import bucket, offers, pull
+from cache.sharing import push as share
 from cache.verify import verify
 
 LARGE = toys.identity({"train": 9000}, views=0, width=512)
@@ -31,7 +35,7 @@ def sharded(request, tmp_path) -> Path:
 
 
 def pulled(place: str, key: str, stores: Path) -> Path:
-    return Path(share.pull(share.find(remote.at(place), key), stores).path)
+    return Path(pull.pull(pull.find(remote.at(place), key), stores).path)
 
 
 def is_whole(path: Path, original: Path) -> None:
@@ -51,7 +55,7 @@ def test_a_push_and_a_pull_that_stop_at_a_shard_go_on(s3, sharded, tmp_path):
     s3.proxy.fault = lambda method, path: "deny" if path.endswith(shard) else ""
     with pytest.raises(CacheStorage, match="not allowed to write"):
         share.push(sharded, remote.at(s3.url))
-    assert share.ls(remote.at(s3.url)) == []
+    assert offers.ls(remote.at(s3.url)) == []
     s3.proxy.fault = lambda method, path: ""
     assert share.push(sharded, remote.at(s3.url)).state == "pushed"
     s3.proxy.fault = lambda method, path: "deny" if path.endswith(shard) else ""
@@ -64,7 +68,7 @@ def test_a_push_and_a_pull_that_stop_at_a_shard_go_on(s3, sharded, tmp_path):
 
 def test_a_shard_in_parts_over_a_line_that_breaks(s3, tmp_path):
     path = toys.make(tmp_path / "mine", LARGE, chunk=3000)
-    assert [file.stat().st_size > share.PIECE for file in path.rglob("c/*/0")] == [True]
+    assert [file.stat().st_size > bucket.PIECE for file in path.rglob("c/*/0")] == [True]
     s3.proxy.fault = in_turn("drop", "", "")
     assert share.push(path, remote.at(s3.url)).state == "pushed"
     assert s3.proxy.count("PUT", "partNumber=2") >= 1
@@ -79,7 +83,7 @@ def test_a_damaged_shard_is_neither_pushed_nor_exported(s3, sharded, tmp_path):
     file.write_bytes(content)
     with pytest.raises(CacheCorrupt, match=r"c/1/0: wanted sha256 \w{64}, found \w{64}"):
         share.push(sharded, remote.at(s3.url))
-    assert share.ls(remote.at(s3.url)) == []
+    assert offers.ls(remote.at(s3.url)) == []
     with pytest.raises(CacheCorrupt, match=r"c/1/0 \(rows \d+ to \d+\): its checksum is not"):
         export(FeatureCache.open(sharded), tmp_path / "a.npz")
     assert not (tmp_path / "a.npz").exists()

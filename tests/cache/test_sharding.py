@@ -8,7 +8,8 @@ import pytest
 import toy_caches as toys
 import zarr
 
-from cache import CacheCorrupt, CacheWriter, FeatureCache, Provenance, SplitIdentity, layout
+from cache import CacheCorrupt, CacheWriter, FeatureCache, Provenance, SplitIdentity
+from cache.format import layout
 from cache.verify import verify
 
 ARRAY = "features.zarr/train/clean"

@@ -15,8 +15,13 @@ import toy_caches as toys
 from conftest import ROOT
 from fault_proxy import in_turn
 
-from cache import CacheCorrupt, CacheInvalid, CacheNotFound, FeatureCache, arrival, catalog, remote, share, tables
+from cache import CacheCorrupt, CacheInvalid, CacheNotFound, FeatureCache, catalog
+from cache import sharing as remote
 from cache.errors import CacheDropped, CacheStorage
+from cache.sharing import bucket, offers, parallel, pull
+from cache.sharing import pull as arrival
+from cache.sharing import push as share
+from pipeline.commands import cache_text as tables
 
 SMALL = toys.identity({"train": 10}, views=0)
 FILES = 7
@@ -37,11 +42,11 @@ def theirs(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def _one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arrival, "WORKERS", 1)
+    monkeypatch.setattr(parallel, "WORKERS", 1)
 
 
 def pulled(place: str, key: str, stores: Path) -> Path:
-    found = share.pull(share.find(remote.at(place), key), stores)
+    found = pull.pull(pull.find(remote.at(place), key), stores)
     return Path(found.path)
 
 
@@ -52,9 +57,9 @@ def where(s3, path: Path, file: str) -> str:
 
 
 def nothing_is_seen(place: str, key: str) -> None:
-    assert share.ls(remote.at(place)) == []
+    assert offers.ls(remote.at(place)) == []
     with pytest.raises(CacheNotFound):
-        share.find(remote.at(place), key)
+        pull.find(remote.at(place), key)
 
 
 @pytest.mark.parametrize("kind", ["bucket", "folder"])
@@ -67,15 +72,15 @@ def test_what_is_pushed_is_pulled(kind, request, tmp_path):
     assert share.push(path, remote.at(place)).state == "there"
     assert sum(counted) == size
 
-    offer = share.find(remote.at(place), path.name[:4])
+    offer = pull.find(remote.at(place), path.name[:4])
     counted.clear()
-    found = share.pull(offer, tmp_path / "yours", counted.append)
+    found = pull.pull(offer, tmp_path / "yours", counted.append)
     assert (found.state, found.key, found.bytes, sum(counted)) == ("pulled", path.name, size, size)
     assert toys.snapshot(Path(found.path)) == toys.snapshot(path)
-    assert share.pull(offer, tmp_path / "yours").state == "there"
+    assert pull.pull(offer, tmp_path / "yours").state == "there"
     assert [file.name for file in (tmp_path / "yours/.staging").iterdir()] == [f"{path.name}.pull.lock"]
 
-    listed, local = share.ls(remote.at(place)), catalog.ls(tmp_path / "mine")
+    listed, local = offers.ls(remote.at(place)), catalog.ls(tmp_path / "mine")
     assert listed == [dataclasses.replace(local[0], path=f"{place}/{path.name}", modified=listed[0].modified)]
 
 
@@ -108,15 +113,15 @@ def test_a_pull_that_stops_at_any_object_shows_nothing_and_goes_on(s3, small, tm
     share.push(small, remote.at(s3.url))
     for stop in range(FILES):
         stores = tmp_path / f"yours-{stop}"
-        offer = share.find(remote.at(s3.url), small.name)
+        offer = pull.find(remote.at(s3.url), small.name)
         s3.proxy.seen.clear()
         s3.proxy.fault = lambda method, path, stop=stop: "deny" if s3.proxy.count("GET") > stop else ""
         with pytest.raises(CacheStorage, match=r"not allowed to read \(AccessDenied\)"):
-            share.pull(offer, stores)
+            pull.pull(offer, stores)
         s3.proxy.fault = lambda method, path: ""
         assert [one.state for one in catalog.ls(stores)] == ["incomplete"]
         s3.proxy.seen.clear()
-        share.pull(offer, stores)
+        pull.pull(offer, stores)
         assert s3.proxy.count("GET") == FILES - stop
         assert toys.snapshot(stores / small.name) == toys.snapshot(small)
 
@@ -134,7 +139,7 @@ def test_an_interrupt_stops_at_once_and_leaves_what_arrived(kind, request, small
     nothing_is_seen(place, small.name)
     share.push(small, remote.at(place))
     with pytest.raises(KeyboardInterrupt):
-        share.pull(share.find(remote.at(place), small.name), tmp_path / "yours", interrupt)
+        pull.pull(pull.find(remote.at(place), small.name), tmp_path / "yours", interrupt)
     assert not (tmp_path / "yours" / small.name).exists()
     assert not list((tmp_path / "yours").rglob("*.tmp"))
     assert toys.snapshot(pulled(place, small.name, tmp_path / "yours")) == toys.snapshot(small)
@@ -208,7 +213,7 @@ def test_a_large_file_goes_in_parts_and_a_damaged_one_not_at_all(s3, tmp_path):
     path = toys.make(tmp_path / "mine", toys.identity({"train": 9000}, views=0, width=512), chunk=9000)
     file = path / DATA / "train/clean/c/0/0"
     content = file.read_bytes()
-    assert len(content) > share.PIECE
+    assert len(content) > bucket.PIECE
     file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(CacheCorrupt, match=r"c/0/0: wanted sha256"):
         share.push(path, remote.at(s3.url))
@@ -293,8 +298,8 @@ def test_a_lost_race_of_two_different_pushers_ends_well(s3, small, theirs, tmp_p
     assert remote.at(s3.url).sizes(f"{small.name}/{checksum}") == {}
 
 
-def at_once(*acts) -> list[share.Shared]:
-    found: list[share.Shared] = []
+def at_once(*acts) -> list[offers.Shared]:
+    found: list[offers.Shared] = []
     threads = [threading.Thread(target=lambda act=act: found.append(act())) for act in acts]
     for thread in threads:
         thread.start()
@@ -315,8 +320,8 @@ def test_two_pullers_at_once(s3, small, tmp_path, monkeypatch, locks):
     if not locks:
         monkeypatch.setattr(arrival, "locked", lambda path, waiting: nullcontext())
     share.push(small, remote.at(s3.url))
-    offer = share.find(remote.at(s3.url), small.name)
-    found = at_once(*[lambda: share.pull(offer, tmp_path / "yours")] * 3)
+    offer = pull.find(remote.at(s3.url), small.name)
+    found = at_once(*[lambda: pull.pull(offer, tmp_path / "yours")] * 3)
     assert len(found) == 3
     assert toys.snapshot(tmp_path / "yours" / small.name) == toys.snapshot(small)
 
@@ -324,17 +329,17 @@ def test_two_pullers_at_once(s3, small, tmp_path, monkeypatch, locks):
 def test_finding_by_the_start_of_a_key(s3, small, tmp_path):
     place = remote.at(s3.url)
     with pytest.raises(CacheNotFound) as caught:
-        share.find(place, small.name[:8])
+        pull.find(place, small.name[:8])
     assert str(caught.value) == (
         f"cache {small.name[:8]}: neither a key nor the start of one in {s3.url}; `cache ls {s3.url}` lists those there are"
     )
     share.push(small, place)
-    assert share.find(place, small.name[:4]).manifest.key == small.name
+    assert pull.find(place, small.name[:4]).manifest.key == small.name
     with pytest.raises(CacheNotFound):
-        share.find(place, small.name[:3])
+        pull.find(place, small.name[:3])
     other = small.name[:4] + "0" * 60
     s3.request("PUT", f"features/{other}/x", b"not a cache yet")
-    assert share.find(place, small.name[:4]).manifest.key == small.name
+    assert pull.find(place, small.name[:4]).manifest.key == small.name
 
 
 def test_a_manifest_that_is_not_of_its_key(s3, small):
@@ -343,10 +348,10 @@ def test_a_manifest_that_is_not_of_its_key(s3, small):
     other = "ab" * 32
     s3.request("PUT", f"features/{other}/manifest.json", content)
     s3.request("PUT", f"features/{'cd' * 32}/manifest.json", content[:-9])
-    listed = {one.key: one for one in share.ls(remote.at(s3.url))}
+    listed = {one.key: one for one in offers.ls(remote.at(s3.url))}
     assert [listed[key].state for key in (small.name, other, "cd" * 32)] == ["published", "damaged", "damaged"]
     with pytest.raises(CacheInvalid) as caught:
-        share.find(remote.at(s3.url), other)
+        pull.find(remote.at(s3.url), other)
     assert str(caught.value) == (
         f"{s3.url}/{other}/manifest.json: wanted the manifest of {other[:12]}, found that of {small.name[:12]}"
     )
@@ -355,18 +360,18 @@ def test_a_manifest_that_is_not_of_its_key(s3, small):
 
 def test_limits_hold_before_anything_is_stored(s3, small, tmp_path, monkeypatch):
     share.push(small, remote.at(s3.url))
-    offer = share.find(remote.at(s3.url), small.name)
+    offer = pull.find(remote.at(s3.url), small.name)
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100))
     with pytest.raises(CacheStorage) as caught:
-        share.pull(offer, tmp_path / "yours")
+        pull.pull(offer, tmp_path / "yours")
     assert str(caught.value) == (
         f"{tmp_path}/yours/.staging/{small.name}.pull/data: {offer.manifest.size} bytes of {s3.url}/{small.name} are still "
         "to come, 100 are free; free space, then run the same command again"
     )
-    monkeypatch.setattr(remote, "LIMIT", 1000)
+    monkeypatch.setattr(offers, "LIMIT", 1000)
     with pytest.raises(CacheInvalid, match=r"manifest.json: \d+ bytes, at most 1000 wanted"):
-        share.find(remote.at(s3.url), small.name)
+        pull.find(remote.at(s3.url), small.name)
 
 
 def test_something_in_the_way_is_named(s3, small, tmp_path):

@@ -12,11 +12,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from toy_caches import expected, fill, identity, make
 
-from cache import CacheError, CacheWriter, FeatureCache, Provenance, catalog, remote, remove, share
-from cache.dataset import read_dataset
-from cache.gather import Request
-from cache.importing import digest, write
-from cache.layout import MANIFEST, view_names
+from cache import CacheError, CacheWriter, FeatureCache, Provenance, catalog, remove
+from cache.exchange.contents import read_dataset
+from cache.exchange.gather import Request
+from cache.exchange.importing import digest, write
+from cache.format.layout import MANIFEST, view_names
+from cache.sharing import folder as remote_folder
+from cache.sharing import offers
+from cache.sharing import pull as share_pull
+from cache.sharing import push as share
 from cache.verify import verify
 
 TOYS = {
@@ -127,12 +131,12 @@ class Caches(RuleBasedStateMachine):
     def pull(self, data: st.DataObject) -> None:
         key = data.draw(st.sampled_from(sorted(self.team.published)))
         self.transfer(
-            key, self.team, self.mine, lambda: share.pull(share.find(self.place, key), self.mine.folder).state
+            key, self.team, self.mine, lambda: share_pull.pull(share_pull.find(self.place, key), self.mine.folder).state
         )
 
     @property
-    def place(self) -> remote.Folder:
-        return remote.Folder(self.team.folder)
+    def place(self) -> remote_folder.Folder:
+        return remote_folder.Folder(self.team.folder)
 
     def transfer(self, key: str, source: Model, target: Model, act) -> None:
         """It arrives if it is sound, stays if it was there, and is refused if it is damaged."""
@@ -198,7 +202,7 @@ class Caches(RuleBasedStateMachine):
             found = catalog.ls(model.folder)
             assert sorted((one.key, one.state) for one in found) == model.listed()
         if self.team.folder.exists():
-            found = share.ls(self.place)
+            found = offers.ls(self.place)
             assert sorted((one.key, one.state) for one in found) == [
                 one for one in self.team.listed() if one[1] != "incomplete"
             ]

@@ -13,8 +13,8 @@ import toy_caches as toys
 
 from cache import CacheInvalid, CacheWriter, FeatureCache, Provenance
 from cache.errors import CacheCorrupt, CacheStorage
-from cache.journal import Journal
-from cache.layout import view_names
+from cache.format.layout import view_names
+from cache.staging.journal import Journal
 
 ONE = toys.identity({"train": 20}, views=0)
 

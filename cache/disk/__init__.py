@@ -1,0 +1,1 @@
+"""The file system: writing that lasts, opening that follows no link, locks."""

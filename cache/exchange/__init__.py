@@ -1,0 +1,1 @@
+"""A user's arrays into a cache, and a cache into arrays."""

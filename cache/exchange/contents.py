@@ -1,0 +1,109 @@
+"""What an import would store: splits, class names and classifier, checked in all but the features' values."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from cache.errors import CacheInvalid
+from cache.exchange.gather import Gathered, Request, gather
+from cache.exchange.labels import class_labels, class_names, sample_ids
+from cache.exchange.source import SourceArray
+from cache.format import layout
+
+FLOATS = ("float16", "float32", "float64")
+
+
+@dataclass(frozen=True)
+class Table:
+    """One split: features by view, (N, D) each, with labels (N,) and ids; `rows_N` are its rows of the arrays, None for all."""
+
+    views: dict[str, SourceArray]
+    labels_N: np.ndarray
+    ids: list[str]
+    rows_N: np.ndarray | None = None
+
+    def select(self, rows_N: np.ndarray) -> "Table":
+        """The same with only some rows, ascending."""
+        source_N = rows_N if self.rows_N is None else self.rows_N[rows_N]
+        return Table(self.views, self.labels_N[rows_N], [self.ids[row] for row in rows_N.tolist()], source_N)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What is imported, checked in all but the features' values."""
+
+    splits: dict[str, Table]
+    classes: tuple[str, ...]
+    width: int
+    dtype: Literal["float16", "float32"]
+    """The storage type: the widest of the sources', float32 for float64."""
+    rounded: bool
+    classifier: dict[str, np.ndarray] | None
+
+    @property
+    def size(self) -> int:
+        """Bytes of all features in the storage type."""
+        rows = sum(len(table.labels_N) * len(table.views) for table in self.splits.values())
+        return rows * self.width * layout.ITEM_BYTES[self.dtype]
+
+    def with_splits(self, splits: dict[str, Table]) -> "Dataset":
+        """The same with other rows."""
+        return replace(self, splits=splits)
+
+
+def read_dataset(request: Request) -> Dataset:
+    """Open the files and check shapes, types, labels and ids. Raises CacheInvalid for the first that does not hold."""
+    gathered = gather(request)
+    arrays = [(split, view, array) for split, part in gathered.parts.items() for view, array in part.views.items()]
+    first = arrays[0][2]
+    for split, _, array in arrays:
+        _check_features(array, first, gathered.parts[split].views["clean"])
+    for split, part in gathered.parts.items():
+        wanted = layout.view_names(len(part.views) - 1)
+        if sorted(part.views) != wanted:
+            raise CacheInvalid(
+                f"split {split}: wanted views {', '.join(wanted)}, found {', '.join(sorted(part.views))}"
+            )
+    classes, labels = class_labels(gathered.parts, class_names(gathered, request.classes, request.names))
+    splits = {
+        split: Table(part.views, labels[split], sample_ids(part, len(labels[split])), part.rows_N)
+        for split, part in gathered.parts.items()
+    }
+    types = {array.dtype for _, _, array in arrays}
+    dtype: Literal["float16", "float32"] = "float16" if types == {"float16"} else "float32"
+    return Dataset(splits, classes, first.shape[1], dtype, "float64" in types, _classifier(gathered, classes, first))
+
+
+def _check_features(array: SourceArray, first: SourceArray, clean: SourceArray) -> None:
+    if len(array.shape) != 2:
+        raise CacheInvalid(f"{array.where}: wanted (rows, features), found {array.shape}; pool to one feature a row")
+    if array.dtype not in FLOATS:
+        raise CacheInvalid(f"{array.where}: features are {array.dtype}, wanted {', '.join(FLOATS)} or bfloat16")
+    if 0 in array.shape:
+        raise CacheInvalid(f"{array.where}: empty, {array.shape}")
+    if array.shape[1] != first.shape[1]:
+        raise CacheInvalid(
+            f"{array.where}: wanted {first.shape[1]} features a row as in {first.where}, found {array.shape[1]}"
+        )
+    if array.rows != clean.rows:
+        raise CacheInvalid(f"{array.where}: wanted {clean.rows} rows as in {clean.where}, found {array.rows}")
+
+
+def _classifier(gathered: Gathered, classes: tuple[str, ...], features: SourceArray) -> dict[str, np.ndarray] | None:
+    """Weight (C, D) and bias (C,), float32; no bias is a bias of zeros."""
+    if "weight" not in gathered.classifier:
+        return None
+    weight = gathered.classifier["weight"]
+    bias = gathered.classifier.get("bias")
+    wanted = (len(classes), features.shape[1])
+    if weight.shape != wanted or (bias is not None and bias.shape != wanted[:1]):
+        raise CacheInvalid(
+            f"{weight.where}: wanted weight {wanted} and bias {wanted[:1]}, one row a class, "
+            f"found {weight.shape} and {bias.shape if bias else 'none'}"
+        )
+    found = {"weight": weight.read(), "bias": np.zeros(wanted[0], np.float32) if bias is None else bias.read()}
+    for tensor in found.values():
+        if tensor.dtype.kind != "f" or not np.isfinite(tensor.astype(np.float32)).all():
+            raise CacheInvalid(f"{weight.where}: wanted a classifier of finite floating point numbers")
+    return {name: tensor.astype(np.float32) for name, tensor in found.items()}

@@ -1,0 +1,149 @@
+"""A cache -> arrays in one file, or one folder of .npy, that any tool reads and `cache import` takes back to the bit.
+
+Names are `<split>/features`, `<split>/view-01` …, `<split>/labels` (int64), `<split>/sample_ids`, `classes`, and, where the
+cache has one, `classifier/weight` and `classifier/bias`. Parquet has a row a sample and a column a view; no classifier.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cache.disk import durable
+from cache.errors import CacheInvalid, CacheStorage
+from cache.exchange.formats.numpy_files import write_folder, write_npz
+from cache.exchange.formats.parquet_files import write_parquet
+from cache.exchange.formats.safetensors_files import write_safetensors
+from cache.exchange.source import BLOCK_BYTES, SourceArray
+from cache.reader import FeatureCache
+
+WRITERS = {".npz": write_npz, ".safetensors": write_safetensors, "": write_folder}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """Where the arrays are, their bytes, the rows of each split, the views, and what the format has no place for."""
+
+    path: str
+    bytes: int
+    rows: dict[str, int]
+    views: tuple[str, ...]
+    classifier: bool
+    left_out: tuple[str, ...]
+
+
+def export(
+    cache: FeatureCache,
+    destination: Path,
+    splits: Sequence[str] = (),
+    views: Sequence[str] = (),
+    advance: Callable[[int], None] = lambda rows: None,
+) -> Exported:
+    """Write the splits and views, all where none are named; the destination's suffix says how, no suffix a folder.
+
+    It appears whole or not at all, and never in place of something. Raises CacheInvalid for a suffix, split or view that
+    there is none of, CacheStorage where something is in the way or the disk does not take it.
+    """
+    if destination.suffix not in (*WRITERS, ".parquet"):
+        raise CacheInvalid(
+            f"{destination}: wanted .npz, .safetensors, .parquet or no suffix (a folder), found {destination.suffix}"
+        )
+    chosen = {
+        split: [view for view in cache.views(split) if not views or view in views] for split in splits or cache.splits
+    }
+    known = {view for split in chosen for view in cache.views(split)}
+    if unknown := sorted(set(views) - known):
+        raise CacheInvalid(f"cache {cache.key[:12]}: no view {unknown[0]!r}, found {', '.join(sorted(known))}")
+    chosen = {split: names for split, names in chosen.items() if names}
+    classifier = cache.classifier()
+    left_out: tuple[str, ...] = ()
+    if destination.suffix == ".parquet" and classifier is not None:
+        classifier, left_out = None, ("classifier",)
+    with _appearing(destination) as temporary:
+        if destination.suffix == ".parquet":
+            write_parquet(temporary, cache, chosen, advance)
+        else:
+            arrays = [
+                *_tables(cache, list(chosen)),
+                *_plain("classifier/", classifier or {}),
+                *_features(cache, chosen, advance),
+            ]
+            WRITERS[destination.suffix](temporary, arrays)
+        size = sum(file.stat().st_size for file in (temporary, *temporary.rglob("*")) if file.is_file())
+    rows = {split: cache.manifest.identity.splits[split].rows for split in chosen}
+    return Exported(
+        str(destination),
+        size,
+        rows,
+        tuple(sorted({view for names in chosen.values() for view in names})),
+        classifier is not None,
+        left_out,
+    )
+
+
+def _tables(cache: FeatureCache, splits: list[str]) -> Iterator[SourceArray]:
+    yield from _plain("", {"classes": np.array(cache.classes, dtype=str)})
+    for split in splits:
+        frame = cache.rows(split)
+        ids = np.array(frame["sample_id"].to_list(), dtype=str)
+        yield from _plain(f"{split}/", {"labels": frame["label"].to_numpy(), "sample_ids": ids})
+
+
+def _plain(prefix: str, arrays: dict[str, np.ndarray]) -> Iterator[SourceArray]:
+    for name, array in sorted(arrays.items()):
+        yield SourceArray(prefix + name, "", array.shape, str(array.dtype), lambda array=array: iter([array]))  # type: ignore[misc]
+
+
+def _features(
+    cache: FeatureCache, chosen: dict[str, list[str]], advance: Callable[[int], None]
+) -> Iterator[SourceArray]:
+    identity = cache.manifest.identity
+    for split, views in chosen.items():
+        shape = (identity.splits[split].rows, identity.width)
+        for view in views:
+            name = f"{split}/{'features' if view == 'clean' else view}"
+            yield SourceArray(
+                name,
+                "",
+                shape,
+                identity.dtype,
+                lambda split=split, view=view: blocks(cache, split, view, advance),  # type: ignore[misc]
+            )
+
+
+def blocks(cache: FeatureCache, split: str, view: str, advance: Callable[[int], None]) -> Iterator[np.ndarray]:
+    """The view's rows, whole chunks at a time."""
+    rows = cache.manifest.identity.splits[split].rows
+    step = cache.manifest.rows_per_chunk * max(1, BLOCK_BYTES // cache.manifest.raw_chunk_bytes)
+    for start in range(0, rows, step):
+        yield cache.slice(split, view, start, min(start + step, rows))
+        advance(min(step, rows - start))
+
+
+@contextmanager
+def _appearing(destination: Path) -> Iterator[Path]:
+    """A hidden name beside the destination to write to; on the disk, it gets the destination's name."""
+    if destination.exists():
+        raise CacheStorage(f"{destination}: is there already and is not replaced; remove it or export to another name")
+    temporary = destination.with_name(f".{destination.name}.{os.getpid()}{durable.TEMPORARY}")
+    try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        for file in (temporary, *temporary.rglob("*")):
+            durable.sync_folder(file)
+        durable.rename(temporary, destination)
+    except OSError as error:
+        if isinstance(error, CacheStorage):
+            raise
+        raise CacheStorage(
+            f"{destination}: cannot be written ({error.strerror or error}); nothing is left of it"
+        ) from error
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        with suppress(OSError):
+            temporary.unlink()

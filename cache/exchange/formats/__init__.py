@@ -1,0 +1,93 @@
+"""Arrays that lie in a user's files, by name. Opening one reads its description only, and nothing in it can run code."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from cache.errors import CacheInvalid
+from cache.exchange.source import WHOLE_BYTES, Source, SourceArray
+
+PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".joblib")
+FORMATS = ".npy, .npz, .safetensors, .parquet, or a folder of them"
+
+
+def open_source(path: Path, prefix: str = "") -> Source:
+    """The arrays of a file or folder, `prefix` before their names.
+
+    Raises CacheInvalid for a file that is damaged, that is of another kind, or that holds Python objects.
+    """
+    if path.is_dir():
+        return _folder(path, prefix)
+    if path.suffix in PICKLES:
+        raise CacheInvalid(
+            f"{path}: a pickle, which can run code when it is read; save the arrays as .npz or .safetensors instead"
+        )
+    if path.suffix not in READERS:
+        raise CacheInvalid(f"{path}: wanted {FORMATS}, found {path.suffix or 'no suffix'}")
+    return READERS[path.suffix](path, prefix)
+
+
+def _npy(path: Path, prefix: str) -> Source:
+    from cache.exchange.formats.numpy_files import open_npy
+
+    return Source((open_npy(path, prefix),))
+
+
+def _npz(path: Path, prefix: str) -> Source:
+    from cache.exchange.formats.numpy_files import open_npz
+
+    return Source(tuple(open_npz(path, prefix)))
+
+
+def _safetensors(path: Path, prefix: str) -> Source:
+    from cache.exchange.formats.safetensors_files import open_safetensors
+
+    return open_safetensors(path, prefix)
+
+
+def _parquet(path: Path, prefix: str) -> Source:
+    from cache.exchange.formats.parquet_files import open_parquet
+
+    return open_parquet(path, prefix)
+
+
+def _lines(path: Path, prefix: str) -> Source:
+    """A line a row: numbers where all of them are whole numbers, else text."""
+    if path.stat().st_size > WHOLE_BYTES // 16:
+        raise CacheInvalid(f"{path}: more than {WHOLE_BYTES >> 34} GiB of text; use Parquet")
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise CacheInvalid(f"{path}: wanted UTF-8 text, a line a row") from None
+    values = np.array(lines)
+    if lines and all(line.lstrip("-").isdecimal() and len(line) < 19 for line in lines):
+        values = values.astype(np.int64)
+    name = prefix or path.stem
+    return Source((SourceArray(name, str(path), values.shape, str(values.dtype), lambda: iter([values])),))
+
+
+def _folder(path: Path, prefix: str) -> Source:
+    """Every array of every file below the folder, by its path; hidden files and files of another kind are passed over."""
+    arrays: list[SourceArray] = []
+    metadata: dict[str, str] = {}
+    for file in sorted(path.rglob("*")):
+        inner = file.relative_to(path)
+        if file.suffix not in READERS or any(part.startswith(".") for part in inner.parts) or not file.is_file():
+            continue
+        name = inner.with_suffix("").as_posix()
+        source = open_source(file, f"{prefix}/{name}" if prefix else name)
+        arrays += source.arrays
+        metadata |= source.metadata
+    if not arrays:
+        raise CacheInvalid(f"{path}: no arrays there; wanted {FORMATS}")
+    return Source(tuple(arrays), metadata)
+
+
+READERS: dict[str, Callable[[Path, str], Source]] = {
+    ".npy": _npy,
+    ".npz": _npz,
+    ".safetensors": _safetensors,
+    ".parquet": _parquet,
+    ".txt": _lines,
+}

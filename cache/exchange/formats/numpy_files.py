@@ -1,0 +1,135 @@
+"""NumPy's .npy and .npz, read row by row; what a header declares is compared with the file before anything is allocated."""
+
+import math
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.lib import format as npy
+
+from cache.errors import CacheInvalid
+from cache.exchange.source import SourceArray, native, step
+
+BOMB_BYTES, BOMB_RATIO = 1 << 30, 100
+"""A compressed member that would grow to more than this, by more than this factor, is refused."""
+HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+
+
+def open_npy(path: Path, prefix: str) -> SourceArray:
+    """The array of a .npy file, memory-mapped: it may be larger than RAM."""
+    with path.open("rb") as file:
+        shape, fortran, dtype = _header(file, str(path), path.stat().st_size)
+        start = file.tell()
+
+    def blocks() -> Iterator[np.ndarray]:
+        if math.prod(shape) == 0:
+            return
+        mapped = np.memmap(path, dtype, "r", start, shape, "F" if fortran else "C")
+        rows = step(shape, dtype)
+        for row in range(0, shape[0], rows):
+            yield native(mapped[row : row + rows])
+
+    return SourceArray(prefix or path.stem, str(path), shape, _name(dtype), blocks)
+
+
+def open_npz(path: Path, prefix: str) -> Iterator[SourceArray]:
+    """The arrays of a .npz file, compressed or not, each streamed."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
+            for info in members:
+                yield _member(path, archive, info, prefix)
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
+        raise CacheInvalid(f"{path}: not a .npz file, or damaged ({error}); save or copy it again") from None
+
+
+def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, prefix: str) -> SourceArray:
+    local = info.filename.removesuffix(".npy")
+    where = f"{path}[{local}]"
+    if info.file_size > max(BOMB_BYTES, BOMB_RATIO * info.compress_size):
+        raise CacheInvalid(
+            f"{where}: {info.compress_size} bytes that would grow to {info.file_size}; save it without compression"
+        )
+    with archive.open(info) as file:
+        shape, fortran, dtype = _header(file, where, info.file_size)
+
+    def blocks() -> Iterator[np.ndarray]:
+        try:
+            with zipfile.ZipFile(path) as again, again.open(info.filename) as file:
+                _header(file, where, info.file_size)
+                if fortran and len(shape) > 1:  # its rows are not together: it must be read whole
+                    yield native(_take(file, where, math.prod(shape), dtype).reshape(shape, order="F"))
+                    return
+                width, rows = math.prod(shape[1:]), step(shape, dtype)
+                for row in range(0, shape[0], rows):
+                    count = min(rows, shape[0] - row)
+                    yield native(_take(file, where, count * width, dtype).reshape(count, *shape[1:]))
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise CacheInvalid(f"{where}: damaged ({error}); save or copy the file again") from None
+
+    name = f"{prefix}/{local}" if prefix else local
+    return SourceArray(name, where, shape, _name(dtype), blocks, local)
+
+
+def _take(file: IO[bytes], where: str, items: int, dtype: np.dtype) -> np.ndarray:
+    content = file.read(items * dtype.itemsize)
+    if len(content) != items * dtype.itemsize:
+        raise CacheInvalid(f"{where}: ends early; save or copy the file again")
+    return np.frombuffer(content, dtype)
+
+
+def _header(file: IO[bytes], where: str, size: int) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether in Fortran order, and dtype, of an array that fills the file's `size` bytes."""
+    try:
+        shape, fortran, dtype = HEADERS[npy.read_magic(file)](file)
+    except (ValueError, KeyError, EOFError, SyntaxError, TypeError) as error:
+        reason = str(error).split("\n")[0] or type(error).__name__
+        raise CacheInvalid(f"{where}: not a NumPy array, or damaged ({reason}); save or copy the file again") from None
+    if dtype.hasobject:
+        raise CacheInvalid(
+            f"{where}: an array of Python objects, which can run code when it is read; "
+            "save numbers as numbers and text with array.astype(str)"
+        )
+    wanted = file.tell() + math.prod(shape) * dtype.itemsize
+    if min(shape, default=0) < 0 or wanted != size:
+        raise CacheInvalid(
+            f"{where}: {shape} of {dtype} takes {wanted} bytes, found {size}; save or copy the file again"
+        )
+    return shape, fortran, dtype
+
+
+def _name(dtype: np.dtype) -> str:
+    return str(dtype.newbyteorder("="))
+
+
+EPOCH = (1980, 1, 1, 0, 0, 0)
+"""The time of every member, the earliest that zip knows: equal caches give equal bytes."""
+
+
+def write_npz(path: Path, arrays: Sequence[SourceArray]) -> None:
+    """One member an array, not compressed."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for array in arrays:
+            member = zipfile.ZipInfo(f"{array.name}.npy", EPOCH)
+            with archive.open(member, "w", force_zip64=True) as file:
+                _write(file, array)
+
+
+def write_folder(path: Path, arrays: Sequence[SourceArray]) -> None:
+    """One file an array."""
+    for array in arrays:
+        file = path / f"{array.name}.npy"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("wb") as opened:
+            _write(opened, array)
+
+
+def _write(file: IO[bytes], array: SourceArray) -> None:
+    dtype = np.dtype(array.dtype).newbyteorder("<")
+    header = {"descr": npy.dtype_to_descr(dtype), "fortran_order": False, "shape": array.shape}
+    npy.write_array_header_1_0(file, header)
+    for block in array.blocks():
+        file.write(np.ascontiguousarray(block, dtype=dtype).tobytes())

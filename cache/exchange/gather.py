@@ -1,0 +1,168 @@
+"""Which arrays of a user's files make which split: features by view, labels, ids; class names and a classifier beside them."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from cache.errors import CacheInvalid
+from cache.exchange.formats import open_source
+from cache.exchange.names import ROLES, SPLITS, meaning
+from cache.exchange.source import Source, SourceArray
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user named. A path stands beside its split, "" where the file itself says which rows are whose."""
+
+    sources: tuple[tuple[str, Path], ...]
+    labels: tuple[tuple[str, Path], ...] = ()
+    ids: tuple[tuple[str, Path], ...] = ()
+    classes: Path | None = None
+    classifier: Path | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Role -> the name that the user's arrays or columns of that role have."""
+
+
+def named_path(text: str) -> tuple[str, Path]:
+    """`train=features.npy` as split and path; the split is "" where the text is a path alone."""
+    split, equals, path = text.partition("=")
+    if not text or (equals and not path):
+        raise CacheInvalid(f"{text or 'an empty path'}: wanted SPLIT=PATH, or a path")
+    if not equals or "/" in split or Path(text).exists():
+        return "", Path(text).expanduser()
+    return SPLITS.get(split, split), Path(path).expanduser()
+
+
+@dataclass(frozen=True)
+class Part:
+    """One split as it lies in the files; `rows_N` are its rows of the arrays, None for all."""
+
+    views: dict[str, SourceArray]
+    labels: SourceArray | None
+    ids: SourceArray | None
+    rows_N: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """The splits, `train` among them, and what stands beside them."""
+
+    parts: dict[str, Part]
+    classes: SourceArray | None
+    classifier: dict[str, SourceArray]
+    metadata: dict[str, str]
+
+
+def gather(request: Request) -> Gathered:
+    """Open every file and sort its arrays by split and role.
+
+    Raises CacheInvalid where a split has no features or no labels, or two arrays may be the same thing; the line lists
+    what was found.
+    """
+    if unknown := set(request.names) - set(ROLES):
+        raise CacheInvalid(f"--column {min(unknown)}: no such role; wanted one of {', '.join(ROLES)}")
+    opened = [(split, open_source(path)) for split, path in request.sources]
+    found: dict[tuple[str, str, str], SourceArray] = {}
+    for split, source in opened:
+        _sort(found, split, source, request.names)
+    for role, paths in (("labels", request.labels), ("ids", request.ids)):
+        for split, path in paths:
+            found[split or "train", role, ""] = only(path, role, request.names)
+    if request.classifier is not None:
+        _sort(found, "", open_source(request.classifier), {})
+    classes = found.get(("", "classes", ""))
+    metadata = {key: value for _, source in opened for key, value in source.metadata.items()}
+    classifier = {role: found["", role, ""] for role in ("weight", "bias") if ("", role, "") in found}
+    arrays = [array for _, source in opened for array in source.arrays]
+    return Gathered(_parts(found, arrays), classes, classifier, metadata)
+
+
+def _sort(found: dict[tuple[str, str, str], SourceArray], split: str, source: Source, names: Mapping[str, str]) -> None:
+    for array in source.arrays:
+        what = meaning(array.name, array.local, names)
+        if len(source.arrays) == 1 and not array.local and (what is None or what.role not in ("weight", "bias")):
+            # A lone array is the features, whatever its file is called.
+            key = (split or (what.split if what else "") or "train", "features", "clean")
+        elif what is None or (split and what.role == "split"):
+            continue
+        elif what.role in ("classes", "weight", "bias"):
+            key = ("", what.role, "")
+        else:
+            key = (split or what.split or "train", what.role, what.view)
+        if key in found and found[key].where != array.where:
+            role = " ".join(part for part in key if part not in ("", "clean"))
+            raise CacheInvalid(
+                f"{array.where}: may be the {role}, and so may {found[key].where}; say which with --column {key[1]}=NAME"
+            )
+        found[key] = array
+
+
+def only(path: Path, role: str, names: Mapping[str, str]) -> SourceArray:
+    """The labels, ids or class names in a file of their own: its only array, or the one of that name."""
+    arrays = open_source(path).arrays
+    meanings = [meaning(array.name, array.local, names) for array in arrays]
+    fitting = [array for array, what in zip(arrays, meanings, strict=True) if what is not None and what.role == role]
+    if len(arrays) != 1 and len(fitting) != 1:
+        raise CacheInvalid(f"{path}: no {role} among {_listing(arrays)}; say which with --column {role}=NAME")
+    return arrays[0] if len(arrays) == 1 else fitting[0]
+
+
+def _parts(found: Mapping[tuple[str, str, str], SourceArray], arrays: list[SourceArray]) -> dict[str, Part]:
+    parts = {}
+    for split in dict.fromkeys(split for split, role, _ in found if split and role in ("features", "labels", "ids")):
+        views = {view: array for (of, role, view), array in sorted(found.items()) if (of, role) == (split, "features")}
+        if not NAME.fullmatch(split):
+            raise CacheInvalid(f"split {split!r}: wanted letters, digits, dots, dashes and underscores")
+        if "clean" not in views:
+            raise CacheInvalid(
+                f"split {split}: no features among {_listing(arrays)}; "
+                "name them features, embeddings or x, or say --column features=NAME"
+            )
+        parts[split] = Part(views, found.get((split, "labels", "")), found.get((split, "ids", "")))
+        if (split, "split", "") in found:
+            del parts[split]
+            parts |= _divided(
+                Part(views, found.get((split, "labels", "")), found.get((split, "ids", ""))), found[split, "split", ""]
+            )
+    if not parts:
+        raise CacheInvalid(
+            f"no features among {_listing(arrays)}; name them features, embeddings or x, or say --column features=NAME"
+        )
+    for split, part in parts.items():
+        if part.labels is None:
+            raise CacheInvalid(
+                f"split {split}: no labels among {_listing(arrays)}; "
+                f"name them labels or y, say --column labels=NAME, or give --labels {split}=FILE"
+            )
+    if "train" not in parts:
+        raise CacheInvalid(f"no split train, found {', '.join(parts)}; name its file with train=FILE")
+    return parts
+
+
+def _divided(part: Part, split: SourceArray) -> dict[str, Part]:
+    """The part by the values of its split column; a view that holds nothing for a split is none of its views."""
+    values_N = np.array([SPLITS.get(value.lower(), value) for value in split.read().astype(str).tolist()])
+    if len(values_N) != part.views["clean"].rows:
+        raise CacheInvalid(f"{split.where}: wanted {part.views['clean'].rows} values, found {len(values_N)}")
+    divided = {}
+    for value in dict.fromkeys(values_N.tolist()):
+        rows_N = np.flatnonzero(values_N == value)
+        views = {
+            view: array
+            for view, array in part.views.items()
+            if view == "clean" or array.missing_N is None or not array.missing_N[rows_N].all()
+        }
+        if not NAME.fullmatch(value):
+            raise CacheInvalid(f"{split.where}: split {value!r}: wanted letters, digits, dots, dashes and underscores")
+        divided[value] = replace(part, views=views, rows_N=rows_N)
+    return divided
+
+
+def _listing(arrays: Iterable[SourceArray], limit: int = 8) -> str:
+    names = [str(array) for array in arrays]
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "") or "nothing"

@@ -1,0 +1,185 @@
+"""Features from a user's arrays -> a cache like any other, whose identity is their content.
+
+Two passes: the first reads every feature, refuses what a cache must not hold and takes the digest that names the cache; the
+second writes. Equal rows make an equal key, whichever file, byte order or memory layout they came from.
+"""
+
+import hashlib
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from cache import catalog
+from cache.errors import CacheInvalid, CacheStorage
+from cache.exchange.contents import Dataset, Table
+from cache.exchange.source import SourceArray
+from cache.format import admission, layout
+from cache.identity import Identity, SplitIdentity, samples_digest
+from cache.manifest import Provenance
+from cache.writer import CacheWriter
+
+
+@dataclass(frozen=True)
+class Digested:
+    """A data set whose every value was read: its identity, and a checksum of each block of each view as it was then."""
+
+    dataset: Dataset
+    identity: Identity
+    sums: Mapping[tuple[str, str], list[int]]
+
+
+def digest(dataset: Dataset, advance: Callable[[int], None] = lambda rows: None) -> Digested:
+    """Read every feature: CacheInvalid, naming the row, for one that is not finite or does not fit the storage type.
+
+    A split's content is the sha256 of its views' features, one view after another, in the storage type, and of its labels
+    as int64; all little-endian, row after row. The weights' digest is that of the classifier's tensors, or of nothing.
+    """
+    splits: dict[str, SplitIdentity] = {}
+    sums: dict[tuple[str, str], list[int]] = {}
+    for split, table in dataset.splits.items():
+        content = hashlib.sha256()
+        for view in sorted(table.views):
+            sums[split, view] = []
+            for stored_BD in _stored(dataset, table, view):
+                content.update(_bytes(stored_BD))
+                sums[split, view].append(zlib.crc32(_bytes(stored_BD)))
+                advance(len(stored_BD))
+        content.update(table.labels_N.astype("<i8").tobytes())
+        splits[split] = SplitIdentity(
+            rows=len(table.labels_N),
+            samples=samples_digest(table.ids),
+            content=content.hexdigest(),
+            views=len(table.views) - 1,
+        )
+    weights = hashlib.sha256()
+    for tensor in (dataset.classifier or {}).values():
+        weights.update(_bytes(tensor))
+    identity = Identity(
+        kind="imported",
+        classes=dataset.classes,
+        splits=splits,
+        weights=weights.hexdigest(),
+        backbone="imported",
+        layer="features",
+        width=dataset.width,
+        transform={},
+        view_transform={},
+        views_seed=0,
+        dtype=dataset.dtype,
+    )
+    return Digested(dataset, identity, sums)
+
+
+def write(
+    stores: Path, digested: Digested, provenance: Provenance, advance: Callable[[int], None] = lambda rows: None
+) -> Path:
+    """The cache's folder; written if it is not there, going on where an interrupted import stopped.
+
+    Raises CacheStorage where the files changed after they were digested, or the disk is too small.
+    """
+    dataset, identity = digested.dataset, digested.identity
+    found = catalog.published(stores, identity.key())
+    if found is not None:
+        return found
+    with CacheWriter(stores, identity, provenance) as writer:
+        for split, table in dataset.splits.items():
+            writer.write_rows(split, _rows(table, dataset.classes))
+            for view in table.views:
+                _write_view(writer, digested, split, view, advance)
+        if dataset.classifier is not None:
+            writer.write_classifier(dataset.classifier)
+        return writer.publish()
+
+
+def _write_view(writer: CacheWriter, digested: Digested, split: str, view: str, advance: Callable[[int], None]) -> None:
+    pending = set(writer.pending(split, view))
+    if not pending:
+        advance(digested.identity.splits[split].rows)
+        return
+    blocks = _unchanged(digested, split, view)
+    for shard, features_BD in zip(writer.shards(split, view), _even(blocks, writer.rows_per_shard), strict=True):
+        if shard in pending:
+            writer.write(shard, features_BD)
+        advance(len(features_BD))
+
+
+def _unchanged(digested: Digested, split: str, view: str) -> Iterator[np.ndarray]:
+    table, sums = digested.dataset.splits[split], digested.sums[split, view]
+    for stored_BD, wanted in zip(_stored(digested.dataset, table, view), sums, strict=True):
+        if zlib.crc32(_bytes(stored_BD)) != wanted:
+            raise CacheStorage(
+                f"{table.views[view].where}: changed while it was read; when it is whole, run the same command again"
+            )
+        yield stored_BD
+
+
+def _stored(dataset: Dataset, table: Table, view: str) -> Iterator[np.ndarray]:
+    """The rows of one view in the storage type, (B, D) at a time."""
+    array = table.views[view]
+    size = layout.rows_per_chunk(dataset.width, dataset.dtype)
+    start = 0
+    for block_BD in _even(_chosen(array, table.rows_N), size):
+        stored_BD, bad = admission.storable(block_BD, dataset.dtype, array.where)
+        if bad is not None:
+            row = start + bad
+            source_row = row if table.rows_N is None else int(table.rows_N[row])
+            raise CacheInvalid(
+                f"{array.where}: row {source_row} (id {table.ids[row]!r}): {_reason(block_BD[bad], dataset)}"
+            )
+        yield stored_BD
+        start += len(stored_BD)
+
+
+def _reason(feature_D: np.ndarray, dataset: Dataset) -> str:
+    bad_D = ~np.isfinite(feature_D)
+    if bad_D.any():
+        return f"feature {int(bad_D.argmax())} is {feature_D[bad_D.argmax()]}; wanted finite numbers: leave the row out"
+    return f"{float(np.abs(feature_D).max()):g} does not fit {dataset.dtype}; scale the features"
+
+
+def _chosen(array: SourceArray, rows_N: np.ndarray | None) -> Iterator[np.ndarray]:
+    start = 0
+    for block in array.blocks():
+        if rows_N is None:
+            yield block
+        else:
+            low, high = np.searchsorted(rows_N, (start, start + len(block)))
+            yield block[rows_N[low:high] - start]
+        start += len(block)
+    if start != array.rows:
+        raise CacheInvalid(f"{array.where}: wanted {array.rows} rows, found {start}; save or copy the file again")
+
+
+def _even(blocks: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:
+    """The same rows, `size` at a time; the last fewer."""
+    held: list[np.ndarray] = []
+    count = 0
+    for block in blocks:
+        while len(block):
+            held.append(block[: size - count])
+            block = block[size - count :]
+            count += len(held[-1])
+            if count == size:
+                yield np.concatenate(held)
+                held, count = [], 0
+    if held:
+        yield np.concatenate(held)
+
+
+def _rows(table: Table, classes: tuple[str, ...]) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "row": np.arange(len(table.labels_N)),
+            "sample_id": table.ids,
+            "label": table.labels_N,
+            "class_name": [classes[label] for label in table.labels_N],
+        }
+    )
+
+
+def _bytes(array: np.ndarray) -> bytes:
+    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes()

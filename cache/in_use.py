@@ -1,0 +1,64 @@
+"""Who uses a published cache: any number of readers hold its manifest together, whoever takes it away holds it alone.
+
+Where the file system has no locks, or the system no flock (Windows), a cache in use is not protected.
+"""
+
+import os
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cache.errors import CacheInUse, CacheNotFound
+from cache.format import layout
+
+try:
+    import fcntl
+except ImportError:
+    fcntl = None  # type: ignore[assignment]
+
+
+def hold(path: Path, reader: object) -> None:
+    """Hold the cache for reading, as long as `reader` lives. Raises CacheNotFound where it is being taken away."""
+    if fcntl is None:
+        return
+    file = path / layout.MANIFEST
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        raise CacheNotFound(f"{path}: no cache there; it was taken away a moment ago") from None
+    weakref.finalize(reader, os.close, descriptor)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        gone = os.fstat(descriptor).st_nlink == 0 or not os.path.samestat(os.fstat(descriptor), file.stat())
+    except BlockingIOError:
+        gone = True  # only `rm` holds it alone
+    except OSError:  # no locks on this file system, or the folder went
+        gone = not file.exists()
+    if gone:
+        raise CacheNotFound(f"{path}: no cache there; it is being removed")
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Hold the cache against every reader. Raises CacheInUse where there is one, CacheNotFound where the cache went."""
+    if fcntl is None:
+        yield
+        return
+    try:
+        descriptor = os.open(path / layout.MANIFEST, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not path.is_dir():
+            raise CacheNotFound(f"{path}: no cache there; it was taken away a moment ago") from None
+        yield  # a manifest that is missing, or cannot be opened, such as a link, has no readers
+        return
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CacheInUse(f"{path}: in use; wait until whoever reads it is done, then try again") from None
+        except OSError:
+            pass
+        yield
+    finally:
+        os.close(descriptor)

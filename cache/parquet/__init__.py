@@ -1,0 +1,1 @@
+"""How large a Parquet file becomes, counted before anything is decoded."""

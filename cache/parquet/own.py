@@ -1,0 +1,76 @@
+"""How large a Parquet file becomes: counted from its footer and the header of every page, before anything is decoded.
+
+Both are structs of Thrift's compact protocol (Apache Parquet, parquet.thrift; Apache Thrift, thrift-compact-protocol.md). A
+footer may say anything; a page is decompressed to what its own header says, so that those are what is added up.
+"""
+
+from typing import Any
+
+from cache.parquet.pages import COLUMNS, OUTSIDE, VALUE_BYTES, Pages, Unfit, parse
+
+FOOTER_LIMIT = 1 << 20
+ROW_BYTES = 4096
+"""Decoded bytes a row that a table may take, over BASE_BYTES."""
+RATIO = 1024
+"""Decoded bytes a byte of the file, over BASE_BYTES; 64 were measured at a million rows of ids that count."""
+BASE_BYTES = 1 << 20
+PAGE_BYTES = 256
+"""There may be a page for every so many bytes of the file, and COLUMNS more."""
+TYPES = {0: "boolean", 1: "int32", 2: "int64", 4: "float", 5: "double", 6: "byte array"}
+CODECS = {0: "none", 6: "zstd"}
+ENCODINGS = {0: "plain", 2: "dictionary", 3: "rle", 8: "dictionary"}
+"""Those that polars writes; `delta byte array` (7) would make long texts of short pages."""
+
+
+def allowed_bytes(rows: int) -> int:
+    """What the table of N rows may take, as a file and decoded."""
+    return BASE_BYTES + ROW_BYTES * rows
+
+
+def check(content: bytes, rows: int) -> None:
+    """Raises Unfit where decoding would take more than N rows, or the bytes that are there, allow."""
+    found, limit = decoded_bytes(content, rows), min(allowed_bytes(rows), BASE_BYTES + RATIO * len(content))
+    if found > limit:
+        raise Unfit(f"{found} bytes once decoded, at most {limit} wanted for {rows} rows in {len(content)} bytes")
+
+
+def decoded_bytes(content: bytes, rows: int) -> int:
+    """What polars allocates, about, to decode a table of N rows and flat columns. Raises Unfit for any other file."""
+    try:
+        footer = parse(content, FOOTER_LIMIT)
+        if footer[3] != rows or sum(group[3] for group in footer[4]) != rows:
+            raise Unfit(f"wanted {rows} rows, found {footer[3]}")
+        columns = _columns(footer[2])
+        pages = Pages(content, ENCODINGS, PAGE_BYTES)
+        return sum(_group_bytes(group, columns, pages) for group in footer[4])
+    except (KeyError, IndexError, TypeError, AttributeError):
+        raise Unfit("no Parquet footer, or not one of a table like ours") from None
+
+
+def _columns(schema: list[dict[int, Any]]) -> int:
+    root, *columns = schema
+    if root[5] != len(columns) or not 0 < len(columns) <= COLUMNS:
+        raise Unfit(f"wanted at most {COLUMNS} flat columns, found {len(columns)}, or nested ones")
+    for column in columns:
+        if column.get(5) or column.get(3) not in (0, 1) or column.get(1) not in TYPES:
+            raise Unfit("wanted flat columns of numbers or text, found others")
+    return len(columns)
+
+
+def _group_bytes(group: dict[int, Any], columns: int, pages: "Pages") -> int:
+    if len(group[1]) != columns:
+        raise Unfit(f"wanted {columns} columns a row group, found {len(group[1])}")
+    return sum(_column_bytes(chunk, group[3], pages) for chunk in group[1])
+
+
+def _column_bytes(chunk: dict[int, Any], rows: int, pages: "Pages") -> int:
+    about = chunk[3]
+    if 1 in chunk or about[4] not in CODECS or about[5] != rows:
+        raise Unfit("wanted columns of this file, plain or zstd, a value a row; found others")
+    start = about.get(11, about[9])
+    if not start <= about[9] < start + about[7]:
+        raise Unfit(OUTSIDE)
+    total, values = pages.sums(start, about[7])
+    if values != rows:
+        raise Unfit(f"wanted {rows} values in a column's pages, found {values}")
+    return total + VALUE_BYTES * values

@@ -1,0 +1,46 @@
+"""Places where caches are shared: a folder, or a bucket of an object store.
+
+Both hold `KEY/manifest.json`. A folder has the files beside it, as `stores/` has. A bucket cannot rename, so there they lie in
+`KEY/CHECKSUM/`, named by the manifest's checksum: nobody writes other bytes to a name that a manifest vouches for.
+"""
+
+import re
+from pathlib import Path
+
+from obstore import exceptions
+
+from cache.errors import PlaceInvalid
+from cache.sharing.bucket import Bucket
+from cache.sharing.folder import Folder
+from cache.sharing.schemes import SCHEMES, unconfigured
+
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/]*)/?(.*?)/?", re.DOTALL)
+_NAME = re.compile(r"(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._=+@-]+")
+
+
+def at(text: str) -> Folder | Bucket:
+    """The place that a command names: a folder, or s3://, gs:// or az://BUCKET/FOLDER. Nothing is asked of it yet.
+
+    Endpoint, region and credentials come from the usual variables, such as AWS_ENDPOINT_URL; plain http only where the
+    endpoint says so. Raises PlaceInvalid for any other text.
+    """
+    if "://" not in text:
+        folder = Path(text).expanduser()
+        if folder.is_file():
+            raise PlaceInvalid(f"{text}: wanted a folder of caches, found a file")
+        return Folder(folder)
+    match = _URL.fullmatch(text)
+    scheme, bucket, path = match.groups() if match else (text.partition("://")[0], "", "")
+    if scheme not in SCHEMES:
+        known = [f"{name}://" for name in SCHEMES]
+        wanted = f"{', '.join(known[:-1])} or {known[-1]}BUCKET/FOLDER"
+        raise PlaceInvalid(f"{text}: {scheme}:// is not known; wanted a folder, {wanted}")
+    if not all(_NAME.fullmatch(part) for part in [bucket, *(path.split("/") if path else [])]):
+        raise PlaceInvalid(
+            f"{text}: wanted {scheme}://BUCKET/FOLDER, of letters, digits and . _ = + @ - between single slashes"
+        )
+    url = f"{scheme}://{bucket}" + (f"/{path}" if path else "")
+    try:
+        return Bucket(url, scheme, f"{path}/" if path else "", SCHEMES[scheme].client(bucket))
+    except (exceptions.BaseError, ValueError) as error:
+        raise unconfigured(url, scheme, error) from None

@@ -1,0 +1,160 @@
+"""A bucket of an object store, behind obstore. Every failure is one line."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import obstore
+from obstore import exceptions
+
+from cache.errors import CacheCorrupt, CacheDropped, CacheError, CacheInvalid, CacheNotFound, CacheStorage
+from cache.format.layout import KEY
+from cache.manifest import Manifest
+from cache.sharing.schemes import SCHEMES
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+Answer = TypeVar("Answer")
+PIECE = 8 << 20
+"""Bytes of a part of a large upload."""
+BLOCK = 1 << 20
+"""Bytes that a download hands on at a time."""
+LISTED = 1 << 20
+"""Names that a listing of one cache may have."""
+BROKEN = 2
+"""How often a small answer may break off."""
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A folder of caches in an object store; `prefix` is empty or ends with a slash."""
+
+    url: str
+    scheme: str
+    prefix: str
+    store: "ObjectStore"
+
+    def names(self) -> list[str]:
+        """Names that may be those of caches; without a manifest they are none."""
+
+        def listed() -> list[str]:
+            return list(obstore.list_with_delimiter(self.store, self.prefix.rstrip("/") or None)["common_prefixes"])
+
+        names = [path.rstrip("/").rpartition("/")[2] for path in self._again(listed, "")]
+        return sorted(name for name in names if KEY.fullmatch(name))
+
+    def home(self, manifest: Manifest) -> str:
+        """Where the files of a cache lie."""
+        return f"{manifest.key}/{manifest.checksum}"
+
+    def sizes(self, home: str) -> dict[str, int]:
+        """Bytes of every object below `home`, by its name there."""
+        base = f"{self.prefix}{home}/"
+
+        def listed() -> dict[str, int]:
+            sizes: dict[str, int] = {}
+            for batch in obstore.list(self.store, base.rstrip("/")):
+                sizes |= {one["path"].removeprefix(base): one["size"] for one in batch}
+                if len(sizes) > LISTED:
+                    raise CacheInvalid(f"{self.url}/{home}: more than {LISTED} objects; not a cache of ours")
+            return sizes
+
+        return self._again(listed, home)
+
+    def read(self, name: str, limit: int) -> tuple[bytes, float]:
+        """An object's bytes, at most `limit`, and when it was written."""
+
+        def whole() -> tuple[bytes, float]:
+            got = obstore.get(self.store, self.prefix + name)
+            if got.meta["size"] > limit:
+                raise CacheInvalid(f"{self.url}/{name}: {got.meta['size']} bytes, at most {limit} wanted")
+            return bytes(got.bytes()), got.meta["last_modified"].timestamp()
+
+        return self._again(whole, name)
+
+    def blocks(self, name: str, size: int, offset: int = 0) -> Iterator[bytes]:
+        """The bytes of an object of `size` bytes from `offset` on, BLOCK or more at a time."""
+        with self._reaching(name):
+            options: Any = {"range": {"offset": offset}} if offset else None
+            got = obstore.get(self.store, self.prefix + name, options=options)
+            check_size(f"{self.url}/{name}", size, got.meta["size"])
+            for block in got.stream(min_chunk_size=BLOCK):
+                yield bytes(block)
+
+    def put(self, name: str, content: "bytes | Iterable[bytes]") -> None:
+        """The object appears whole, in place of one that may be there, or not at all."""
+        with self._reaching(name, "write"):
+            if isinstance(content, bytes):
+                obstore.put(self.store, self.prefix + name, content, use_multipart=False)
+            else:
+                obstore.put(self.store, self.prefix + name, iter(content), chunk_size=PIECE, max_concurrency=2)
+
+    def create(self, name: str, content: bytes) -> bool:
+        """The object appears whole; False, and nothing is touched, where there is one."""
+        with self._reaching(name, "write"):
+            try:
+                obstore.put(self.store, self.prefix + name, content, mode="create")
+            except (exceptions.AlreadyExistsError, exceptions.PreconditionError):
+                return False
+            except exceptions.NotSupportedError:
+                raise CacheStorage(
+                    f"{self.url}: the store cannot create an object only where there is none (If-None-Match); use another store"
+                ) from None
+        return True
+
+    def delete(self, names: Iterable[str]) -> None:
+        """The objects are gone."""
+        with self._reaching("", "delete"):
+            obstore.delete(self.store, [self.prefix + name for name in names])
+
+    def _again(self, act: Callable[[], Answer], name: str) -> Answer:
+        """A small answer that breaks off is asked for again; obstore sees only whether one begins."""
+        for _ in range(BROKEN):
+            with suppress(CacheDropped), self._reaching(name):
+                return act()
+        with self._reaching(name):
+            return act()
+
+    @contextmanager
+    def _reaching(self, name: str, verb: str = "read") -> Iterator[None]:
+        """What obstore raises inside becomes one line that names the object, the reason and the remedy."""
+        where = f"{self.url}/{name}" if name else self.url
+        try:
+            yield
+        except CacheError:
+            raise
+        except (exceptions.BaseError, OSError, ValueError) as error:
+            raise _explained(error, self, where, verb) from None
+
+
+def check_size(where: str, wanted: int, found: int) -> None:
+    if found != wanted:
+        raise CacheCorrupt(f"{where}: wanted {wanted} bytes, found {found}; push the cache again")
+
+
+def _explained(error: Exception, bucket: Bucket, where: str, verb: str) -> Exception:
+    """The error of this package for one of obstore, whose text alone says what went wrong."""
+    text = str(error)
+    code = re.search(r"<Code>(\w+)</Code>", text)
+    if re.search(r"NoSuchBucket|ContainerNotFound|bucket does not exist", text):
+        return CacheStorage(f"{bucket.url}: no such bucket; make it, or correct its name")
+    if isinstance(error, FileNotFoundError):
+        return CacheNotFound(f"{where}: no such object")
+    if re.search(r"latest/api/token|metadata\.google\.internal|token request", text):
+        return CacheStorage(f"{bucket.url}: no credentials found; set {SCHEMES[bucket.scheme].credentials}")
+    if isinstance(error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError):
+        reason = f" ({code[1]})" if code else ""
+        return CacheStorage(
+            f"{where}: not allowed to {verb}{reason}; ask for permission, or set {SCHEMES[bucket.scheme].credentials}"
+        )
+    if "redirect without LOCATION" in text:
+        return CacheStorage(f"{bucket.url}: the bucket is in another region; set AWS_REGION")
+    status = re.search(r"status code: (\d+ [A-Za-z ]+)|HTTP error: (.+)", text)
+    reason = (status[1] or status[2]) if status else text.split("\n")[0]
+    endpoint = SCHEMES[bucket.scheme].endpoints[0]
+    return CacheDropped(
+        f"{where}: no whole answer ({reason}); look at the network and at {endpoint}, then run the same command again"
+    )

@@ -1,0 +1,52 @@
+"""A folder of caches, such as another team's `stores/`."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cache.disk import opening
+from cache.errors import CacheNotFound
+from cache.format import layout
+from cache.format.layout import KEY
+from cache.manifest import Manifest
+from cache.sharing.bucket import BLOCK
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder of caches, such as another team's `stores/`."""
+
+    path: Path
+
+    @property
+    def url(self) -> str:
+        return str(self.path)
+
+    def names(self) -> list[str]:
+        """Names that may be those of caches."""
+        if not self.path.is_dir():
+            raise CacheNotFound(
+                f"{self.path}: no such folder; `cache pull SOURCE KEY` wants the one that holds the caches"
+            )
+        return sorted(
+            file.parent.name for file in self.path.glob(f"*/{layout.MANIFEST}") if KEY.fullmatch(file.parent.name)
+        )
+
+    def home(self, manifest: Manifest) -> str:
+        """Where the files of a cache lie."""
+        return manifest.key
+
+    def read(self, name: str, limit: int) -> tuple[bytes, float]:
+        """A file's bytes, at most `limit`, and when it was written."""
+        path = self.path / name
+        if not path.is_file():
+            raise CacheNotFound(f"{path}: no such file")
+        return opening.read(self.path, name, limit), path.stat().st_mtime
+
+    def blocks(self, name: str, size: int, offset: int = 0) -> Iterator[bytes]:
+        """The bytes of a file of `size` bytes from `offset` on."""
+        opening.check(self.path, [(name, size)])
+        with opening.opened(self.path, name) as file:
+            file.seek(offset)
+            while block := file.read(BLOCK):
+                yield block

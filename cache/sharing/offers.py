@@ -1,0 +1,74 @@
+"""A cache that a place has."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal
+
+from cache import catalog
+from cache.catalog import Listing
+from cache.errors import CacheInvalid, CacheNotFound
+from cache.format import layout
+from cache.manifest import LIMIT, Manifest
+from cache.sharing.bucket import Bucket
+from cache.sharing.folder import Folder
+from cache.sharing.parallel import WORKERS
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A cache that a place has: its manifest, the bytes of it, and where its files lie. `modified`: seconds since 1970."""
+
+    place: "Folder | Bucket"
+    manifest: Manifest
+    content: bytes
+    home: str
+    modified: float
+
+    @property
+    def where(self) -> str:
+        return f"{self.place.url}/{self.manifest.key}"
+
+
+def offer(place: Folder | Bucket, key: str) -> Offer | None:
+    """The cache of a whole key, if the place has it; CacheInvalid where its manifest is not one of that key."""
+    name = f"{key}/{layout.MANIFEST}"
+    try:
+        content, modified = place.read(name, LIMIT)
+    except CacheNotFound:
+        return None
+    manifest = catalog.parse_manifest(content, f"{place.url}/{name}", "push the cache again from where it is whole")
+    if manifest.key != key:
+        raise CacheInvalid(f"{place.url}/{name}: wanted the manifest of {key[:12]}, found that of {manifest.key[:12]}")
+    return Offer(place, manifest, content, place.home(manifest), modified)
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What came of a push or pull. `there`: nothing was left to do; `theirs`: another's cache of the key was there first."""
+
+    key: str
+    path: str
+    state: Literal["pushed", "pulled", "there", "theirs"]
+    bytes: int
+    author: str
+    created: str
+
+
+def ls(place: Folder | Bucket) -> list[Listing]:
+    """The caches of a place, the newest first; what has no manifest is none, or not yet."""
+    with ThreadPoolExecutor(WORKERS) as pool:
+        found = [one for one in pool.map(lambda key: _listing(place, key), place.names()) if one is not None]
+    return sorted(found, key=lambda one: (one.state != "published", -one.modified))
+
+
+def _listing(place: Folder | Bucket, key: str) -> Listing | None:
+    try:
+        found = offer(place, key)
+    except CacheInvalid as error:
+        return Listing(key, f"{place.url}/{key}", "damaged", 0, 0.0, problem=str(error))
+    return None if found is None else catalog.listing(found.manifest, found.where, found.modified)
+
+
+def shared(manifest: Manifest, path: str, state: Literal["pushed", "pulled", "there", "theirs"]) -> Shared:
+    made = manifest.provenance
+    return Shared(manifest.key, path, state, manifest.size, made.author, made.created)

@@ -1,0 +1,157 @@
+"""A cache arrives from a place: into staging, every digest compared on the way, then one rename. Goes on where it stopped."""
+
+import hashlib
+import shutil
+import threading
+import uuid
+from pathlib import Path
+from typing import BinaryIO
+
+from cache import catalog
+from cache.disk import durable
+from cache.disk.locks import locked
+from cache.errors import CacheCorrupt, CacheDropped, CacheError, CacheInvalid, CacheNotFound, CacheStorage
+from cache.format import layout
+from cache.manifest import Entry
+from cache.sharing import offers as remote_offers
+from cache.sharing.bucket import Bucket
+from cache.sharing.folder import Folder
+from cache.sharing.offers import Offer, Shared, shared
+from cache.sharing.parallel import ATTEMPTS, Advance, Note, concurrently
+
+
+class _Part:
+    """What has come of a file, hashed on the way."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.clear()
+
+    def clear(self) -> None:
+        self._file.seek(0)
+        self._file.truncate()
+        self.digest, self.size = hashlib.sha256(), 0
+
+    def write(self, block: bytes) -> None:
+        self._file.write(block)
+        self.digest.update(block)
+        self.size += len(block)
+
+
+def receive(offer: Offer, stores: Path, advance: Advance, note: Note) -> bool:
+    """Publish the cache under `stores`; False where it already is. `advance` is called with the bytes of each file.
+
+    Raises CacheCorrupt for a file that is not what the manifest says, CacheNotFound for one that is missing, CacheStorage
+    where a disk or the network fails; whole files are kept, and the next call goes on from there.
+    """
+    key = offer.manifest.key
+    if catalog.published(stores, key):
+        return False
+    work = stores / catalog.STAGING / f"{key}.pull"
+    durable.make_folder(work.parent)
+
+    def waiting() -> None:
+        note(f"cache {key[:12]}: another process brings it; waiting until it is done")
+
+    with locked(work.parent / f"{work.name}.lock", waiting):
+        if catalog.published(stores, key):
+            return False
+        try:
+            with durable.storing(work):
+                _gather(offer, work / layout.DATA, advance)
+                _publish(offer, work, stores / key)
+        except (OSError, CacheError):
+            if not catalog.published(stores, key):  # else another was faster, where locks do not lock
+                raise
+        durable.remove_tree(work)
+    return True
+
+
+def _gather(offer: Offer, data: Path, advance: Advance) -> None:
+    inventory = offer.manifest.inventory
+    for folder in sorted({(data / entry.file).parent for entry in inventory}):
+        durable.make_folder(folder)
+    kept = sum(_size(data / entry.file) for entry in inventory)
+    free, needed = shutil.disk_usage(data).free, offer.manifest.size - kept
+    if needed > free:
+        raise CacheStorage(
+            f"{data}: {needed} bytes of {offer.where} are still to come, {free} are free; "
+            "free space, then run the same command again"
+        )
+    concurrently(lambda entry, halted: _fetch(offer, entry, data / entry.file, halted), inventory, advance)
+
+
+def _publish(offer: Offer, work: Path, path: Path) -> None:
+    """From a folder of one's own, by links: what another puller does meanwhile changes nothing."""
+    sealed = work / f"sealed-{uuid.uuid4().hex}"
+    try:
+        for entry in offer.manifest.inventory:
+            durable.make_folder((sealed / entry.file).parent)
+            durable.link(work / layout.DATA / entry.file, sealed / entry.file)
+        durable.replace(sealed / layout.MANIFEST, offer.content)
+        durable.appear(sealed, path)
+    finally:
+        durable.remove_tree(sealed)
+
+
+def _fetch(offer: Offer, entry: Entry, path: Path, halted: threading.Event) -> None:
+    """One file; a broken answer goes on where it broke off, until the digest is the manifest's."""
+    if _size(path) == entry.size and durable.sha256(path) == entry.sha256:
+        return
+    name = f"{offer.home}/{entry.file}"
+    wrong = stuck = 0
+    with durable.writing(path) as file:
+        part = _Part(file)
+        while True:
+            before = part.size
+            try:
+                _append(offer, name, entry, part, halted)
+            except CacheDropped:
+                stuck = stuck + 1 if part.size == before else 0
+                if stuck == ATTEMPTS or halted.is_set():
+                    raise
+                continue
+            found = part.digest.hexdigest()
+            if found == entry.sha256:
+                return
+            wrong += 1
+            if wrong == ATTEMPTS:
+                raise CacheCorrupt(
+                    f"{offer.place.url}/{name}: wanted sha256 {entry.sha256}, found {found}, {wrong} times; "
+                    "push the cache again from where it is whole"
+                )
+            part.clear()
+
+
+def _append(offer: Offer, name: str, entry: Entry, part: _Part, halted: threading.Event) -> None:
+    for block in offer.place.blocks(name, entry.size, part.size):
+        if halted.is_set():
+            break
+        part.write(block[: entry.size - part.size])
+    if part.size < entry.size:
+        raise CacheDropped(f"{offer.place.url}/{name}: wanted {entry.size} bytes, broke off after {part.size}")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() and not path.is_symlink() else 0
+
+
+def find(place: Folder | Bucket, reference: str) -> Offer:
+    """The cache of a place by its key, or the start (4 digits or more) of its key; CacheNotFound, or CacheInvalid if several."""
+    keys = [reference] if layout.KEY.fullmatch(reference) else []
+    if not keys and len(reference) >= 4:
+        keys = [key for key in place.names() if key.startswith(reference)]
+    offers = [found for key in keys if (found := remote_offers.offer(place, key))]
+    if len(offers) > 1:
+        raise CacheInvalid(f"cache {reference}: {len(offers)} caches in {place.url} start so; give more digits")
+    if not offers:
+        raise CacheNotFound(
+            f"cache {reference}: neither a key nor the start of one in {place.url}; `cache ls {place.url}` lists those there are"
+        )
+    return offers[0]
+
+
+def pull(offer: Offer, stores: Path, advance: Advance = lambda size: None, note: Note = lambda text: None) -> Shared:
+    """Bring a cache of a place under `stores`; see `arrival.receive`."""
+    arrived = receive(offer, stores, advance, note)
+    return shared(offer.manifest, str(stores / offer.manifest.key), "pulled" if arrived else "there")

@@ -1,0 +1,127 @@
+"""Sharing caches: push one to a place, pull one from it, list those it has. What others see there is whole, always."""
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from cache.disk.opening import AGAIN
+from cache.errors import CacheCorrupt, CacheDropped, CacheError, CacheNotFound, CacheStorage
+from cache.format.layout import MANIFEST
+from cache.manifest import Entry, Manifest
+from cache.sharing import offers
+from cache.sharing.bucket import PIECE, Bucket
+from cache.sharing.folder import Folder
+from cache.sharing.offers import Offer, Shared, shared
+from cache.sharing.parallel import ATTEMPTS, Advance, Note, concurrently
+from cache.sharing.pull import receive
+
+
+def push(
+    path: Path, place: Folder | Bucket, advance: Advance = lambda size: None, note: Note = lambda text: None
+) -> Shared:
+    """Bring a local cache to a place: its files, each compared with the manifest as it is read, then the manifest.
+
+    In a bucket, objects that are there already are read back, and sent again where they differ: a push after one that
+    stopped goes on, and one of a cache that is there proves or repairs it. Where another's cache of the same key was
+    there first, that one stays. Raises CacheCorrupt where the local cache is damaged, and nobody sees anything of it;
+    CacheStorage where the place does not take it.
+    """
+    from cache.reader import FeatureCache  # zarr and polars, which `ls` has no time for
+
+    held = FeatureCache.open(path)  # and so it is not removed meanwhile
+    content = (path / MANIFEST).read_bytes()
+    mine = Offer(Folder(path.parent), held.manifest, content, path.name, 0.0)
+    theirs = offers.offer(place, held.key)
+    if theirs is not None and theirs.content != content:
+        return _theirs(theirs)
+    if isinstance(place, Folder):
+        arrived = receive(mine, place.path, advance, note)
+        return shared(held.manifest, f"{place.url}/{held.key}", "pushed" if arrived else "there")
+    return _send_all(mine, place, theirs is not None, advance)
+
+
+def _send_all(mine: Offer, bucket: Bucket, published: bool, advance: Advance) -> Shared:
+    home, inventory = bucket.home(mine.manifest), mine.manifest.inventory
+    there, sent = bucket.sizes(home), threading.Event()
+
+    def send(entry: Entry, halted: threading.Event) -> None:
+        if there.get(entry.file) != entry.size or not _is_whole(bucket, f"{home}/{entry.file}", entry, halted):
+            _send(mine, bucket, f"{home}/{entry.file}", entry, halted)
+            sent.set()
+
+    concurrently(send, inventory, advance)
+    _check_sizes(bucket, home, mine.manifest)
+    where = f"{bucket.url}/{mine.manifest.key}"
+    if published:
+        return shared(mine.manifest, where, "pushed" if sent.is_set() else "there")
+    bucket.create(f"{mine.manifest.key}/{MANIFEST}", mine.content)
+    theirs = offers.offer(bucket, mine.manifest.key)
+    if theirs is not None and theirs.content != mine.content:
+        # Nobody will ever read ours; not to be allowed to delete is no failure.
+        with suppress(CacheError):
+            bucket.delete(f"{home}/{entry.file}" for entry in inventory)
+        return _theirs(theirs)
+    return shared(mine.manifest, where, "pushed")
+
+
+def _is_whole(bucket: Bucket, name: str, entry: Entry, halted: threading.Event) -> bool:
+    digest = hashlib.sha256()
+    try:
+        for block in bucket.blocks(name, entry.size):
+            if halted.is_set():
+                return True
+            digest.update(block)
+    except (CacheDropped, CacheCorrupt, CacheNotFound):
+        return False
+    return digest.hexdigest() == entry.sha256
+
+
+def _send(mine: Offer, bucket: Bucket, name: str, entry: Entry, halted: threading.Event) -> None:
+    for attempt in range(1, ATTEMPTS + 1):
+        pieces = _pieces(mine, entry, halted)
+        try:
+            bucket.put(name, pieces if entry.size > PIECE else b"".join(pieces))
+        except CacheDropped:
+            if attempt == ATTEMPTS or halted.is_set():
+                raise
+        else:
+            return
+
+
+def _pieces(mine: Offer, entry: Entry, halted: threading.Event) -> Iterator[bytes]:
+    """The file's bytes, PIECE at a time; the last is given away only once the digest is the manifest's."""
+    digest, waiting = hashlib.sha256(), bytearray()
+    for block in mine.place.blocks(f"{mine.home}/{entry.file}", entry.size):
+        if halted.is_set():
+            raise CacheDropped(f"{mine.where}: stopped")
+        if len(waiting) >= PIECE:
+            yield bytes(waiting)
+            waiting.clear()
+        digest.update(block)
+        waiting += block
+    if digest.hexdigest() != entry.sha256:
+        raise CacheCorrupt(
+            f"{mine.place.url}/{mine.home}/{entry.file}: wanted sha256 {entry.sha256}, found {digest.hexdigest()}; "
+            f"nothing is published; {AGAIN}"
+        )
+    yield bytes(waiting)
+
+
+def _theirs(found: Offer) -> Shared:
+    """Another's cache of the same key, which stays, if every object of it is there."""
+    if isinstance(found.place, Bucket):
+        _check_sizes(found.place, found.home, found.manifest)
+    return shared(found.manifest, found.where, "theirs")
+
+
+def _check_sizes(bucket: Bucket, home: str, manifest: Manifest) -> None:
+    there = bucket.sizes(home)
+    for entry in manifest.inventory:
+        if there.get(entry.file) != entry.size:
+            found = f"{there[entry.file]} bytes" if entry.file in there else "none"
+            who = manifest.provenance.author or "whoever made it"
+            raise CacheStorage(
+                f"{bucket.url}/{home}/{entry.file}: wanted {entry.size} bytes, found {found}; let {who} push it again"
+            )

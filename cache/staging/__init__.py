@@ -1,0 +1,1 @@
+"""A cache that is being written: its shards, the journal, the seal."""

@@ -1,0 +1,124 @@
+"""Run folders: where an artefact lies, what it was made from, and whether it is done.
+
+`<runs>/<config name>/<stage>-<key>/` holds config.toml, the tensors, log.jsonl and, written last, metrics.json.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from cache.disk import durable
+from pipeline.errors import DataError
+
+if TYPE_CHECKING:
+    from pipeline.settings import Settings
+
+Result = TypeVar("Result", bound=BaseModel)
+KEY_LENGTH = 12
+LIMIT = 1 << 26
+"""Bytes of a JSON file that are read at most: the figures of 20,000 classes and 100 seeds."""
+AGAIN = "delete the folder and run the command again"
+
+
+def stores_folder() -> Path:
+    """Where caches are: $COATTAIL_STORES, else `stores/` in the working folder."""
+    return Path(os.environ.get("COATTAIL_STORES") or "stores").expanduser()
+
+
+def runs_folder() -> Path:
+    """Where run folders are: $COATTAIL_RUNS, else `runs/` in the working folder."""
+    return Path(os.environ.get("COATTAIL_RUNS") or "runs").expanduser()
+
+
+def key_of(**parts: Any) -> str:
+    """sha256, hex, of the parts as canonical JSON; models by their fields."""
+    plain = {
+        name: part.model_dump(mode="json") if isinstance(part, BaseModel) else part for name, part in parts.items()
+    }
+    return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def run_folder(runs: Path, name: str, stage: str, key: str) -> Path:
+    """The folder of one artefact; `stage` is backbone, stg or a method's name."""
+    return runs / name / f"{stage}-{key[:KEY_LENGTH]}"
+
+
+def is_done(folder: Path) -> bool:
+    """metrics.json is written last, so its existence means that the work completed."""
+    return (folder / "metrics.json").is_file()
+
+
+def start(folder: Path, settings: "Settings") -> None:
+    """Make the folder and write the resolved settings into it."""
+    from pipeline.settings.files import to_toml
+
+    durable.make_folder(folder)
+    write_text(folder / "config.toml", to_toml(settings))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all. Raises CacheStorage where the disk does not take it."""
+    durable.replace(path, text.encode())
+
+
+def write_json(path: Path, value: BaseModel | dict[str, Any]) -> None:
+    """The value as indented JSON, written whole or not at all."""
+    plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+    write_text(path, json.dumps(plain, indent=2) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; DataError names a file that is missing, larger than `LIMIT`, or holds something else."""
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path}: wanted a JSON file, found no plain file")
+    try:
+        with path.open("rb") as file:
+            content = file.read(LIMIT + 1)
+        if len(content) > LIMIT:
+            raise DataError(f"{path}: larger than {LIMIT} bytes; {AGAIN}")
+        value = json.loads(content.decode())
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; the run is not finished, or the folder is not a run folder") from None
+    except DataError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: cannot be read as JSON ({error}); {AGAIN}") from None
+    if not isinstance(value, dict):
+        raise DataError(f"{path}: wanted a JSON object, found {type(value).__name__}; {AGAIN}")
+    return value
+
+
+def read_result(folder: Path, model: type[Result]) -> Result:
+    """The metrics.json of a finished run. Raises DataError where it is not what this version writes."""
+    try:
+        return model.model_validate(read_json(folder / "metrics.json"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise DataError(
+            f"{folder / 'metrics.json'}: {where}: {first['msg'].removeprefix('Value error, ')}; {AGAIN}"
+        ) from None
+
+
+@contextmanager
+def log(folder: Path) -> Iterator["Log"]:
+    """A fresh log.jsonl in the folder, a JSON object a line."""
+    path = folder / "log.jsonl"
+    with durable.storing(path), path.open("wb", buffering=0) as file:
+        yield Log(file)
+
+
+class Log:
+    """Writes one JSON object a line."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def write(self, **values: Any) -> None:
+        self._file.write(json.dumps(values).encode() + b"\n")

@@ -1,0 +1,113 @@
+"""Transformations of tail samples in stage 3: from the trained generator, or in closed form."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from cache import FeatureCache
+from pipeline.errors import DataError
+from pipeline.features import Features, stage1_classifier, take
+from pipeline.stg.generator import SemanticTransformationGenerator
+from pipeline.stg.statistics import ClassStatistics
+
+TABLE_LIMIT = 256 << 20
+"""Bytes of precomputed transformations; above it the generator runs at each step."""
+Transformations = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(features (..., D), flat row index (...)) -> mean and standard deviation (..., D); flat = view * N + row."""
+
+
+def from_closed_form(head_index_F: Tensor, statistics: ClassStatistics) -> Transformations:
+    """mean_h - a and Var_h of each row's nearest head class; `head_index_F` holds one entry a flat row."""
+
+    deviation_HD = statistics.variance_CD.sqrt()
+
+    def transformations(features: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        head_index = head_index_F[index]
+        return take(statistics.mean_CD, head_index) - features, take(deviation_HD, head_index)
+
+    return transformations
+
+
+def from_generator(
+    stg: SemanticTransformationGenerator, features: Features, head_index_F: Tensor, augmented_N: Tensor
+) -> Transformations:
+    """The generator's output for each augmented row, (N,) bool.
+
+    In eval mode on frozen features it is a fixed function of the row, so it is computed once and gathered afterwards.
+    """
+    stg = stg.eval()
+    views, rows, width = features.features_VND.shape
+    wanted_F = augmented_N.repeat(views).nonzero()[:, 0]
+    if len(wanted_F) * width * 8 > TABLE_LIMIT:
+        return _live(stg, head_index_F)
+    position_F = torch.zeros(views * rows, dtype=torch.long)
+    position_F[wanted_F] = torch.arange(len(wanted_F))
+    mean_TD, deviation_TD = torch.empty(len(wanted_F), width), torch.empty(len(wanted_F), width)
+    with torch.no_grad():
+        for start in range(0, len(wanted_F), 8192):
+            index = wanted_F[start : start + 8192]
+            mean_BD, variance_BD = stg(features.gather(index // rows, index % rows), head_index_F[index])
+            mean_TD[start : start + 8192], deviation_TD[start : start + 8192] = mean_BD, variance_BD.sqrt()
+
+    def transformations(_features: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        # Rows that are not augmented point at entry 0; their strength is 0.
+        where = position_F[index]
+        return take(mean_TD, where), take(deviation_TD, where)
+
+    return transformations
+
+
+def _live(stg: SemanticTransformationGenerator, head_index_F: Tensor) -> Transformations:
+    @torch.no_grad()
+    def transformations(features: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        mean, variance = stg(features.flatten(0, -2), head_index_F[index.flatten()])
+        return mean.view_as(features), variance.sqrt().view_as(features)
+
+    return transformations
+
+
+def nearest_heads(
+    similarity: str, cache: FeatureCache, train: Features, centroids_HD: Tensor, chosen: list[int]
+) -> Tensor:
+    """The nearest head class of each flat row, view * N + row: an index into `chosen`; a head row's is its own."""
+    weight_HD, bias_H = None, None
+    if similarity == "logit":
+        weight_CD, bias_C = stage1_classifier(cache, "stg.similarity=logit", "use l2 or cosine")
+        weight_HD, bias_H = weight_CD[chosen], bias_C[chosen]
+    own_C = torch.full((len(cache.classes),), -1)
+    own_C[chosen] = torch.arange(len(chosen))
+    own_N = own_C[train.labels_N]
+    found = []
+    for view in range(train.views):
+        for rows_B in train.blocks():
+            nearest_B = nearest_head(train.gather(view, rows_B), centroids_HD, similarity, weight_HD, bias_H)
+            found.append(torch.where(own_N[rows_B] >= 0, own_N[rows_B], nearest_B))
+    return torch.cat(found)
+
+
+def nearest_head(
+    features_ND: Tensor,
+    centroids_HD: Tensor,
+    similarity: str = "l2",
+    weight_HD: Tensor | None = None,
+    bias_H: Tensor | None = None,
+) -> Tensor:
+    """Index into the head classes of the most similar one for each row, (N,).
+
+    `l2` and `cosine` compare with the centroids, `logit` with the stage-1 classifier's rows for the head classes.
+    """
+    features_ND = features_ND.float()
+    if similarity == "l2":
+        # |a - c|^2 without |a|^2, which is common to a row; centred, so that a common offset costs no digits.
+        offset_D = centroids_HD.mean(dim=0)
+        centred_HD = centroids_HD - offset_D
+        return ((features_ND - offset_D) @ centred_HD.T - 0.5 * centred_HD.square().sum(dim=1)).argmax(dim=1)
+    if similarity == "cosine":
+        return (features_ND @ functional.normalize(centroids_HD, dim=1).T).argmax(dim=1)
+    if weight_HD is None or bias_H is None:
+        raise DataError(
+            "stg.similarity=logit: wanted the stage-1 classifier, found none in the cache; use l2 or cosine"
+        )
+    return torch.addmm(bias_H, features_ND, weight_HD.T).argmax(dim=1)

@@ -1,0 +1,147 @@
+"""Training classifiers on features: seeds and settings side by side, one batched program (paper, Eq. 3 to 5)."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from pipeline import losses
+from pipeline.augment.kinds import Augmentation, augment
+from pipeline.classifiers.kinds import replica_loss, trainable_tensors
+from pipeline.classifiers.linear import LinearHeads, ReplicaOptimizer
+from pipeline.errors import ConfigError, TrainingError
+from pipeline.features import Features
+from pipeline.progress import track
+from pipeline.rng import generator
+from pipeline.samplers import RowSampler
+from pipeline.settings.stage3 import Retrain
+
+PER_REPLICA = ("learning_rate", "strength", "threshold", "dropout", "noise")
+"""Settings that may differ between variants trained side by side; the others shape the program."""
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Random numbers of K steps for S seeds. Arms that share a seed share rows, views and noise: comparisons are paired."""
+
+    rows_SKB: Tensor
+    views_SKB: Tensor
+    noise_SKBD: Tensor
+    """Empty, as `uniform_SKBD`, where the augmentation draws none."""
+    uniform_SKBD: Tensor
+
+    @property
+    def steps(self) -> int:
+        return self.rows_SKB.shape[1]
+
+
+def train_heads(
+    features: Features,
+    start: LinearHeads,
+    variants: Sequence[Retrain],
+    seeds: Sequence[int],
+    augmentation: Augmentation,
+    description: str = "retrain",
+) -> LinearHeads:
+    """Train one classifier for each variant and seed as R = len(variants) * len(seeds) replicas; replica = (variant, seed).
+
+    `start` holds R classifiers and is trained in place. Variants may differ in PER_REPLICA only. A replica does not depend
+    on which others are trained beside it, up to the rounding of batched products. Raises TrainingError on divergence.
+    """
+    settings = _common(variants)
+    sampler = RowSampler(features.labels_N, settings.sampling)
+    steps = settings.epochs * math.ceil(len(features.labels_N) / settings.batch_size)
+    trainable, factors = trainable_tensors(start, settings)
+    optimizer = ReplicaOptimizer(trainable, settings.optimizer, settings.momentum, settings.weight_decay)
+    rate_R = torch.tensor([variant.learning_rate for variant in variants]).repeat_interleave(len(seeds))
+    smoothing_C = losses.smoothing_by_class(features.counts_C, settings.smoothing_head, settings.smoothing_tail)
+    step = 0
+    with track(steps, description, "steps") as bar:
+        for draws in _blocks(features, sampler, settings, seeds, steps):
+            for k in range(draws.steps):
+                inputs_RBD, labels_RB = _inputs(features, draws, k, variants, augmentation)
+                loss = replica_loss(start.logits(inputs_RBD), labels_RB, settings, smoothing_C)
+                gradients = torch.autograd.grad(loss, trainable)
+                scale = 0.5 * (1 + math.cos(math.pi * step / steps)) if settings.schedule == "cosine" else 1.0
+                optimizer.step(gradients, [rate_R * (scale * factor) for factor in factors])
+                step += 1
+            bar.advance(draws.steps)
+            _check(loss, step, steps, rate_R)
+    for parameter in trainable:
+        parameter.requires_grad_(False)
+    return start
+
+
+def _common(variants: Sequence[Retrain]) -> Retrain:
+    first = variants[0].model_dump(exclude=set(PER_REPLICA))
+    for variant in variants[1:]:
+        other = variant.model_dump(exclude=set(PER_REPLICA))
+        differing = [name for name in first if first[name] != other[name]]
+        if differing:
+            raise ConfigError(
+                f"variants trained side by side differ in retrain.{differing[0]}; only {', '.join(PER_REPLICA)} may differ"
+            )
+    return variants[0]
+
+
+def _blocks(
+    features: Features, sampler: RowSampler, settings: Retrain, seeds: Sequence[int], steps: int
+) -> Iterator[Draws]:
+    """Draws for all steps, some steps at a time; how many depends on the batch alone, so that seeds do not meet."""
+    purposes = ("rows", "views", "noise", "uniform")
+    generators = {purpose: [generator(seed, "retrain", purpose) for seed in seeds] for purpose in purposes}
+    size = max(1, 2**18 // (settings.batch_size * features.width))
+    views = features.views
+    needs_noise = settings.augmentation in ("stg", "closed-form", "noise")
+    needs_uniform = settings.augmentation in ("stg", "closed-form", "dropout")
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+        for start in range(0, steps, size):
+            shape = (min(size, steps - start), settings.batch_size)
+            wide = (*shape, features.width)
+            none = torch.empty(len(seeds), shape[0], 0)
+            yield Draws(
+                torch.stack([sampler.draw(shape, source) for source in generators["rows"]]),
+                torch.stack([torch.randint(views, shape, generator=source) for source in generators["views"]]),
+                _fill(torch.randn, wide, generators["noise"], threads) if needs_noise else none,
+                _fill(torch.rand, wide, generators["uniform"], threads) if needs_uniform else none,
+            )
+
+
+def _fill(
+    draw: Callable[..., Tensor], shape: tuple[int, ...], generators: list[Generator], threads: ThreadPoolExecutor
+) -> Tensor:
+    """One draw of `shape` a generator, along a first axis, written in place; several generators side by side."""
+    filled = torch.empty(len(generators), *shape)
+
+    def one(position: int) -> None:
+        draw(shape, generator=generators[position], out=filled[position])
+
+    each = map if len(generators) == 1 else threads.map
+    list(each(one, range(len(generators))))
+    return filled
+
+
+def _inputs(
+    features: Features, draws: Draws, k: int, variants: Sequence[Retrain], augmentation: Augmentation
+) -> tuple[Tensor, Tensor]:
+    """One step's augmented features (R, B, D) and labels (R, B)."""
+    row_SB, view_SB = draws.rows_SKB[:, k], draws.views_SKB[:, k]
+    flat_SB = view_SB * len(features.labels_N) + row_SB
+    features_SBD = features.gather(view_SB, row_SB)
+    labels_SB = features.labels_N[row_SB]
+    random = draws.noise_SKBD[:, k], draws.uniform_SKBD[:, k]
+    inputs_VSBD = augment(features_SBD, labels_SB, flat_SB, random, variants, augmentation)
+    inputs_VSBD = inputs_VSBD.expand(len(variants), *features_SBD.shape)
+    return inputs_VSBD.flatten(0, 1), labels_SB.expand(len(variants), *labels_SB.shape).flatten(0, 1)
+
+
+def _check(loss: Tensor, step: int, steps: int, rate_R: Tensor) -> None:
+    if not bool(torch.isfinite(loss)):
+        raise TrainingError(
+            f"retrain: the loss is not finite by step {step} of {steps} at rate {float(rate_R.max()):g}; "
+            "lower retrain.learning_rate or retrain.strength"
+        )

@@ -1,0 +1,260 @@
+"""`coattail cache …`: look at caches, verify, compare, share, remove. No torch: whoever has a cache needs none for this."""
+
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipeline.commands.options import Commands, Finite, common, output_options, show
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+DAY = 86_400.0
+
+
+@click.group("cache", cls=Commands)
+def cache_group() -> None:
+    """Feature caches: list, verify, share, import, remove.
+
+    A cache is named by its folder, its key, or the start (4 digits or more) of its key.
+    """
+
+
+@cache_group.command("ls")
+@click.argument("place", required=False)
+@output_options
+def ls(place: str | None, as_json: bool) -> None:
+    """List the caches, the newest first, then what is half extracted, damaged, or a local copy.
+
+    PLACE: a folder, s3://, gs:// or az://BUCKET/FOLDER; by default stores/ (or $COATTAIL_STORES).
+    """
+    if place is None:
+        from cache import catalog
+
+        where = str(stores_path())
+        found = catalog.ls(stores_path())
+    else:
+        from cache import sharing
+        from cache.sharing import offers
+
+        where = place
+        found = offers.ls(sharing.at(place))
+
+    def table() -> "RenderableType":
+        from pipeline.commands import cache_text
+
+        return cache_text.listings(found, where, time.time())
+
+    show([asdict(one) for one in found], as_json, table)
+
+
+@cache_group.command("push")
+@click.argument("place", metavar="DEST")
+@click.argument("references", metavar="[CACHE…]", nargs=-1)
+@output_options
+def push(place: str, references: tuple[str, ...], as_json: bool) -> None:
+    """Copy caches to a folder, s3://, gs:// or az://BUCKET/FOLDER; by default the only one in stores/.
+
+    The manifest goes last, so that others see a whole cache or none. Interrupted, the same command goes on.
+    """
+    from cache import catalog
+    from pipeline.commands import cache_text
+    from pipeline.commands.cache_progress import push_shown
+
+    references = references or (_only_one(),)
+    found = [push_shown(catalog.resolve(stores_path(), reference), place) for reference in references]
+    show([asdict(one) for one in found], as_json, "\n".join(map(cache_text.shared, found)))
+
+
+@cache_group.command("pull")
+@click.argument("place", metavar="SOURCE")
+@click.argument("references", metavar="CACHE…", nargs=-1, required=True)
+@output_options
+def pull(place: str, references: tuple[str, ...], as_json: bool) -> None:
+    """Copy caches from a folder, s3://, gs:// or az://BUCKET/FOLDER into stores/, every digest compared on arrival.
+
+    CACHE: a key, or the start of one. Interrupted, the same command goes on.
+    """
+    from pipeline.commands import cache_text
+    from pipeline.commands.cache_progress import pull_shown
+
+    found = [pull_shown(place, reference, stores_path()) for reference in references]
+    show([asdict(one) for one in found], as_json, "\n".join(map(cache_text.shared, found)))
+
+
+@cache_group.command("show")
+@click.argument("reference", metavar="CACHE")
+@output_options
+def show_one(reference: str, as_json: bool) -> None:
+    """What a cache holds and what it was made from."""
+    from cache import catalog
+    from pipeline.commands import cache_text
+
+    path = catalog.resolve(stores_path(), reference)
+    manifest = catalog.read_manifest(path)
+    show(cache_text.document(manifest, path), as_json, cache_text.description(manifest, path))
+
+
+@cache_group.command("verify")
+@click.argument("references", metavar="CACHE…", nargs=-1, required=True)
+@click.option("--quick", is_flag=True, help="Manifest, list of files and their sizes only.")
+@click.option("--full", is_flag=True, help="Every byte of every file (the default).")
+@click.option("--subset", metavar="I/N", help="As --full, with the I-th of N parts of the chunks.")
+@output_options
+def verify(references: tuple[str, ...], quick: bool, full: bool, subset: str | None, as_json: bool) -> None:
+    """Compare caches with their manifests; what is wrong is named with its file and rows, and the exit code is 1."""
+    if quick + full + (subset is not None) > 1:
+        raise click.UsageError("--quick, --full and --subset exclude each other")
+    from cache import catalog
+    from pipeline.commands import cache_text
+    from pipeline.commands.cache_progress import verify_shown
+
+    paths = [catalog.resolve(stores_path(), reference) for reference in references]
+    found = [verify_shown(path, quick, subset) for path in paths]
+    text = "\n".join(cache_text.verification(one) for one in found)
+    show([asdict(one) | {"sound": one.sound} for one in found], as_json, text)
+    if not all(one.sound for one in found):
+        raise SystemExit(1)
+
+
+@cache_group.command("explain")
+@click.argument("left", metavar="CACHE")
+@click.argument("right", metavar="[CACHE]", required=False)
+@common
+def explain(
+    left: str, right: str | None, config: str | None, overrides: tuple[str, ...], seed: int | None, as_json: bool
+) -> None:
+    """In which fields two caches, or a cache and what --config would extract, differ.
+
+    Fields that make another key come first, then, of two caches, where they come from.
+    """
+    if (right is None) == (config is None):
+        raise click.UsageError("another cache or --config is wanted, one of the two")
+    from cache import catalog
+    from cache.explain import explain as compare
+    from pipeline.commands import cache_text
+
+    one = catalog.read_manifest(catalog.resolve(stores_path(), left))
+    if config is None:
+        other = catalog.read_manifest(catalog.resolve(stores_path(), str(right)))
+        found, key = compare(one, other), other.key
+    else:
+        from pipeline.artefacts.folders import runs_folder
+        from pipeline.settings.load import load
+        from pipeline.stage1_identity import identity_wanted
+
+        wanted = identity_wanted(load(config, overrides, seed).settings, runs_folder())
+        found, key = compare(one, wanted), wanted.key()
+    show([asdict(difference) for difference in found], as_json, cache_text.differences(found, one.key, key))
+
+
+@cache_group.command("rm")
+@click.argument("references", metavar="CACHE…", nargs=-1, required=True)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@output_options
+def rm(references: tuple[str, ...], yes: bool, as_json: bool) -> None:
+    """Delete published caches; one that somebody has open stays."""
+    from cache import catalog
+    from cache.remove import rm as remove
+    from pipeline.commands import cache_text
+
+    paths = list(dict.fromkeys(catalog.resolve(stores_path(), reference) for reference in references))
+    if not yes:
+        _confirm([str(path) for path in paths])
+    freed = {str(path): remove(path) for path in paths}
+    text = "\n".join(f"deleted {path} ({cache_text.size(count)})" for path, count in freed.items())
+    show(freed, as_json, text)
+
+
+@cache_group.command("prune")
+@click.option("--older-than", type=Finite(0), metavar="DAYS", help="Published caches older than this, too.")
+@click.option("--keep", multiple=True, metavar="CACHE", help="Spare this one, whatever its age.")
+@click.option("--yes", is_flag=True, help="Delete; without it the candidates are only listed.")
+@output_options
+def prune(older_than: float | None, keep: tuple[str, ...], yes: bool, as_json: bool) -> None:
+    """List what is damaged, or half extracted and untouched for a day; with --yes delete it."""
+    from cache import catalog
+    from cache.remove import prune as candidates
+    from pipeline.commands import cache_text
+
+    stores = stores_path()
+    spared = [catalog.resolve(stores, reference).name for reference in keep]
+    found = candidates(stores, None if older_than is None else older_than * DAY, spared, yes=yes)
+    show([asdict(one) for one in found], as_json, cache_text.candidates(found, yes))
+
+
+@cache_group.command("import")
+@click.argument("sources", metavar="[SPLIT=]PATH…", nargs=-1, required=True)
+@click.option("--labels", multiple=True, metavar="SPLIT=FILE", help="Labels that lie in a file of their own.")
+@click.option("--ids", multiple=True, metavar="SPLIT=FILE", help="Sample ids that lie in a file of their own.")
+@click.option("--classes", type=click.Path(path_type=Path), help="Class names in label order: .json, or a name a line.")
+@click.option(
+    "--classifier", type=click.Path(path_type=Path), help="weight (C, D) and bias (C,), which retrain starts from."
+)
+@click.option(
+    "--column", "columns", multiple=True, metavar="ROLE=NAME", help="features=emb: what your arrays are called."
+)
+@click.option("--name", default="imported", show_default=True, help="What results call the data set.")
+@click.option(
+    "--test-share",
+    type=Finite(0, 1, True, True),
+    default=0.2,
+    show_default=True,
+    help="Held out where no test split is given.",
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of what is held out.")
+@output_options
+def import_(sources: tuple[str, ...], name: str, test_share: float, seed: int, as_json: bool, **options: Any) -> None:
+    """Features from .npy, .npz, .safetensors, Parquet, or a folder of them, with labels -> a cache.
+
+    \b
+      coattail cache import train=train.npz test=test.npz --name mine
+      coattail cache import train=x.npy --labels train=y.npy
+      coattail cache import features.parquet
+    """
+    from pipeline import stage1_import
+
+    request = stage1_import.request(sources, **options)
+    found = stage1_import.import_features(request, stores_path(), name, test_share, seed)
+    show(stage1_import.document(found), as_json, stage1_import.text(found))
+
+
+@cache_group.command("export")
+@click.argument("reference", metavar="CACHE")
+@click.argument("destination", metavar="DEST", type=click.Path(path_type=Path))
+@click.option("--split", "splits", multiple=True, help="Only this split; may be repeated.")
+@click.option("--view", "views", multiple=True, help="Only this view: clean, view-01, …; may be repeated.")
+@output_options
+def export(reference: str, destination: Path, splits: tuple[str, ...], views: tuple[str, ...], as_json: bool) -> None:
+    """A cache -> DEST.npz, DEST.safetensors, DEST.parquet, or a folder of .npy files."""
+    from cache import catalog
+    from pipeline.commands import cache_text
+    from pipeline.commands.cache_progress import export_shown
+
+    found = export_shown(catalog.resolve(stores_path(), reference), destination, splits, views)
+    show(asdict(found), as_json, cache_text.exported(found))
+
+
+def _only_one() -> str:
+    from cache import catalog
+
+    found = [one.key[:12] for one in catalog.ls(stores_path()) if one.state == "published"]
+    if len(found) != 1:
+        raise click.UsageError(f"which cache? {stores_path()} has {', '.join(found) or 'none'}; name it after DEST")
+    return found[0]
+
+
+def _confirm(names: list[str]) -> None:
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"nobody to ask whether to delete {', '.join(names)}; give --yes")
+    click.confirm(f"Delete {', '.join(names)}?", abort=True, err=True)
+
+
+def stores_path() -> Path:
+    from pipeline.artefacts.folders import stores_folder
+
+    return stores_folder()

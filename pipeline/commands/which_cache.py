@@ -1,0 +1,123 @@
+"""Which cache a command means: the one named, or the one that a config's settings made."""
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from cache import FeatureCache, Manifest, catalog
+from pipeline.artefacts import folders
+from pipeline.errors import ConfigError, DataError, PipelineError
+from pipeline.settings import Settings, load
+from pipeline.settings.files import CONFIGS
+
+MADE_BY = ("seed", "data", "longtail", "backbone", "stage1", "extract")
+"""The settings that a cache's rows come from; those of stages 2 and 3 do not touch it."""
+INDIFFERENT = (
+    "longtail.many_above",
+    "longtail.few_below",
+    "data.broken",
+    "data.ram_limit",
+    "data.workers",
+    "data.download",
+    "stage1.device",
+    "stage1.compile",
+    "stage1.checkpoint_minutes",
+    "extract.batch_size",
+)
+"""Of those, the ones that say how the work is done, not what comes out."""
+
+
+def settings_and_cache(
+    reference: str | None, overrides: Iterable[str], seed: int | None, cache: str | None, stores: Path
+) -> tuple[Settings, FeatureCache]:
+    """Settings from a config, or else those the cache was made with; the cache named, or else the config's own.
+
+    A cache in a bucket (s3://, gs:// or az://BUCKET/FOLDER/KEY) is pulled into `stores` once.
+
+    Raises ConfigError for settings that do not hold, DataError where no cache, or none of these settings, is there.
+    """
+    overrides = list(overrides)
+    if cache is None:
+        settings = load.load(reference, overrides, seed).settings
+        return settings, FeatureCache.open(_made_by(settings, stores))
+    opened = FeatureCache.open(_named(cache, stores))
+    base = None if reference else _recorded(opened.manifest)
+    return load.load(reference, overrides, seed, base).settings, opened
+
+
+def _named(cache: str, stores: Path) -> Path:
+    if "://" not in cache:
+        return catalog.resolve(stores, cache)
+    from pipeline.commands.cache_progress import here  # obstore, which most commands do not need
+
+    return here(cache, stores)
+
+
+def _recorded(manifest: Manifest) -> tuple[str, dict[str, Any]]:
+    values = dict(manifest.provenance.settings)
+    values.setdefault("name", manifest.provenance.name)
+    return f"cache {manifest.key[:12]}", values
+
+
+def _made_by(settings: Settings, stores: Path) -> Path:
+    wanted = settings.model_dump(mode="json", include=set(MADE_BY))
+    others: list[str] = []
+    for path, manifest in catalog.manifests(stores):
+        recorded = manifest.provenance.settings
+        differing = _differences(wanted, recorded)
+        if not differing:
+            return path
+        if manifest.provenance.name == settings.name:
+            others.append(
+                f"{path.name[:12]} differs in {', '.join(differing[:3])}{', …' if len(differing) > 3 else ''}"
+            )
+    if others and (found := _by_key(settings, stores)):
+        return found
+    detail = f" ({'; '.join(others[:3])})" if others else ""
+    raise DataError(
+        f"config {settings.name}: no cache in {stores} was made with these settings{detail}; "
+        "run train-backbone with the same --config and --set, or name one with --cache"
+    )
+
+
+def _by_key(settings: Settings, stores: Path) -> Path | None:
+    """The cache that `extract` would name now, where backbone and images are at hand, wherever they lay when it was made."""
+    from pipeline.stage1_identity import identity_wanted
+
+    data = settings.data.model_copy(update={"download": False})
+    try:
+        key = identity_wanted(settings.model_copy(update={"data": data}), folders.runs_folder()).key()
+    except PipelineError:
+        return None
+    return catalog.published(stores, key)
+
+
+def _differences(wanted: dict[str, Any], recorded: dict[str, Any]) -> list[str]:
+    found: list[str] = []
+    # A setting that came after a cache was made did then what its default does now.
+    defaults = Settings().model_dump(mode="json")
+    for section, values in wanted.items():
+        if not isinstance(values, dict):
+            found += [section] if recorded.get(section) != values else []
+            continue
+        other = defaults[section] | (recorded.get(section) or {})
+        found += [f"{section}.{key}" for key, value in values.items() if other.get(key) != value]
+    return [key for key in found if key not in INDIFFERENT]
+
+
+SAMPLES = CONFIGS / "samples"
+
+
+def available() -> list[str]:
+    """Names that `demo --sample` takes."""
+    return sorted(path.parent.name for path in SAMPLES.glob("*/manifest.json"))
+
+
+def sample_path(name: str) -> Path:
+    """The folder of the sample cache called `name`. Raises ConfigError, with the closest name, where there is none."""
+    if name in available():
+        return SAMPLES / name
+    closest = difflib.get_close_matches(name, available(), n=1)
+    hint = f"did you mean {closest[0]}? " if closest else ""
+    raise ConfigError(f"sample {name!r}: no such sample; {hint}wanted one of: {', '.join(available()) or '(none)'}")

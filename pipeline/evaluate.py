@@ -1,0 +1,58 @@
+"""Figures of a backbone or a classifier on a split."""
+
+from typing import Any
+
+import torch
+
+from cache import FeatureCache
+from pipeline import features
+from pipeline.backbones.classifier import ImageClassifier
+from pipeline.backbones.inference import blocks, outputs
+from pipeline.classifiers.linear import Classifier
+from pipeline.images.dataset import Dataset
+from pipeline.metrics import Metrics, evaluate
+from pipeline.progress import track
+from pipeline.settings import Settings
+
+EVALUATION_BATCH = 500
+
+
+def measured(settings: Settings, dataset: Dataset) -> dict[str, Any]:
+    """What the figures hang on beside the weights; where it has changed, they are measured again."""
+    groups = settings.longtail
+    return {"test": dataset.splits["test"].content_digest(), "groups": [groups.many_above, groups.few_below]}
+
+
+def backbone_figures(settings: Settings, dataset: Dataset, model: ImageClassifier) -> dict[str, Any]:
+    test = dataset.splits["test"]
+    model.eval()
+    with track(len(test), "test images", "images") as progress:
+        logits = []
+        for logits_BC in outputs(
+            model, test, blocks(0, len(test), EVALUATION_BATCH), settings.data, settings.stage1.amp
+        ):
+            logits.append(logits_BC)
+            progress.advance(len(logits_BC))
+    groups = settings.longtail
+    found = evaluate(
+        torch.cat(logits).softmax(dim=1),
+        torch.from_numpy(test.labels_N),
+        dataset.counts(),
+        groups.many_above,
+        groups.few_below,
+    )
+    return {**found.model_dump(mode="json"), "measured": measured(settings, dataset)}
+
+
+@torch.no_grad()
+def figures(cache: FeatureCache, split: str, classifier: Classifier, settings: Settings) -> list[Metrics]:
+    """Each replica's metrics on a split's clean features; groups by the training counts."""
+    tested = features.load(cache, split, views=False, ram_limit=settings.ram_limit)
+    counts = cache.counts("train").tolist()
+    found = []
+    for weight_CD, bias_C in zip(classifier.weight_RCD, classifier.bias_RC, strict=True):
+        logits = [torch.addmm(bias_C, tested.gather(0, rows_B), weight_CD.T) for rows_B in tested.blocks()]
+        probabilities_NC = torch.softmax(torch.cat(logits), dim=1)
+        groups = settings.longtail
+        found.append(evaluate(probabilities_NC, tested.labels_N, counts, groups.many_above, groups.few_below))
+    return found

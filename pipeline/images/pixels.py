@@ -1,0 +1,179 @@
+"""The images of a split, as batches: from RAM where they fit, else decoded as they are used. Both yield the same tensors."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from pipeline.images.decoding import (
+    Item,
+    Undecodable,
+    broken_error,
+    decode,
+    each_decoded,
+    find_broken,
+    probe,
+    raise_first,
+)
+from pipeline.images.transforms.recipe import Augmenter, Recipe, clean, padding, resized_crop
+from pipeline.rng import derive, generator
+
+RESIZE_SHARE = 256 / 224
+"""Of whole photographs the shorter side becomes this much larger than the crop (Krizhevsky et al.; 256 to 224)."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Pixels a side that the backbone sees, and the shorter side that the clean view is cut from."""
+
+    size: int
+    resize: int
+
+    @staticmethod
+    def of(size: int, train_augmentation: str) -> "Geometry":
+        whole = train_augmentation == "resized-crop"
+        return Geometry(size, round(size * RESIZE_SHARE) if whole else size)
+
+
+class Images(Protocol):
+    """N images of one size S."""
+
+    def __len__(self) -> int: ...
+
+    def prepare(self) -> None:
+        """Do what is done once before the first batch. Raises DataError for an image known to be broken by then."""
+        ...
+
+    def batches(self, rows: Iterable[Tensor], recipe: Recipe, seed: int) -> Iterator[Tensor]:
+        """uint8 (B, 3, S, S), channels last in memory, for each (B,) of rows.
+
+        What is drawn for a row depends on `seed` and the row alone, not on batches, their order or the number of workers.
+        Row r + k N is image r with draws of its own.
+        Raises DataError for an image that cannot be decoded.
+        """
+        ...
+
+
+class RamImages:
+    """Images decoded once, on first use, to one uint8 tensor (N, S, S, 3), and augmented a batch at a time."""
+
+    def __init__(self, items: Sequence[Item], names: Sequence[str], geometry: Geometry) -> None:
+        self._items = items
+        self._names = names
+        self._geometry = geometry
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def prepare(self) -> None:
+        _ = self._padded_NSS3
+
+    def batches(self, rows: Iterable[Tensor], recipe: Recipe, seed: int) -> Iterator[Tensor]:
+        augmenter = Augmenter(recipe, len(self), self._geometry.size, seed)
+        for rows_B in rows:
+            yield augmenter.finish(augmenter.crop(self._padded_NSS3, rows_B), rows_B)
+
+    @cached_property
+    def _padded_NSS3(self) -> Tensor:
+        pad = padding(self._geometry.size)
+        return F.pad(decode_all(self._items, self._names, self._geometry), (0, 0, pad, pad, pad, pad))
+
+
+class LazyImages:
+    """Images decoded by the workers of a DataLoader when their batch is due."""
+
+    def __init__(self, items: Sequence[Item], names: Sequence[str], geometry: Geometry, workers: int) -> None:
+        self._items = items
+        self._names = names
+        self._geometry = geometry
+        self._workers = workers
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def prepare(self) -> None:
+        """Reads every image's header: what is no image is found before the work, what is cut short on its first use."""
+        raise_first(find_broken(self._items, self._names, probe), self._names)
+
+    def batches(self, rows: Iterable[Tensor], recipe: Recipe, seed: int) -> Iterator[Tensor]:
+        dataset = _Decoded(self._items, self._geometry, recipe, seed)
+        batches = [rows_B.tolist() for rows_B in rows]
+        loader = DataLoader(
+            dataset,
+            batch_sampler=batches,
+            num_workers=self._workers,
+            collate_fn=_collate,
+            pin_memory=torch.cuda.is_available(),
+            generator=generator(seed, "workers"),
+        )
+        for pixels_B3SS, broken in loader:
+            if broken is not None:
+                raise broken_error(self._names[broken[0] % len(self)], broken[1])
+            yield pixels_B3SS
+
+
+class _Decoded(Dataset):
+    """row -> uint8 (3, S, S), or (row, reason) where it cannot be decoded: a worker's exception would lose its type."""
+
+    def __init__(self, items: Sequence[Item], geometry: Geometry, recipe: Recipe, seed: int) -> None:
+        self._items = items
+        self._seed = seed
+        self._size = geometry.size
+        self._recipe = recipe
+        self._augmenter = Augmenter(recipe, len(items), geometry.size, seed)
+        self._transform = clean(geometry.size, geometry.resize)
+        if recipe.crop == "resized-crop":
+            self._transform = resized_crop(geometry.size)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, row: int) -> Tensor | tuple[int, str]:
+        try:
+            image = decode(self._items[row % len(self)])
+        except Undecodable as error:
+            return row, str(error)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive(self._seed, "augment", row))
+            pixels_3SS = self._transform(image)
+        row_1 = torch.tensor([row])
+        pixels_13SS = pixels_3SS[None]
+        if self._recipe.crop in ("crop", "crop-flip"):
+            pad = padding(self._size)
+            padded_1SS3 = F.pad(pixels_13SS, (pad, pad, pad, pad)).permute(0, 2, 3, 1).contiguous()
+            pixels_13SS = self._augmenter.crop(padded_1SS3, row_1)
+        return self._augmenter.finish(pixels_13SS, row_1)[0]
+
+
+def _collate(samples: list[Tensor | tuple[int, str]]) -> tuple[Tensor, tuple[int, str] | None]:
+    broken = [sample for sample in samples if not isinstance(sample, Tensor)]
+    if broken:
+        return torch.empty(0), broken[0]
+    pixels_B3SS = torch.stack([sample for sample in samples if isinstance(sample, Tensor)])
+    return pixels_B3SS.contiguous(memory_format=torch.channels_last), None
+
+
+def fits_in_ram(rows: int, size: int, limit_gib: float) -> bool:
+    """Whether `rows` padded images of `size` pixels a side take at most `limit_gib`."""
+    side = size + 2 * padding(size)
+    return rows * side * side * 3 <= limit_gib * 2**30
+
+
+def decode_all(items: Sequence[Item], names: Sequence[str], geometry: Geometry) -> Tensor:
+    """All images as uint8 (N, S, S, 3). Raises DataError for the first that cannot be decoded."""
+    transform = clean(geometry.size, geometry.resize)
+    pixels_NSS3 = np.empty((len(items), geometry.size, geometry.size, 3), dtype=np.uint8)
+    whole = (geometry.size, geometry.size) if geometry.size == geometry.resize else None
+
+    def one(row: int) -> None:
+        image = decode(items[row])
+        pixels_NSS3[row] = np.asarray(image) if image.size == whole else transform(image).permute(1, 2, 0).numpy()
+
+    raise_first(each_decoded(one, len(items), "images decoded")[1], names)
+    return torch.from_numpy(pixels_NSS3)

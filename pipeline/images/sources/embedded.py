@@ -1,0 +1,59 @@
+"""Data sets that a library brings: scikit-learn's handwritten digits, torchvision's CIFAR."""
+
+import warnings
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import DataError
+from pipeline.images.decoding import Item
+from pipeline.images.sources.source import Raw, Source, expand
+from pipeline.longtail import Rows
+from pipeline.settings.stage1 import Data
+
+
+def load_digits(data: Data) -> Source:
+    """1,797 handwritten digits, 8 x 8 pixels of 0 to 16, grey; one split, so a test split is held out of it."""
+    from sklearn.datasets import load_digits as sklearn_digits
+
+    found = sklearn_digits()
+    pixels_NSS = np.rint(found.images * (255 / 16)).astype(np.uint8)
+    train = _raw("digits", np.repeat(pixels_NSS[..., None], 3, axis=3), found.target)
+    return Source(data.classes or tuple(str(name) for name in found.target_names), {"train": train})
+
+
+def load_cifar(name: str, data: Data) -> Source:
+    """torchvision's CIFAR10 or CIFAR100 from the folder `data.train`, downloaded into it if `data.download`.
+
+    Raises DataError where the files are not there, not whole, or cannot be downloaded.
+    """
+    from torchvision import datasets
+
+    root = expand("data.train", data.train)
+    with warnings.catch_warnings():
+        # torchvision reads the published files, pickled by an old numpy; their md5 is checked first.
+        warnings.simplefilter("ignore", np.exceptions.VisibleDeprecationWarning)
+        try:
+            found = {
+                split: getattr(datasets, name)(root, train=split == "train", download=data.download)
+                for split in ("train", "test")
+            }
+        except (RuntimeError, OSError) as error:
+            reason = str(error).splitlines()[0].strip().rstrip(".")
+            raise DataError(
+                f"data.train {root}: wanted the folder of torchvision's {name} ({reason}); "
+                "get it with --set data.download=true, or read Parquet files with --set data.source=parquet"
+            ) from None
+    classes = data.classes or tuple(found["train"].classes)
+    return Source(classes, {split: _raw(split, one.data, one.targets) for split, one in found.items()})
+
+
+def _raw(name: str, pixels_NSS3: NDArray[np.uint8], labels_N: Sequence[int]) -> Raw:
+    ids = [f"{name}#{row}" for row in range(len(pixels_NSS3))]
+    return Raw(ids, np.asarray(labels_N, dtype=np.int64), partial(_take, pixels_NSS3))
+
+
+def _take(pixels_NSS3: NDArray[np.uint8], rows: Rows) -> list[Item]:
+    return list(pixels_NSS3[rows])

@@ -1,0 +1,75 @@
+"""What every source of images gives: class names and, per split, ids, labels and items; and how its paths are read."""
+
+import glob
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.errors import ConfigError, DataError
+from pipeline.images.decoding import Item
+from pipeline.longtail import Rows
+
+
+@dataclass(frozen=True)
+class Raw:
+    """One split as its source has it: N ids, labels (N,), and `take(rows)` for the images of some rows."""
+
+    sample_ids: list[str]
+    labels_N: Rows
+    take: Callable[[Rows], Sequence[Item]]
+    paths: list[str] | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """Class names in label order and the splits, of which `train` is always there."""
+
+    classes: tuple[str, ...]
+    splits: dict[str, Raw]
+
+
+def expand(key: str, text: str) -> Path:
+    """A path setting with `~` and `$VARIABLE` replaced. Raises ConfigError for a variable that is not set, or no path."""
+    if not text:
+        raise ConfigError(f"{key}: wanted a path, found nothing; give one with --set {key}=PATH")
+    for name in re.findall(r"\$\{?(\w+)\}?", text):
+        if name not in os.environ:
+            raise ConfigError(
+                f"{key} {text}: the variable ${name} is not set; export {name}=FOLDER, or give a path with "
+                f"--set {key}=PATH{_torchvision(text)}"
+            )
+    return Path(os.path.expandvars(text)).expanduser()
+
+
+def _torchvision(text: str) -> str:
+    found = re.search(r"\bcifar100?\b", text)
+    return f", or take torchvision's with --set data.source={found[0]} --set data.train=FOLDER" if found else ""
+
+
+def files(key: str, text: str, pattern: str) -> list[Path]:
+    """The file, the files in the folder that match `pattern`, or those that a glob names, sorted. Raises DataError for none."""
+    path = expand(key, text)
+    if path.is_dir():
+        found = sorted(path.glob(pattern))
+    elif glob.has_magic(str(path)):
+        found = sorted(Path(name) for name in glob.glob(str(path), recursive=True))
+    else:
+        found = [path] if path.is_file() else []
+    if not found:
+        raise DataError(f"{key} {path}: no such file; wanted a file, a folder with {pattern}, or a glob")
+    return found
+
+
+def check_labels(key: str, where: Path | str, labels_N: Rows, classes: Sequence[str]) -> None:
+    """Raises DataError for the first label outside 0 … C - 1."""
+    wrong_N = np.flatnonzero((labels_N < 0) | (labels_N >= len(classes)))
+    if len(wrong_N):
+        row = int(wrong_N[0])
+        raise DataError(
+            f"{key} {where}: row {row}: wanted a label from 0 to {len(classes) - 1}, found {labels_N[row]} "
+            f"({len(wrong_N)} such rows); {len(classes)} classes are named: correct the labels, or data.classes"
+        )

@@ -1,0 +1,176 @@
+"""Image augmentation: batched on uint8 tensors, or torchvision's transforms one image at a time where a crop is resized."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+from torchvision.transforms import v2
+
+from pipeline.images.transforms.policies import Policy, draw_operations, transform
+from pipeline.rng import generator
+from pipeline.settings import Settings
+
+JITTER = 0.4
+"""Brightness, contrast and saturation of ImageNet-LT and Places-LT (Liu et al., 2019)."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is done to an image, in this order; by default nothing."""
+
+    crop: str = "none"
+    """As `stage1.augmentation`."""
+    policy: Policy | None = None
+    cutout: int = 0
+    fill_3: tuple[int, ...] = (0, 0, 0)
+    """Of what is cut out."""
+
+    @staticmethod
+    def of(settings: Settings) -> "Recipe":
+        """That of training and of augmented views. Cut-out pixels are the data's mean, 0 after normalisation."""
+        stage1 = settings.stage1
+        policy = {
+            "none": None,
+            "trivialaugment": Policy("trivialaugment"),
+            "randaugment": Policy("randaugment", stage1.randaugment_operations, stage1.randaugment_magnitude),
+        }[stage1.policy]
+        fill_3 = tuple(round(255 * mean) for mean in settings.data.mean) if stage1.cutout else (0, 0, 0)
+        return Recipe(stage1.augmentation, policy, stage1.cutout, fill_3)
+
+
+PLAIN = Recipe()
+"""The clean view's."""
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Where each of N rows is cropped, in pixels from the padded corner, whether it is flipped, its policy's operations
+    (none, or L in a row) and where it is cut out.
+
+    Where an image is drawn several times, N goes on over its repetitions: row r for the k-th time is r + k N.
+    """
+
+    top_N: Tensor
+    left_N: Tensor
+    flip_N: Tensor
+    operation_LN: Tensor
+    magnitude_LN: Tensor
+    centre_2N: Tensor
+
+
+def padding(size: int) -> int:
+    """Pixels of padding at each side before a random crop: 4 at 32, as is usual for CIFAR, and in proportion elsewhere."""
+    return max(size // 8, 1)
+
+
+def draw(recipe: Recipe, rows: int, size: int, seed: int, time: int) -> Draws:
+    """The `time`-th draws for every row of a split at once: a row's view depends neither on batches nor on their order."""
+    again = [time] if time else []
+    source = generator(seed, "augment", *again)
+    pad = padding(size)
+    top_N, left_N = torch.full((2, rows), pad)
+    flip_N = torch.zeros(rows, dtype=torch.bool)
+    if recipe.crop in ("crop", "crop-flip"):
+        top_N, left_N = torch.randint(0, 2 * pad + 1, (2, rows), generator=source)
+    if recipe.crop == "crop-flip":
+        flip_N = torch.randint(0, 2, (rows,), generator=source).bool()
+    operation_LN, magnitude_LN = torch.zeros(0, rows, dtype=torch.long), torch.zeros(0, rows)
+    if recipe.policy:
+        operation_LN, magnitude_LN = draw_operations(recipe.policy, rows, size, generator(seed, "policy", *again))
+    centre_2N = torch.zeros(2, rows, dtype=torch.long)
+    if recipe.cutout:
+        centre_2N = draw_centres(rows, size, generator(seed, "cutout", *again))
+    return Draws(top_N, left_N, flip_N, operation_LN, magnitude_LN, centre_2N)
+
+
+class Augmenter:
+    """A recipe over N images of `size` pixels with the draws of one seed, made for as many repetitions as rows come up."""
+
+    def __init__(self, recipe: Recipe, images: int, size: int, seed: int) -> None:
+        self._recipe = recipe
+        self._images = images
+        self._size = size
+        self._seed = seed
+        self._draws: list[Draws] = []
+        self._joined: Draws | None = None
+
+    def crop(self, padded_NSS3: Tensor, rows_B: Tensor) -> Tensor:
+        """`crop_flip` with the rows' draws."""
+        return crop_flip(padded_NSS3, self._size, rows_B, self._up_to(rows_B))
+
+    def finish(self, pixels_B3SS: Tensor, rows_B: Tensor) -> Tensor:
+        """What follows the crop: policy and cutout."""
+        recipe, draws = self._recipe, self._up_to(rows_B)
+        if recipe.policy:
+            pixels_B3SS = transform(pixels_B3SS, draws.operation_LN[:, rows_B], draws.magnitude_LN[:, rows_B])
+        if recipe.cutout:
+            pixels_B3SS = cut_out(pixels_B3SS, draws.centre_2N[:, rows_B], recipe.cutout, recipe.fill_3)
+        return pixels_B3SS
+
+    def _up_to(self, rows_B: Tensor) -> Draws:
+        wanted = int(rows_B.max()) // self._images + 1
+        if self._joined is None or wanted > len(self._draws):
+            more = range(len(self._draws), wanted)
+            self._draws += [draw(self._recipe, self._images, self._size, self._seed, time) for time in more]
+            parts = ([getattr(one, field.name) for one in self._draws] for field in fields(Draws))
+            self._joined = Draws(*(torch.cat(part, dim=-1) for part in parts))
+        return self._joined
+
+
+def crop_flip(padded_NSS3: Tensor, size: int, rows_B: Tensor, draws: Draws) -> Tensor:
+    """Crops of rows of padded images (N, S + 2p, S + 2p, 3) as (B, 3, S, S), channels last in memory."""
+    images, side = padded_NSS3.shape[:2]
+    offsets_S = torch.arange(size)
+    y_BS = draws.top_N[rows_B, None] + offsets_S
+    x_BS = draws.left_N[rows_B, None] + torch.where(draws.flip_N[rows_B, None], size - 1 - offsets_S, offsets_S)
+    flat_BSS = ((rows_B % images)[:, None, None] * side + y_BS[:, :, None]) * side + x_BS[:, None, :]
+    pixels_BSS3 = padded_NSS3.view(-1, 3)[flat_BSS.view(-1)].view(len(rows_B), size, size, 3)
+    return pixels_BSS3.permute(0, 3, 1, 2)
+
+
+def clean(size: int, resize: int) -> v2.Compose:
+    """PIL image -> uint8 (3, S, S): the shorter side to `resize` pixels, then the centre; an image of that size is untouched."""
+    return v2.Compose([v2.Resize(resize), v2.CenterCrop(size), v2.PILToTensor()])
+
+
+def resized_crop(size: int) -> v2.Compose:
+    """PIL image -> uint8 (3, S, S), drawn from torch's global generator."""
+    steps = [v2.RandomResizedCrop(size), v2.RandomHorizontalFlip(), v2.ColorJitter(JITTER, JITTER, JITTER)]
+    return v2.Compose([*steps, v2.PILToTensor()])
+
+
+def describe(recipe: Recipe, size: int) -> dict[str, float | int | str | bool]:
+    """What a recipe does, as a cache's identity states it; policy and cutout only where there are any."""
+    found: dict[str, float | int | str | bool] = {"crop": "none"}
+    if recipe.crop == "resized-crop":
+        found = {"crop": "resized", "scale": "0.08-1", "ratio": "3/4-4/3", "flip": True, "jitter": JITTER}
+    elif recipe.crop != "none":
+        found = {"crop": "padded", "padding": padding(size), "flip": recipe.crop == "crop-flip"}
+    if recipe.policy:
+        found |= {"policy": recipe.policy.name, "operations": recipe.policy.operations}
+        found |= {} if recipe.policy.level is None else {"magnitude": recipe.policy.level}
+    return found | ({"cutout": recipe.cutout} if recipe.cutout else {})
+
+
+def draw_centres(rows: int, size: int, source: torch.Generator) -> Tensor:
+    """Row and column of each square's centre, (2, N): any pixel, so that a square may reach over the border."""
+    return torch.randint(size, (2, rows), generator=source)
+
+
+def cut_out(images_B3SS: Tensor, centre_2B: Tensor, side: int, fill_3: Sequence[int]) -> Tensor:
+    """`side` pixels from `side // 2` before the centre on become `fill_3`, which after normalisation is to be 0."""
+    first_2B1 = centre_2B[:, :, None] - side // 2
+    pixel_S = torch.arange(images_B3SS.shape[-1])
+    row_BS, column_BS = (pixel_S >= first_2B1) & (pixel_S < first_2B1 + side)
+    inside_B1SS = (row_BS[:, :, None] & column_BS[:, None, :])[:, None]
+    return images_B3SS.where(~inside_B1SS, torch.tensor(fill_3, dtype=torch.uint8).view(3, 1, 1))
+
+
+def normalise(pixels_B3SS: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """(pixels / 255 - mean) / std, float32 (B, 3, S, S) of the same memory format and device."""
+    scale_311 = 1 / (255 * torch.tensor(std, device=pixels_B3SS.device).view(3, 1, 1))
+    shift_311 = (torch.tensor(mean, device=pixels_B3SS.device) / torch.tensor(std, device=pixels_B3SS.device)).view(
+        3, 1, 1
+    )
+    return pixels_B3SS.float().mul_(scale_311).sub_(shift_311)

@@ -1,0 +1,1 @@
+"""What a person reads of a comparison. Nothing here computes a figure or trains."""

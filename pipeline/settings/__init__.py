@@ -1,0 +1,60 @@
+"""Every setting of the three stages: frozen models, defaults from the paper.
+
+A config file gives any of them, `--set section.key=value` overrides one. `config.py` reads both; nothing here reads anything.
+"""
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from pipeline.settings.section import NonNegative, Section
+from pipeline.settings.stage1 import Backbone, Data, Extract, LongTail, Stage1
+from pipeline.settings.stage2 import STG
+from pipeline.settings.stage3 import Retrain
+
+
+class Settings(Section):
+    """All settings of a run."""
+
+    name: str = Field(default="own", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    ram_limit: NonNegative = 0.0
+    """GiB of a split's features that stages 2 and 3 hold in RAM; above it they are copied into a local file and
+    memory-mapped. 0: half of the machine's RAM. The results are the same bits."""
+    data: Data = Data()
+    longtail: LongTail = LongTail()
+    backbone: Backbone = Backbone()
+    stage1: Stage1 = Stage1()
+    extract: Extract = Extract()
+    stg: STG = STG()
+    retrain: Retrain = Retrain()
+
+    @model_validator(mode="after")
+    def _the_sample_can_be_left_out(self) -> "Settings":
+        if not self.stg.include_self and (self.stg.full_statistics or self.stg.smoothing == "class"):
+            raise ValueError(
+                "stg.include_self=false wants stg.smoothing=sample or none and stg.full_statistics=false: "
+                "statistics of other steps do not hold the sample at the weight that would be taken out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _settings_of_stage_1_go_together(self) -> "Settings":
+        if self.stage1.label_smoothing and self.stage1.loss != "ce":
+            raise ValueError(
+                f"stage1.label_smoothing is for stage1.loss=ce, found loss {self.stage1.loss}; set either back"
+            )
+        if self.backbone.ending == "bbn" and self.stage1.mixing != "none":
+            raise ValueError(
+                f"backbone.ending=bbn has two batches a step and mixes none, found stage1.mixing={self.stage1.mixing}; "
+                "set stage1.mixing=none"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _groups_do_not_overlap(self) -> "Settings":
+        if self.longtail.few_below > self.longtail.many_above + 1:
+            raise ValueError(
+                "longtail.few_below must not exceed longtail.many_above + 1, or a class is both many and few"
+            )
+        return self

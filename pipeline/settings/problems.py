@@ -1,0 +1,73 @@
+"""What is wrong with settings, a line each."""
+
+import difflib
+import json
+from typing import Any
+
+from pydantic import ValidationError
+
+from pipeline.errors import ConfigError
+from pipeline.settings import Settings
+from pipeline.settings.files import dotted
+
+PROBLEMS = 20
+"""That are named, and for which the closest valid key is looked up."""
+
+
+def valid_keys() -> list[str]:
+    """Every dotted key that a config may hold."""
+    return dotted(Settings().model_dump())
+
+
+def validate(values: dict[str, Any], origins: dict[str, str], problems: list[str]) -> Settings:
+    try:
+        text = json.dumps(values, default=str)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError("\n".join([*problems, f"settings: cannot be read: {error}"])) from None
+    try:
+        # JSON mode lets a list be a tuple and nothing else be anything else: "20" is no integer.
+        settings = Settings.model_validate_json(text, strict=True)
+    except ValidationError as error:
+        found = [_problem(dict(item), origins) for item in error.errors()[:PROBLEMS]]
+        if error.error_count() > PROBLEMS:
+            found.append(f"settings: {error.error_count() - PROBLEMS} more problems")
+        raise ConfigError("\n".join(problems + found)) from None
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return settings
+
+
+def _problem(error: dict[str, Any], origins: dict[str, str]) -> str:
+    key = ".".join(str(part) for part in error["loc"]) or "settings"
+    source = next((origins[name] for name in origins if name == key or name.startswith(key + ".")), None)
+    source = source or next((origins[name] for name in origins if key.startswith(name + ".")), "settings")
+    if error["type"] == "extra_forbidden":
+        closest = _closest(key)
+        hint = f"; did you mean {closest}?" if closest else "; `config show` lists the keys"
+        return f"{source}: {key}: unknown key, found {short(error['input'])}{hint}"
+    wanted = error["msg"].removeprefix("Value error, ")
+    wanted = wanted.replace("Input should be", "wanted").replace("String should", "wanted text that should")
+    if error["type"] == "value_error":
+        return f"{source}: {wanted}"
+    return f"{source}: {key}: {wanted}, found {short(error['input'])}"
+
+
+def _closest(key: str) -> str | None:
+    """The valid key that was probably meant: the same name elsewhere, initials such as lr, or a similar spelling."""
+    keys = valid_keys()
+    section, _, last = key.rpartition(".")
+    for other in keys:
+        if other.rpartition(".")[2] == last:
+            return other
+    for other in keys:
+        other_section, _, name = other.rpartition(".")
+        if other_section == section and "".join(word[0] for word in name.split("_")) == last:
+            return other
+    candidates = keys if section else keys + sorted({other.split(".")[0] for other in keys if "." in other})
+    matches = difflib.get_close_matches(key, candidates, n=1, cutoff=0.75)
+    return matches[0] if matches else None
+
+
+def short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,135 @@
+"""[data], [longtail], [backbone], [stage1], [extract]: what a cache comes from."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pipeline.settings.section import Count, NonNegative, Positive, Section, Share
+
+
+class Data(Section):
+    """Where images and labels come from. Paths may hold `~`, `$VARIABLE` and, for Parquet, `*`."""
+
+    source: Literal["digits", "parquet", "cifar10", "cifar100", "folder", "list"] = "digits"
+    train: str = ""
+    """Parquet files, a folder of class folders, a list file, or torchvision's root."""
+    val: str = ""
+    test: str = ""
+    """Empty: `test_share` of each training class is held out before the long-tailed draw."""
+    test_share: Share = 0.2
+    root: str = ""
+    """Folder that the paths of a list file are relative to."""
+    classes: tuple[str, ...] = ()
+    """Class names in label order, where the source has none; for `list`, may stay empty."""
+    image_column: str = "image"
+    label_column: str = "label"
+    image_size: Count = 32
+    """Pixels a side at which the backbone sees an image."""
+    mean: tuple[NonNegative, ...] = (0.4914, 0.4822, 0.4465)
+    std: tuple[Positive, ...] = (0.2023, 0.1994, 0.2010)
+    download: bool = False
+    broken: Literal["error", "skip"] = "error"
+    """An image that cannot be decoded: stop and name it, or leave it out and list it."""
+    ram_limit: Positive = 4.0
+    """GiB of decoded uint8 images that may be held in RAM; above it images are decoded as they are used."""
+    workers: Annotated[int, Field(ge=0)] = 2
+
+
+class LongTail(Section):
+    """The imbalance that is drawn from the training split; the test split is never touched."""
+
+    profile: Literal["exponential", "natural"] = "natural"
+    """`natural` takes the training split as it is; `exponential` draws `imbalance_factor` from it."""
+    imbalance_factor: Annotated[float, Field(ge=1)] = 100.0
+    draw: Literal["shuffle", "cao"] = "shuffle"
+    """`cao`: numpy's legacy `seed(0)` shuffle, class by class, as the LDAM code draws CIFAR-LT."""
+    n_max: Annotated[int, Field(ge=0)] = 0
+    """Size of the largest class after the draw; 0: the largest profile that every class can fill."""
+    many_above: Count = 100
+    few_below: Count = 20
+
+
+class Backbone(Section):
+    name: str = "resnet32"
+    weights: str = ""
+    """'' for random, a .safetensors file, torchvision's entry, such as 'IMAGENET1K_V2', or for `timm:NAME` 'pretrained'."""
+    ending: Literal["plain", "bbn", "new-block"] = "plain"
+    """`bbn`: the last block twice, with features side by side (BBN); `new-block`: one more block, all before it frozen
+    (MiSLAS's Places-LT)."""
+
+    @property
+    def full_name(self) -> str:
+        """The name with its ending, such as resnet32-bbn."""
+        return self.name if self.ending == "plain" else f"{self.name}-{self.ending}"
+
+
+class Stage1(Section):
+    """Backbone training (paper, section 4.1)."""
+
+    epochs: Annotated[int, Field(ge=0)] = 200
+    """0: the backbone is taken as it is, with its `weights`, and without a classifier."""
+    batch_size: Count = 128
+    """Of a step, however many processes and parts share it."""
+    learning_rate: Positive = 0.1
+    momentum: Share = 0.9
+    weight_decay: NonNegative = 2e-4
+    schedule: Literal["steps", "cosine"] = "steps"
+    warmup_epochs: NonNegative = 5.0
+    milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.8, 0.9)
+    """Shares of `epochs` (0.8, not 160) after which the rate is multiplied by `gamma`: 160 and 180 of 200."""
+    gamma: Positive = 0.1
+    loss: Literal["ce", "focal", "ldam", "logit-adjusted"] = "ce"
+    """`ldam` brings a cosine classifier; `logit-adjusted` at `loss_tau` 1 is the balanced softmax."""
+    label_smoothing: Share = 0.0
+    focal_gamma: NonNegative = 1.0
+    ldam_margin: Positive = 0.5
+    """Of the smallest class; the others' are less."""
+    cosine_scale: Positive = 30.0
+    loss_tau: NonNegative = 1.0
+    reweight: Literal["none", "class-balanced", "drw"] = "none"
+    """Class weights by effective numbers: none, in all epochs, or deferred to those after `drw_start`."""
+    reweight_beta: Share = 0.9999
+    drw_start: Annotated[float, Field(ge=0, le=1)] = 0.8
+    """Share of `epochs`: 160 of 200."""
+    mixing: Literal["none", "mixup", "remix", "cutmix"] = "mixup"
+    mixup_alpha: Positive = 1.0
+    """Of the Beta distribution of every mixing."""
+    remix_kappa: Annotated[float, Field(ge=1)] = 3.0
+    remix_tau: Annotated[float, Field(ge=0, le=1)] = 0.5
+    sam_rho: NonNegative = 0.0
+    """Radius of sharpness-aware minimisation; 0: none. It doubles the work of a step."""
+    averaging: Literal["none", "ema", "swa"] = "none"
+    """The weights that are kept: the last step's, an exponential average over steps, the mean over epochs after `swa_start`."""
+    ema_decay: Share = 0.999
+    swa_start: Annotated[float, Field(ge=0, lt=1)] = 0.8
+    augmentation: Literal["none", "crop", "crop-flip", "resized-crop"] = "crop-flip"
+    policy: Literal["none", "trivialaugment", "randaugment"] = "none"
+    """Operations drawn for each image after the crop. TrivialAugment was tuned on nothing; RandAugment's two numbers were
+    tuned on full, balanced data sets."""
+    randaugment_operations: Count = 2
+    randaugment_magnitude: Annotated[int, Field(ge=0, le=30)] = 9
+    """2 and 9 are for ResNet-50 on full ImageNet (Cubuk et al., 2020), on torchvision's scale, where 30 is strongest."""
+    cutout: Annotated[int, Field(ge=0)] = 0
+    """Pixels a side of a blanked square, 0: none; 16 for CIFAR-10 and 8 for CIFAR-100, chosen on the full sets."""
+    amp: Literal["off", "bf16", "fp16"] = "off"
+    accumulate: Count = 1
+    """Parts that a batch goes through the network in, where memory is short; batch normalisation sees a part at a time."""
+    sync_batchnorm: bool = False
+    """Under torchrun on CUDA: batch normalisation over all processes' parts of a batch."""
+    channels_last: bool = True
+    compile: bool = False
+    device: str = "auto"
+    checkpoint_minutes: NonNegative = 10.0
+    """A longer epoch is saved that often too; a shorter one at its end only."""
+
+
+class Extract(Section):
+    """What is dumped from the frozen backbone."""
+
+    views: Annotated[int, Field(ge=0, le=99)] = 4
+    """Augmented views of each training image, beside the clean one."""
+    dtype: Literal["float16", "float32"] = "float16"
+    batch_size: Count = 256
+    amp: Literal["off", "bf16", "fp16"] = "off"
+    bn: Literal["plain", "shifted"] = "plain"
+    """`shifted`: batch-norm statistics are estimated again under class-balanced sampling (MiSLAS)."""

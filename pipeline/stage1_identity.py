@@ -1,0 +1,116 @@
+"""What extract would name its cache."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cache import Identity, SplitIdentity
+from pipeline.artefacts import tensors as checkpoint
+from pipeline.backbones import LAYER, build_for
+from pipeline.backbones.classifier import ImageClassifier, head_like
+from pipeline.errors import DataError, LineageError
+from pipeline.images.dataset import Dataset, load
+from pipeline.images.pixels import Geometry
+from pipeline.images.transforms.recipe import PLAIN, Recipe, describe
+from pipeline.machine.device import device_of
+from pipeline.settings import Settings
+from pipeline.stage1_backbone import NAME, BackboneRun, finished
+
+
+def identity_wanted(settings: Settings, runs: Path) -> Identity:
+    """The identity that `extract` would give these settings' cache; nothing is extracted.
+
+    Raises DataError where the settings' own backbone is not trained: its weights are part of the identity.
+    """
+    return frozen_backbone(settings, finished(settings, runs), lambda text: None)[-1]
+
+
+def frozen_backbone(
+    settings: Settings, run: BackboneRun, say: Callable[[str], None]
+) -> tuple[Dataset, ImageClassifier, dict[str, Tensor], Identity]:
+    """Images, backbone, its tensors (without the classifier where that is of other classes), and what they are together."""
+    dataset = run.dataset or load(settings)
+    tensors, metadata = checkpoint.load(run.folder / NAME)
+    if metadata.get("classes") != json.dumps(dataset.classes):
+        if "classes" in metadata:
+            say(f"backbone {run.folder}: trained on other classes; its features are dumped without its classifier")
+        tensors = {name: tensor for name, tensor in tensors.items() if name.startswith("backbone.")}
+    model = _model(settings, run, tensors, metadata, dataset)
+    identity = _identity(settings, dataset, checkpoint.digest(tensors), int(model.classifier.in_features))
+    return dataset, model, tensors, identity
+
+
+def _model(
+    settings: Settings, run: BackboneRun, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], dataset: Dataset
+) -> ImageClassifier:
+    classes = len(dataset.classes)
+    model = build_for(settings, classes) if run.module is None else ImageClassifier(run.module, classes)
+    if run.module is None:
+        _check(settings, run, tensors, metadata, model)
+    state = {key.removeprefix("backbone."): tensor for key, tensor in tensors.items() if key.startswith("backbone.")}
+    model.backbone.load_state_dict(state)
+    model = model.to(device_of(settings.stage1.device)).eval()
+    return model.to(memory_format=torch.channels_last) if settings.stage1.channels_last else model
+
+
+def _check(
+    settings: Settings,
+    run: BackboneRun,
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, str],
+    model: ImageClassifier,
+) -> None:
+    wanted = {f"backbone.{name}": tensor for name, tensor in model.backbone.state_dict().items()}
+    if not all(name.startswith("backbone.") for name in tensors):
+        head = head_like(tensors, model.classifier.in_features, model.classes)
+        wanted |= {f"classifier.{name}": tensor for name, tensor in head.state_dict().items()}
+    try:
+        checkpoint.check(tensors, wanted)
+    except ValueError as error:
+        name, found = settings.backbone.full_name, metadata.get("backbone", "an unnamed backbone")
+        if found == name:
+            raise DataError(f"{run.folder / NAME}: {error}; delete {run.folder} to train it again") from None
+        raise LineageError(
+            f"backbone {run.folder}: tensors of {found[:60]} do not fit {name} ({error}); set backbone.name to what was trained"
+        ) from None
+
+
+def _identity(settings: Settings, dataset: Dataset, weights: str, width: int) -> Identity:
+    geometry = Geometry.of(settings.data.image_size, settings.stage1.augmentation)
+    # Views of unaugmented images would be copies of the clean one.
+    recipe = Recipe.of(settings)
+    views = settings.extract.views if recipe != PLAIN else 0
+    shifted = settings.extract.bn == "shifted"
+    splits = {
+        name: SplitIdentity(
+            rows=len(split),
+            samples=split.samples_digest(),
+            content=split.content_digest(),
+            views=views if name == "train" else 0,
+        )
+        for name, split in dataset.splits.items()
+    }
+    return Identity(
+        classes=dataset.classes,
+        splits=splits,
+        weights=weights,
+        backbone=settings.backbone.full_name,
+        layer=LAYER,
+        width=width,
+        transform={
+            "size": geometry.size,
+            "resize": geometry.resize,
+            "interpolation": "bilinear",
+            "mean": list(settings.data.mean),
+            "std": list(settings.data.std),
+        },
+        # Shifted statistics are those of augmented images; `weights` is the digest of the weights before the shift.
+        view_transform=describe(recipe, geometry.size) if views or shifted else {},
+        views_seed=settings.seed,
+        bn=settings.extract.bn,
+        autocast=settings.extract.amp,
+        dtype=settings.extract.dtype,
+    )

@@ -1,0 +1,75 @@
+"""A trained generator on disk: its tensors, its head classes, and the cache it was learnt from."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cache import FeatureCache
+from pipeline.artefacts import tensors as checkpoint
+from pipeline.errors import LineageError
+from pipeline.settings.stage2 import STG
+from pipeline.stg.generator import SemanticTransformationGenerator
+
+NAME = "stg.safetensors"
+
+
+@dataclass(frozen=True)
+class TrainedSTG:
+    """A generator, the head classes its tokens stand for, and their centroids (H, D)."""
+
+    stg: SemanticTransformationGenerator
+    heads: list[int]
+    centroids_HD: Tensor
+
+
+def save(folder: Path, trained: TrainedSTG, settings: STG, cache: FeatureCache) -> str:
+    """Write `stg.safetensors` into the run folder; the digest of its tensors."""
+    tensors = {f"stg.{name}": tensor for name, tensor in trained.stg.state_dict().items()}
+    tensors |= {"head_classes": torch.tensor(trained.heads), "centroids": trained.centroids_HD}
+    metadata = {
+        "stage": "stg",
+        "cache": cache.key,
+        "dataset": cache.manifest.provenance.name,
+        "hidden": json.dumps(settings.hidden),
+        "variance": settings.variance,
+    }
+    checkpoint.save(folder / NAME, tensors, metadata)
+    return checkpoint.digest(tensors)
+
+
+def load(folder: Path, cache: FeatureCache) -> tuple[TrainedSTG, str]:
+    """The generator of a run folder and its digest.
+
+    Raises LineageError where it was learnt from another cache than the one it is to be used with.
+    """
+    tensors, metadata = checkpoint.load(folder / NAME)
+    if metadata.get("cache") != cache.key:
+        raise LineageError(
+            f"STG {folder}: learnt from cache {metadata.get('cache', '?')[:12]} ({metadata.get('dataset', '?')}), wanted "
+            f"{cache.key[:12]} ({cache.manifest.provenance.name}); run train-stg --cache {cache.key[:12]}"
+        )
+    state = {name.removeprefix("stg."): tensor for name, tensor in tensors.items() if name.startswith("stg.")}
+    try:
+        heads, width = state["tokens_HD"].shape
+        with torch.device("meta"):  # the file may ask for any size; no more is allocated than its tensors take
+            hidden = tuple(json.loads(metadata["hidden"]))
+            stg = SemanticTransformationGenerator(width, heads, hidden, metadata["variance"])
+        wanted = {f"stg.{name}": tensor for name, tensor in stg.state_dict().items()}
+        wanted |= {"head_classes": torch.zeros(heads, dtype=torch.int64), "centroids": torch.zeros(heads, width)}
+        checkpoint.check(tensors, wanted)
+        heads_H = tensors["head_classes"].tolist()
+        if not set(heads_H) <= set(range(len(cache.classes))) or len(set(heads_H)) != heads:
+            raise ValueError(
+                f"head_classes: wanted {heads} of the {len(cache.classes)} classes, each once, found others"
+            )
+        stg.load_state_dict(state, assign=True)
+        trained = TrainedSTG(stg.float().eval(), heads_H, tensors["centroids"])
+    except (KeyError, ValueError, TypeError, RuntimeError, RecursionError, OverflowError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise LineageError(
+            f"STG {folder / NAME}: not a generator of this version ({reason}); run train-stg again"
+        ) from None
+    return trained, checkpoint.digest(tensors)

@@ -1,0 +1,119 @@
+"""The batches of an epoch, drawn from seed and epoch alone, and the part of each that one process computes. Pure."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.rng import derive, generator
+from pipeline.samplers import RowSampler
+from pipeline.settings.stage1 import Stage1
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A step's global batch: rows, the row that each is mixed with, and the share of the first in the mixture."""
+
+    rows_B: Tensor
+    partner_rows_B: Tensor
+    share: float
+    centre: tuple[float, float] = (0.5, 0.5)
+    """Of CutMix's box, in shares of the image's height and width."""
+
+
+@dataclass(frozen=True)
+class Micro:
+    """What goes through the network at once: fetched positions start … stop - 1, mixed with the positions `partner_M`.
+
+    `weight` is its share of the global batch: the sum of weight * mean loss over all parts is the global batch's mean loss.
+    """
+
+    start: int
+    stop: int
+    partner_M: Tensor
+    weight: float
+
+
+@dataclass(frozen=True)
+class Part:
+    """One process's part of a batch: the Q rows that it fetches, its own first, then partners of other parts."""
+
+    rows_Q: Tensor
+    micros: list[Micro]
+
+
+def batches(rows: int, stage1: Stage1, seed: int, epoch: int) -> list[Batch]:
+    """The global batches of an epoch over `rows` rows; the same whatever the number of processes and micro-batches."""
+    order_N = torch.randperm(rows, generator=generator(seed, "order", epoch))
+    parts = list(order_N.split(stage1.batch_size))
+    if len(parts) > 1 and len(parts[-1]) == 1:
+        # Batch normalisation has no variance in a single row; that row's turn comes in another epoch.
+        parts.pop()
+    mixing = np.random.default_rng(derive(seed, "mixup", epoch))
+    centres = np.random.default_rng(derive(seed, "cutmix", epoch))
+    partners = generator(seed, "partners", epoch)
+    found = []
+    for rows_B in parts:
+        share = float(mixing.beta(stage1.mixup_alpha, stage1.mixup_alpha))
+        partner_B = torch.randperm(len(rows_B), generator=partners)
+        y, x = centres.random(2).tolist()
+        found.append(Batch(rows_B, rows_B if stage1.mixing == "none" else rows_B[partner_B], share, (y, x)))
+    return found
+
+
+def part(batch: Batch, rank: int, world: int, accumulate: int) -> Part:
+    """The part of process `rank` of `world`, in at most `accumulate` micro-batches, each of two rows or more.
+
+    A process for which a small last batch leaves nothing takes its first rows at weight 0: it has to join the others'
+    sum of gradients.
+    """
+    size = len(batch.rows_B)
+    sharing = _parts_of(size, world)
+    first, own = _slice(size, min(rank, sharing - 1), sharing)
+    joins_only = rank >= sharing
+    own = min(own, 2) if joins_only else own
+    rows_Q = _with_partners(batch.rows_B[first : first + own], batch.partner_rows_B[first : first + own])
+    partner_O = _positions(rows_Q, batch.partner_rows_B[first : first + own])
+    pieces = _parts_of(own, accumulate)
+    micros = []
+    for piece in range(pieces):
+        start, length = _slice(own, piece, pieces)
+        stop = start + length
+        micros.append(Micro(start, stop, partner_O[start:stop], 0.0 if joins_only else length / size))
+    return Part(rows_Q, micros)
+
+
+def _parts_of(size: int, wanted: int) -> int:
+    return max(1, min(wanted, size // 2))
+
+
+def _slice(size: int, index: int, parts: int) -> tuple[int, int]:
+    """Start and length of part `index`; the first parts are one longer where the size does not divide."""
+    short, longer = divmod(size, parts)
+    return index * short + min(index, longer), short + (index < longer)
+
+
+def _with_partners(own_O: Tensor, partners_O: Tensor) -> Tensor:
+    return torch.cat([own_O, partners_O[~torch.isin(partners_O, own_O)].unique()])
+
+
+def _positions(rows_Q: Tensor, wanted_O: Tensor) -> Tensor:
+    sorted_Q, order_Q = rows_Q.sort(stable=True)
+    return order_Q[torch.searchsorted(sorted_Q, wanted_O)]
+
+
+def with_reversed(plan: list[Batch], labels_N: Tensor, seed: int, epoch: int) -> list[Batch]:
+    """The batches with rows of the reversed sampler as partners.
+
+    Row r drawn for the k-th time in the epoch is given as r + k N, which means an augmentation of its own.
+    """
+    sizes = [len(batch.rows_B) for batch in plan]
+    drawn_M = RowSampler(labels_N, "reversed").draw((sum(sizes),), generator(seed, "reversed", epoch))
+    order_M = torch.argsort(drawn_M, stable=True)
+    count_N = torch.bincount(drawn_M, minlength=len(labels_N))
+    start_N = torch.cumsum(count_N, 0) - count_N
+    times_M = torch.empty_like(drawn_M)
+    times_M[order_M] = torch.arange(1, len(drawn_M) + 1) - start_N[drawn_M[order_M]]
+    rows = (drawn_M + times_M * len(labels_N)).split(sizes)
+    return [replace(batch, partner_rows_B=rows_B) for batch, rows_B in zip(plan, rows, strict=True)]

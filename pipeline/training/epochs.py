@@ -1,0 +1,57 @@
+"""The loop over the epochs of stage 1: its log, its checkpoints, and going on from them."""
+
+import time
+from pathlib import Path
+
+from pipeline.machine import group
+from pipeline.progress import Track, track
+from pipeline.training.checkpoint import Line, Point, resume, save
+from pipeline.training.steps import Done, Training
+
+
+def train_epochs(training: Training, folder: Path, key: str) -> list[Line]:
+    """Train to the end of the last epoch, from where the folder's checkpoint stands; a line for each epoch.
+
+    A checkpoint is written at each epoch's end, and within epochs that take longer than `stage1.checkpoint_minutes`.
+    Raises TrainingError for a loss that is not finite, LineageError for a checkpoint of another key, DataError for one that is
+    damaged.
+    """
+    point = resume(training, folder, key)
+    epochs, rows = training.stage1.epochs, len(training.split)
+    left = rows * (epochs - point.done.epoch) - point.done.images
+    with track(left, f"training {training.settings.backbone.name}", "images") as progress:
+        while point.done.epoch < epochs:
+            point = _epoch(training, folder, key, point, progress)
+    return point.history
+
+
+def _epoch(training: Training, folder: Path, key: str, point: Point, progress: Track) -> Point:
+    history = point.history
+    saved = time.monotonic()
+    started = saved - point.seconds
+    for done in training.epoch(point.done, progress):
+        progress.detail(f"loss {done.loss:.3f}")
+        now = time.monotonic()
+        if done.whole:
+            seconds = now - started
+            line = {"epoch": done.epoch + 1, "loss": done.loss, "seconds": seconds}
+            history = [*history, {**line, "images_per_second": len(training.split) / seconds}]
+            point = Point(history, Done(done.epoch + 1))
+        elif now - saved < 60 * training.stage1.checkpoint_minutes:
+            continue
+        else:
+            point = Point(history, done, now - started)
+        if group.leads():
+            save(training, folder, key, point)
+            progress.note(_line(point, training.stage1.epochs))
+        saved = now
+    return point
+
+
+def _line(point: Point, epochs: int) -> str:
+    done = point.done
+    if done.step:
+        return f"epoch {done.epoch + 1}/{epochs}, step {done.step}/{done.steps}: loss {done.loss:.3f}, saved"
+    last = point.history[-1]
+    left = f"{(epochs - done.epoch) * last['seconds'] / 60:.0f} min to go"
+    return f"epoch {done.epoch}/{epochs}: loss {last['loss']:.3f}, {last['images_per_second']:,.0f} images/s, {left}"
