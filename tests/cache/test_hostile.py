@@ -324,7 +324,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, l
             shutil.copytree(whole[kind], base / "caches" / name)
             case(base / "caches" / name)
     ran = subprocess.run(
-        [sys.executable, "-W", "error", str(Path(__file__).with_name("hostile_reader.py")),
+        [sys.executable, "-W", "error", str(ROOT / "tests/support/hostile_reader.py"),
         str(whole["one"]), str(base / "caches")],
         env={**os.environ, "PYTHONPATH": str(ROOT), "POLARS_MAX_THREADS": "2"},
         capture_output=True,

@@ -8,7 +8,7 @@ import sys
 import pytest
 import toy_caches as toys
 from conftest import ROOT
-from test_stage1_backbone import small
+from small_runs import small
 
 from cache import CacheWriter, FeatureCache
 from cache.format import layout

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_stage1_backbone import small
+from small_runs import small
 from torchrun_worker import OWN
 
 from pipeline.artefacts import tensors as checkpoint
 from pipeline.backbones.resnet import BACKBONES
 from pipeline.stage1_backbone import train_backbone
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
@@ -71,7 +71,7 @@ def two(tmp_path_factory):
     """The folder in which two processes trained RUNS."""
     folder = tmp_path_factory.mktemp("two")
     text = json.dumps({name: settings.model_dump(mode="json") for name, settings in RUNS.items()})
-    done = torchrun(folder, ROOT / "tests" / "torchrun_worker.py", folder, text)
+    done = torchrun(folder, ROOT / "tests/support/torchrun_worker.py", folder, text)
     assert done.returncode == 0, done.stderr
     return folder
 

@@ -5,7 +5,7 @@ import builtins
 import numpy as np
 import pytest
 import torch
-from test_stage1_backbone import small
+from small_runs import small
 
 from cache import FeatureCache
 from pipeline.artefacts import tensors as checkpoint

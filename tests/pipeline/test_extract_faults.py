@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from test_stage1_backbone import small
+from small_runs import small
 
 from cache import FeatureCache
 from cache.errors import CacheStorage

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_stage1_backbone import small
+from small_runs import small
 from torch import nn
 
 from pipeline.backbones import build

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_stage1_backbone import small
+from small_runs import small
 
 from cache import CacheInvalid, CacheWriter, FeatureCache
 from pipeline.artefacts import tensors as checkpoint

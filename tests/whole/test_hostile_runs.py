@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_stage1_backbone import small
+from small_runs import small
 from torch import Tensor
 
 from pipeline.artefacts import tensors as checkpoint

@@ -10,29 +10,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_runs import small
 
 from pipeline.artefacts import folders as runs
 from pipeline.artefacts import tensors as checkpoint
 from pipeline.errors import DataError, LineageError, TrainingError
 from pipeline.images.dataset import load
-from pipeline.settings import Settings
 from pipeline.stage1_backbone import finished, stage1, stage1_key, train_backbone
 
-ROOT = Path(__file__).resolve().parent.parent
-
-
-def small(seed=0, **stage1):
-    """Digits at their own 8 x 8 pixels, a few dozen of them."""
-    return Settings.model_validate(
-        {
-            "name": "small",
-            "seed": seed,
-            "data": {"image_size": 8, "workers": 0},
-            "longtail": {"profile": "exponential", "n_max": 12, "imbalance_factor": 4, "many_above": 8, "few_below": 5},
-            "backbone": {"name": "resnet20"},
-            "stage1": {"epochs": 3, "batch_size": 16, "warmup_epochs": 1, "augmentation": "crop", **stage1},
-        }
-    )
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_stage1_backbone import small
+from small_runs import small
 
 from pipeline.artefacts import tensors as checkpoint
 from pipeline.stage1_backbone import train_backbone
 from pipeline.training import steps as training
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 
 # The child saves 2.0 over 1.0 and dies at operation k; a write that dies leaves half of its bytes.
 KILL = """

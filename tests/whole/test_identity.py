@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from PIL import Image
-from test_stage1_backbone import small
+from small_runs import small
 
 from cache.explain import explain
 from pipeline.artefacts import folders as runs
