@@ -10,10 +10,12 @@ from pipeline.longtail import shot_groups
 from pipeline.progress import note
 from pipeline.settings import Settings
 from pipeline.settings.method_names import stage1_label
-from pipeline.settings.stage3 import POST_HOC
-from pipeline.stage2_stg import train_stg
 from pipeline.stage3_retrain import RetrainResult, retrain
 from pipeline.stg.distance import Distance
+from pipeline.stg.trained import STGResult
+
+COMPUTED = ("stage1", "logit-adjustment", "tau-norm", "ncm")
+"""Heads that stand in every comparison and train nothing."""
 
 
 class Comparison(BaseModel):
@@ -35,19 +37,18 @@ def arms(settings: Settings, classifier: bool = True) -> list[Settings]:
 
     Without a stage-1 `classifier` in the cache, of those post hoc only the nearest class mean.
     """
-    head = settings.retrain.head if settings.retrain.head not in POST_HOC else "crt"
-    changes: list[dict[str, Any]] = [{"head": name} for name in POST_HOC if classifier or name == "ncm"]
+    head = settings.retrain.head if settings.retrain.is_trained else "crt"
+    changes: list[dict[str, Any]] = [{"head": name} for name in COMPUTED if classifier or name == "ncm"]
     changes += [{"head": head, "augmentation": name} for name in ("none", "dropout", "noise", "closed-form", "stg")]
     return [settings.model_copy(update={"retrain": settings.retrain.model_copy(update=change)}) for change in changes]
 
 
-def compare(settings: Settings, cache: FeatureCache, root: Path) -> Comparison:
-    """Run every arm on the cache, taking those that an equal key says are done."""
+def compare(settings: Settings, cache: FeatureCache, root: Path, stg_folder: Path, stg: STGResult) -> Comparison:
+    """Run every arm on the cache with a trained generator, taking those that an equal key says are done."""
     groups = shot_groups(cache.counts("train").tolist(), settings.longtail.many_above, settings.longtail.few_below)
     classifier = cache.classifier() is not None
     if not classifier:
         note("the cache holds no stage-1 classifier: it, logit adjustment and tau-normalisation are left out")
-    stg_folder, stg = train_stg(settings, cache, root)
     results = [retrain(arm, cache, root, stg_folder)[1] for arm in arms(settings, classifier)]
     return Comparison(
         dataset=cache.manifest.provenance.name,

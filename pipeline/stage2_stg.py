@@ -3,33 +3,15 @@
 import time
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
-
 from cache import FeatureCache
 from pipeline import features
 from pipeline.artefacts import folders
 from pipeline.progress import note
 from pipeline.settings import Settings
 from pipeline.stg import trained as stg_file
-from pipeline.stg.distance import Distance, distance
+from pipeline.stg.distance import distance
 from pipeline.stg.fit import fit, head_rows
 from pipeline.stg.statistics import split_statistics
-
-
-class STGResult(BaseModel):
-    """What metrics.json of a stage-2 run holds; `held_out` is the distance from the closed form."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    stage: str = "stg"
-    dataset: str
-    cache: str
-    digest: str
-    head_classes: list[int]
-    steps: int
-    loss: float
-    held_out: Distance
-    seconds: float
 
 
 def stg_folder(settings: Settings, cache: FeatureCache, root: Path) -> Path:
@@ -38,7 +20,7 @@ def stg_folder(settings: Settings, cache: FeatureCache, root: Path) -> Path:
     return folders.run_folder(root, settings.name, "stg", key)
 
 
-def train_stg(settings: Settings, cache: FeatureCache, root: Path) -> tuple[Path, STGResult]:
+def train_stg(settings: Settings, cache: FeatureCache, root: Path) -> tuple[Path, stg_file.STGResult]:
     """Learn the generator, or take it as it is where an equal key says it is done: its run folder and figures.
 
     Raises DataError where no class, or every class, is a head class, or a head class is too small to learn from.
@@ -46,7 +28,7 @@ def train_stg(settings: Settings, cache: FeatureCache, root: Path) -> tuple[Path
     folder = stg_folder(settings, cache, root)
     if folders.is_done(folder):
         note(f"done already: {folder}", level=2)
-        return folder, folders.read_result(folder, STGResult)
+        return folder, folders.read_result(folder, stg_file.STGResult)
     started = time.monotonic()
     train = features.load(cache, views=settings.stg.views, ram_limit=settings.ram_limit)
     rows = head_rows(train, cache.classes, settings.stg, settings.seed)
@@ -57,7 +39,7 @@ def train_stg(settings: Settings, cache: FeatureCache, root: Path) -> tuple[Path
         log.write(held_out=held_out.model_dump())
     trained = stg_file.TrainedSTG(stg, rows.heads, split_statistics(rows.fit, len(rows.heads)).mean_CD)
     digest = stg_file.save(folder, trained, settings.stg, cache)
-    result = STGResult(
+    result = stg_file.STGResult(
         dataset=cache.manifest.provenance.name,
         cache=cache.key,
         digest=digest,

@@ -15,8 +15,7 @@ from pipeline.metrics import Metrics
 from pipeline.progress import note
 from pipeline.settings import Settings
 from pipeline.settings.method_names import stage3_method
-from pipeline.settings.stage3 import POST_HOC, uses_stg
-from pipeline.stage2_stg import train_stg
+from pipeline.settings.stage3 import uses_stg
 from pipeline.stg import trained as stg_file
 
 TRANSFER_RULES = {"head_classes", "head_above", "head_share_limit", "head_share", "similarity"}
@@ -61,16 +60,17 @@ class RetrainResult(BaseModel):
 def retrain(settings: Settings, cache: FeatureCache, root: Path, stg: Path | None = None) -> tuple[Path, RetrainResult]:
     """Retrain the classifier on a cache, or take the run as it is where an equal key says it is done.
 
-    With `retrain.augmentation = "stg"` the generator is that of `stg` (a stage-2 run folder), by default the one that
-    `settings.stg` learns from this cache. Raises LineageError where `stg` was learnt from another cache, DataError where
+    With `retrain.augmentation = "stg"` the generator is that of `stg`, a stage-2 run folder. Raises LineageError where `stg` was
+    learnt from another cache, DataError where
     the cache lacks a split or the stage-1 classifier that the head starts from.
     """
     trained, stg_digest = None, None
     if uses_stg(settings.retrain):
-        folder = stg or train_stg(settings, cache, root)[0]
-        trained, stg_digest = stg_file.load(folder, cache)
+        if stg is None:
+            raise ValueError("retrain: retrain.augmentation=stg wants the run folder of a generator")
+        trained, stg_digest = stg_file.load(stg, cache)
     method = stage3_method(settings.retrain)
-    transfers = settings.retrain.head not in POST_HOC and settings.retrain.augmentation in ("stg", "closed-form")
+    transfers = settings.retrain.is_trained and settings.retrain.augmentation in ("stg", "closed-form")
     rules = settings.stg.model_dump(include=TRANSFER_RULES) if transfers else None
     key = folders.key_of(
         retrain=settings.retrain,
@@ -109,7 +109,7 @@ def retrain(settings: Settings, cache: FeatureCache, root: Path, stg: Path | Non
 
 def seeds_of(settings: Settings) -> list[int]:
     """`seed`, `seed` + 1, …; a head that draws nothing has one."""
-    count = 1 if settings.retrain.head in POST_HOC else settings.retrain.seeds
+    count = settings.retrain.seeds if settings.retrain.is_trained else 1
     return [settings.seed + offset for offset in range(count)]
 
 

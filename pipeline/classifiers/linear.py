@@ -35,6 +35,11 @@ def from_classifier(weight_CD: Tensor, bias_C: Tensor, replicas: int) -> LinearH
     return LinearHeads(weight_RCD, bias_RC, torch.ones_like(bias_RC))
 
 
+def from_classifiers(weight_RCD: Tensor, bias_RC: Tensor) -> LinearHeads:
+    """One head a given classifier, scale 1."""
+    return LinearHeads(weight_RCD, bias_RC, torch.ones_like(bias_RC))
+
+
 def fresh(classes: int, width: int, seeds: Sequence[int]) -> LinearHeads:
     """A new classifier a seed, U(-1/sqrt(D), 1/sqrt(D)), as torch.nn.Linear starts."""
     bound = 1 / math.sqrt(width)

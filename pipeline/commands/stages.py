@@ -133,14 +133,14 @@ def retrain(
     """Stage 3: retrain the classifier on a cache, the tail's features augmented."""
     chosen = tuple(f"retrain.{name}={value}" for name, value in options.items() if value is not None)
     settings, cache = _settings_and_cache(config, overrides + chosen, seed, reference)
+    import pipeline
     from pipeline.artefacts.folders import runs_folder
     from pipeline.report.tables import retrained_table
     from pipeline.settings.stage3 import uses_stg
-    from pipeline.stage3_retrain import retrain as train
 
     if stg is not None and not uses_stg(settings.retrain):
         raise click.UsageError("--stg is for --augmentation stg with a head that is trained: crt, lws or generalized")
-    folder, result = train(settings, cache, runs_folder(), stg)
+    folder, result = pipeline.retrain(settings, cache, runs_folder(), stg)
     show({"run": str(folder), **result.model_dump()}, as_json, retrained_table(result, cache.manifest, folder))
 
 
@@ -158,17 +158,14 @@ def _run(
 def _compared(
     config: str | None, overrides: tuple[str, ...], seed: int | None, reference: str | None
 ) -> "Comparison | None":
+    import pipeline
     from pipeline.artefacts.folders import runs_folder, stores_folder
 
     if reference is None:
         settings = _settings(config, overrides, seed)
-        import pipeline
-
         return pipeline.run(settings, stores_folder(), runs_folder())
     settings, cache = _settings_and_cache(config, overrides, seed, reference)
-    from pipeline.compare import compare
-
-    return compare(settings, cache, runs_folder())
+    return pipeline.run_cache(settings, cache, runs_folder())
 
 
 def _wanted(config: str | None) -> str:

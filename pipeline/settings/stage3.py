@@ -2,18 +2,42 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.settings.section import Count, NonNegative, Positive, Section, Share
 
-POST_HOC = ("stage1", "logit-adjustment", "tau-norm", "ncm")
+Head = Literal["stage1", "logit-adjustment", "tau-norm", "ncm", "crt", "lws", "generalized", "logit-adjusted"]
+HEADS: dict[str, str] = {
+    "stage1": "stage 1",
+    "logit-adjustment": "logit adjustment",
+    "tau-norm": "tau-normalisation",
+    "ncm": "nearest class mean",
+    "crt": "cRT",
+    "lws": "LWS",
+    "generalized": "generalised classifier",
+    "logit-adjusted": "logit-adjusted loss",
+}
+"""What people call each head. How it becomes a classifier stands in `pipeline/classifiers/kinds.py`, one row a head."""
+PRIOR_AWARE = ("logit-adjusted",)
+"""Heads whose loss corrects the training prior; class-balanced sampling would correct it twice."""
+TRAINED = ("crt", "lws", "generalized", "logit-adjusted")
+"""Heads that are trained step by step, on features that may be augmented; the others are computed."""
+
+Augmentation = Literal["none", "dropout", "noise", "closed-form", "stg"]
+AUGMENTATIONS: dict[str, str] = {
+    "dropout": "+ dropout",
+    "noise": "+ noise",
+    "closed-form": "+ closed form",
+    "stg": "+ STG",
+}
+"""What people call each augmentation. What it does to a step stands in `pipeline/augment/kinds.py`, one row each."""
 
 
 class Retrain(Section):
     """The classifier on cached features (paper, section 3.4)."""
 
-    head: Literal["stage1", "crt", "lws", "generalized", "logit-adjustment", "tau-norm", "ncm"] = "crt"
-    augmentation: Literal["none", "stg", "closed-form", "dropout", "noise"] = "stg"
+    head: Head = "crt"
+    augmentation: Augmentation = "stg"
     strength: NonNegative = 1.5
     """lambda of Eq. 3."""
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
@@ -22,7 +46,8 @@ class Retrain(Section):
     dropout: Share = 0.3
     noise: NonNegative = 0.5
     start: Literal["stage1", "fresh"] = "stage1"
-    sampling: Literal["balanced", "instance"] = "balanced"
+    sampling: Literal["auto", "balanced", "instance"] = "auto"
+    """`auto`: every class equally often; a loss that takes the prior into account sees the rows as they are."""
     views: bool = True
     epochs: Count = 10
     batch_size: Count = 128
@@ -37,11 +62,32 @@ class Retrain(Section):
     smoothing_tail: Share = 0.1
     """`generalized`: label-aware smoothing of the largest and of the smallest class."""
     tau: NonNegative = 1.0
-    """Strength of `logit-adjustment` and `tau-norm`."""
-    seeds: Count = 1
+    """Strength of `logit-adjustment`, `logit-adjusted` and `tau-norm`."""
+    seeds: Annotated[int, Field(ge=1, le=1000)] = 1
     """Replicas trained at once, with seeds `seed`, `seed` + 1, …"""
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the head is trained step by step."""
+        return self.head in TRAINED
+
+    @property
+    def sampled(self) -> Literal["balanced", "instance"]:
+        """The sampling that `auto` stands for."""
+        if self.sampling != "auto":
+            return self.sampling
+        return "instance" if self.head in PRIOR_AWARE else "balanced"
+
+    @model_validator(mode="after")
+    def _the_prior_is_corrected_once(self) -> "Retrain":
+        if self.head in PRIOR_AWARE and self.sampling == "balanced":
+            raise ValueError(
+                f"retrain.head={self.head} corrects the training prior in its loss, and retrain.sampling=balanced would "
+                "correct it again; set retrain.sampling=instance or auto"
+            )
+        return self
 
 
 def uses_stg(settings: Retrain) -> bool:
     """Whether these settings need a generator."""
-    return settings.head not in POST_HOC and settings.augmentation == "stg"
+    return settings.is_trained and settings.augmentation == "stg"

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from cache import FeatureCache
 from pipeline.artefacts import tensors as checkpoint
 from pipeline.errors import LineageError
 from pipeline.settings.stage2 import STG
+from pipeline.stg.distance import Distance
 from pipeline.stg.generator import SemanticTransformationGenerator
 
 NAME = "stg.safetensors"
@@ -23,6 +25,22 @@ class TrainedSTG:
     stg: SemanticTransformationGenerator
     heads: list[int]
     centroids_HD: Tensor
+
+
+class STGResult(BaseModel):
+    """What metrics.json of a stage-2 run holds; `held_out` is the distance from the closed form."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stage: str = "stg"
+    dataset: str
+    cache: str
+    digest: str
+    head_classes: list[int]
+    steps: int
+    loss: float
+    held_out: Distance
+    seconds: float
 
 
 def save(folder: Path, trained: TrainedSTG, settings: STG, cache: FeatureCache) -> str:

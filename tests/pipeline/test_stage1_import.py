@@ -7,12 +7,11 @@ from sklearn.datasets import load_digits
 
 from cache import CacheInvalid, FeatureCache
 from cache.errors import CacheStorage
+from pipeline import retrain, run_cache
 from pipeline import stage1_import as imports
 from pipeline.commands.cache_progress import export_shown
 from pipeline.commands.which_cache import settings_and_cache
-from pipeline.compare import compare
 from pipeline.errors import ConfigError, DataError
-from pipeline.stage3_retrain import retrain
 
 FRESH = "no classifier given: retrain starts from a new one (retrain.start=fresh, 84 epochs)"
 HELD_OUT = "no test split: 0.2 of each class of train is held out as test, seed 0; or give test=FILE"
@@ -92,7 +91,7 @@ def test_small_classes_and_a_classifier(tmp_path, stores):
 def test_all_arms_that_need_no_classifier(digits, tmp_path, stores, capsys):
     done = imports.import_features(_request(digits), stores, "digits", 0.2, 0)
     overrides = ["retrain.epochs=1", "stg.epochs=1"]
-    found = compare(*settings_and_cache(None, overrides, None, str(done.path), stores), tmp_path / "runs")
+    found = run_cache(*settings_and_cache(None, overrides, None, str(done.path), stores), tmp_path / "runs")
     assert [arm.method for arm in found.arms] == [
         "ncm", "crt", "crt+dropout", "crt+noise", "crt+closed-form", "crt+stg",
     ]  # fmt: skip

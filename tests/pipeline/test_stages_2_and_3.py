@@ -8,14 +8,13 @@ import pytest
 import torch
 from conftest import Blobs, write_cache
 
+from pipeline import retrain, run_cache
 from pipeline.artefacts import tensors as checkpoint
-from pipeline.compare import compare
 from pipeline.errors import DataError, LineageError
 from pipeline.metrics import expected_calibration_error
 from pipeline.settings.load import load
 from pipeline.settings.method_names import label, stage3_method
 from pipeline.stage2_stg import train_stg
-from pipeline.stage3_retrain import retrain
 
 FAST = [
     "stg.epochs=3", "stg.batch_size=64", "retrain.epochs=2", "retrain.batch_size=32",
@@ -119,7 +118,7 @@ def test_lambda_zero_is_the_plain_classifier(cache, tmp_path):
 
 
 def test_comparison_has_every_arm(cache, tmp_path):
-    found = compare(_settings(), cache, tmp_path)
+    found = run_cache(_settings(), cache, tmp_path)
     assert [arm.method for arm in found.arms] == [
         "stage1", "logit-adjustment", "tau-norm", "ncm", "crt", "crt+dropout", "crt+noise", "crt+closed-form", "crt+stg",
     ]  # fmt: skip
