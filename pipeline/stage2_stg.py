@@ -4,8 +4,8 @@ import time
 from pathlib import Path
 
 from cache import FeatureCache
-from pipeline import features
 from pipeline.artefacts import folders
+from pipeline.features import training_rows
 from pipeline.progress import note
 from pipeline.settings import Settings
 from pipeline.stg import trained as stg_file
@@ -16,7 +16,9 @@ from pipeline.stg.statistics import split_statistics
 
 def stg_folder(settings: Settings, cache: FeatureCache, root: Path) -> Path:
     """The run folder of the generator that these settings learn from this cache."""
-    key = folders.key_of(stage="stg", stg=settings.stg, seed=settings.seed, cache=cache.key)
+    key = folders.key_of(
+        stage="stg", stg=settings.stg, coordinates=settings.coordinates, seed=settings.seed, cache=cache.key
+    )
     return folders.run_folder(root, settings.name, "stg", key)
 
 
@@ -30,7 +32,7 @@ def train_stg(settings: Settings, cache: FeatureCache, root: Path) -> tuple[Path
         note(f"done already: {folder}", level=2)
         return folder, folders.read_result(folder, stg_file.STGResult)
     started = time.monotonic()
-    train = features.load(cache, views=settings.stg.views, ram_limit=settings.ram_limit)
+    train = training_rows(cache, settings, settings.stg.views)
     rows = head_rows(train, cache.classes, settings.stg, settings.seed)
     folders.start(folder, settings)
     with folders.log(folder) as log:
@@ -38,7 +40,7 @@ def train_stg(settings: Settings, cache: FeatureCache, root: Path) -> tuple[Path
         held_out = distance(stg, rows)
         log.write(held_out=held_out.model_dump())
     trained = stg_file.TrainedSTG(stg, rows.heads, split_statistics(rows.fit, len(rows.heads)).mean_CD)
-    digest = stg_file.save(folder, trained, settings.stg, cache)
+    digest = stg_file.save(folder, trained, settings, cache)
     result = stg_file.STGResult(
         dataset=cache.manifest.provenance.name,
         cache=cache.key,

@@ -68,12 +68,13 @@ def retrain(settings: Settings, cache: FeatureCache, root: Path, stg: Path | Non
     if uses_stg(settings.retrain):
         if stg is None:
             raise ValueError("retrain: retrain.augmentation=stg wants the run folder of a generator")
-        trained, stg_digest = stg_file.load(stg, cache)
+        trained, stg_digest = stg_file.load(stg, cache, settings.coordinates)
     method = stage3_method(settings.retrain)
     transfers = settings.retrain.is_trained and settings.retrain.augmentation in ("stg", "closed-form")
     rules = settings.stg.model_dump(include=TRANSFER_RULES) if transfers else None
     key = folders.key_of(
         retrain=settings.retrain,
+        coordinates=settings.coordinates,
         seed=settings.seed,
         groups=[settings.longtail.many_above, settings.longtail.few_below],
         stg=stg_digest,
@@ -89,7 +90,7 @@ def retrain(settings: Settings, cache: FeatureCache, root: Path, stg: Path | Non
     seeds = seeds_of(settings)
     classifier = train_classifier(settings, cache, seeds, trained)
     found = figures(cache, "test", classifier, settings)
-    tensors = {"weight": classifier.weight_RCD, "bias": classifier.bias_RC}
+    tensors = classifier.tensors()
     metadata = {"stage": "classifier", "method": method, "cache": cache.key, "stg": stg_digest or ""}
     checkpoint.save(folder / "classifier.safetensors", tensors, metadata)
     lineage = {"dataset": cache.manifest.provenance.name, "cache": cache.key, "stg": stg_digest}

@@ -2,14 +2,12 @@
 
 from collections.abc import Sequence
 
-import torch
-
 from cache import FeatureCache
-from pipeline import features
 from pipeline.augment import UNCHANGED, augmentation_for
 from pipeline.classifiers.kinds import kind
 from pipeline.classifiers.linear import Classifier
 from pipeline.classifiers.problem import Problem
+from pipeline.features import stage1_classifier, training_rows
 from pipeline.settings import Settings
 from pipeline.stg.trained import TrainedSTG
 
@@ -19,12 +17,10 @@ def train_classifier(
 ) -> Classifier:
     """The classifier that the settings ask for, one replica a seed; `trained` is the generator where they want one."""
     retrain = settings.retrain
-    views = retrain.is_trained and retrain.views
-    train = features.load(cache, views=views, ram_limit=settings.ram_limit)
-    augmentation = augmentation_for(settings, cache, train, trained) if retrain.is_trained else UNCHANGED
-    found = cache.classifier()
-    stage1 = (
-        None if found is None else (torch.from_numpy(found["weight"]).float(), torch.from_numpy(found["bias"]).float())
-    )
-    problem = Problem(retrain, train, seeds, stage1, augmentation, f"cache {cache.key[:12]}")
-    return kind(retrain.head)(problem)
+    train = training_rows(cache, settings, views=retrain.is_trained and retrain.views)
+    stage1 = stage1_classifier(cache)
+    if stage1 is not None and train.coordinates is not None:
+        stage1 = train.coordinates.unfold(*stage1)
+    augmentation = augmentation_for(settings, train, stage1, trained) if retrain.is_trained else UNCHANGED
+    classifier = kind(retrain.head)(Problem(retrain, train, seeds, stage1, augmentation, f"cache {cache.key[:12]}"))
+    return classifier if train.coordinates is None else classifier.folded(train.coordinates)

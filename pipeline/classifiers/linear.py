@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pipeline.coordinates import Coordinates
 from pipeline.rng import generator
 
 
@@ -93,3 +94,16 @@ class Classifier:
 
     weight_RCD: Tensor
     bias_RC: Tensor
+
+    def logits(self, features_BD: Tensor) -> Tensor:
+        """(B, D) -> (R, B, C)."""
+        pairs = zip(self.weight_RCD, self.bias_RC, strict=True)
+        return torch.stack([torch.addmm(bias_C, features_BD, weight_CD.T) for weight_CD, bias_C in pairs])
+
+    def folded(self, coordinates: Coordinates) -> "Classifier":
+        """The same classifiers on raw features; these act on features in the coordinates."""
+        return Classifier(*coordinates.fold(self.weight_RCD, self.bias_RC))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What is saved."""
+        return {"weight": self.weight_RCD, "bias": self.bias_RC}

@@ -3,7 +3,7 @@
 A config file gives any of them, `--set section.key=value` overrides one. `config.py` reads both; nothing here reads anything.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -21,6 +21,9 @@ class Settings(Section):
     ram_limit: NonNegative = 0.0
     """GiB of a split's features that stages 2 and 3 hold in RAM; above it they are copied into a local file and
     memory-mapped. 0: half of the machine's RAM. The results are the same bits."""
+    coordinates: Literal["standard", "raw"] = "standard"
+    """What stages 2 and 3 work in: each column centred and divided by its spread over the training rows, so that no unit of
+    the features matters; or the features as they are, as in the paper."""
     data: Data = Data()
     longtail: LongTail = LongTail()
     backbone: Backbone = Backbone()

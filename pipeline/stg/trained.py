@@ -11,7 +11,7 @@ from torch import Tensor
 from cache import FeatureCache
 from pipeline.artefacts import tensors as checkpoint
 from pipeline.errors import LineageError
-from pipeline.settings.stage2 import STG
+from pipeline.settings import Settings
 from pipeline.stg.distance import Distance
 from pipeline.stg.generator import SemanticTransformationGenerator
 
@@ -43,7 +43,7 @@ class STGResult(BaseModel):
     seconds: float
 
 
-def save(folder: Path, trained: TrainedSTG, settings: STG, cache: FeatureCache) -> str:
+def save(folder: Path, trained: TrainedSTG, settings: Settings, cache: FeatureCache) -> str:
     """Write `stg.safetensors` into the run folder; the digest of its tensors."""
     tensors = {f"stg.{name}": tensor for name, tensor in trained.stg.state_dict().items()}
     tensors |= {"head_classes": torch.tensor(trained.heads), "centroids": trained.centroids_HD}
@@ -51,14 +51,15 @@ def save(folder: Path, trained: TrainedSTG, settings: STG, cache: FeatureCache) 
         "stage": "stg",
         "cache": cache.key,
         "dataset": cache.manifest.provenance.name,
-        "hidden": json.dumps(settings.hidden),
-        "variance": settings.variance,
+        "hidden": json.dumps(settings.stg.hidden),
+        "variance": settings.stg.variance,
+        "coordinates": settings.coordinates,
     }
     checkpoint.save(folder / NAME, tensors, metadata)
     return checkpoint.digest(tensors)
 
 
-def load(folder: Path, cache: FeatureCache) -> tuple[TrainedSTG, str]:
+def load(folder: Path, cache: FeatureCache, coordinates: str) -> tuple[TrainedSTG, str]:
     """The generator of a run folder and its digest.
 
     Raises LineageError where it was learnt from another cache than the one it is to be used with.
@@ -68,6 +69,11 @@ def load(folder: Path, cache: FeatureCache) -> tuple[TrainedSTG, str]:
         raise LineageError(
             f"STG {folder}: learnt from cache {metadata.get('cache', '?')[:12]} ({metadata.get('dataset', '?')}), wanted "
             f"{cache.key[:12]} ({cache.manifest.provenance.name}); run train-stg --cache {cache.key[:12]}"
+        )
+    if metadata.get("coordinates") != coordinates:
+        raise LineageError(
+            f"STG {folder}: learnt in {metadata.get('coordinates', 'raw')} coordinates, wanted coordinates={coordinates}; "
+            "run train-stg with the same setting"
         )
     state = {name.removeprefix("stg."): tensor for name, tensor in tensors.items() if name.startswith("stg.")}
     try:
