@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from cache import FeatureCache
-from pipeline.longtail import shot_groups
+from pipeline.longtail import group_limits, shot_groups
 from pipeline.progress import note
 from pipeline.settings import Settings
 from pipeline.settings.method_names import stage1_label
@@ -28,6 +28,9 @@ class Comparison(BaseModel):
     stage1: str
     """What the cache's backbone was trained with, as the table has it."""
     groups: dict[str, int]
+    """Classes with test rows that are many-, medium- and few-shot."""
+    limits: tuple[int, int]
+    """Many-shot classes have more training rows than the first, few-shot ones fewer than the second."""
     held_out: Distance
     arms: list[RetrainResult]
 
@@ -45,7 +48,10 @@ def arms(settings: Settings, classifier: bool = True) -> list[Settings]:
 
 def compare(settings: Settings, cache: FeatureCache, root: Path, stg_folder: Path, stg: STGResult) -> Comparison:
     """Run every arm on the cache with a trained generator, taking those that an equal key says are done."""
-    groups = shot_groups(cache.counts("train").tolist(), settings.longtail.many_above, settings.longtail.few_below)
+    counts = cache.counts("train").tolist()
+    limits = group_limits(counts, settings.longtail.many_above, settings.longtail.few_below)
+    tested = [int(n) > 0 for n in cache.counts("test")]
+    groups = {name: [c for c in members if tested[c]] for name, members in shot_groups(counts, *limits).items()}
     classifier = cache.classifier() is not None
     if not classifier:
         note("the cache holds no stage-1 classifier: it, logit adjustment and tau-normalisation are left out")
@@ -55,6 +61,7 @@ def compare(settings: Settings, cache: FeatureCache, root: Path, stg_folder: Pat
         cache=cache.key,
         stage1=stage1_label(cache.manifest),
         groups={name: len(members) for name, members in groups.items()},
+        limits=limits,
         held_out=stg.held_out,
         arms=results,
     )

@@ -46,10 +46,13 @@ class Features:
 
     def gather(self, view: Tensor | int, row: Tensor) -> Tensor:
         """Features of rows of a view, or of a view a row, float32 (…, D)."""
-        stored = row if self.rows_N is None else self.rows_N[row]
-        index = view * self.features_VND.shape[1] + stored
-        stored_D = take(self.features_VND.flatten(0, 1), index)
+        stored_D = take(self.features_VND.flatten(0, 1), self.flat(view, row))
         return stored_D.float() if self.coordinates is None else self.coordinates.apply(stored_D)
+
+    def flat(self, view: Tensor | int, row: Tensor) -> Tensor:
+        """Where rows of a view lie among all stored rows of all views: view * stored rows + row, of `row`'s shape."""
+        stored = row if self.rows_N is None else self.rows_N[row]
+        return view * self.features_VND.shape[1] + stored
 
     def blocks(self) -> tuple[Tensor, ...]:
         """Rows 0 to N-1 in order, BLOCK_VALUES features at a time."""
@@ -125,6 +128,12 @@ def stage1_classifier(cache: FeatureCache) -> tuple[Tensor, Tensor] | None:
     if found is None:
         return None
     return torch.from_numpy(found["weight"]).float(), torch.from_numpy(found["bias"]).float()
+
+
+def is_unseen(cache: FeatureCache) -> bool:
+    """Whether the cache's backbone was not trained on its training rows: imported features, or weights taken as they are."""
+    stage1 = cache.manifest.provenance.settings.get("stage1")
+    return not isinstance(stage1, dict) or stage1.get("epochs") == 0
 
 
 def training_rows(cache: FeatureCache, settings: Settings, views: bool) -> Features:

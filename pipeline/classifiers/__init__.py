@@ -7,7 +7,7 @@ from pipeline.augment import UNCHANGED, augmentation_for
 from pipeline.classifiers.kinds import kind
 from pipeline.classifiers.linear import Classifier
 from pipeline.classifiers.problem import Problem
-from pipeline.features import stage1_classifier, training_rows
+from pipeline.features import is_unseen, stage1_classifier, training_rows
 from pipeline.settings import Settings
 from pipeline.stg.trained import TrainedSTG
 
@@ -22,5 +22,7 @@ def train_classifier(
     if stage1 is not None and train.coordinates is not None:
         stage1 = train.coordinates.unfold(*stage1)
     augmentation = augmentation_for(settings, train, stage1, trained) if retrain.is_trained else UNCHANGED
-    classifier = kind(retrain.head)(Problem(retrain, train, seeds, stage1, augmentation, f"cache {cache.key[:12]}"))
+    classifier = kind(retrain.head)(
+        Problem(retrain, train, seeds, stage1, augmentation, is_unseen(cache), f"cache {cache.key[:12]}")
+    )
     return classifier if train.coordinates is None else classifier.folded(train.coordinates)

@@ -21,6 +21,8 @@ class Problem:
     stage1: tuple[Tensor, Tensor] | None
     """Weight (C, D) and bias (C,) of the classifier that the backbone was trained with."""
     augmentation: Augmentation
+    unseen: bool
+    """Whether the backbone never saw these rows, so that held-out ones tell how a head does on new images."""
     origin: str
     """Where the rows come from, for errors: `cache 802e10c36cb5`."""
 

@@ -44,17 +44,19 @@ def train_heads(
     variants: Sequence[Retrain],
     seeds: Sequence[int],
     augmentation: Augmentation,
+    steps: int,
     description: str = "retrain",
+    go_on: Callable[[int, LinearHeads], bool] | None = None,
 ) -> LinearHeads:
     """Train one classifier for each variant and seed as R = len(variants) * len(seeds) replicas; replica = (variant, seed).
 
     `start` holds R classifiers and is trained in place: `tensors` of it, each at its share of the rate, by `loss_of`
     (logits_RBC, labels_RB), which sums over replicas. Variants may differ in PER_REPLICA only. A replica does not depend
-    on which others are trained beside it, up to the rounding of batched products. Raises TrainingError on divergence.
+    on which others are trained beside it, up to the rounding of batched products. After each step `go_on` (step, heads) may end
+    the training. Raises TrainingError on divergence.
     """
     settings = _common(variants)
     sampler = RowSampler(features.labels_N, settings.sampled)
-    steps = settings.epochs * math.ceil(len(features.labels_N) / settings.batch_size)
     trainable, factors = [tensor.requires_grad_(True) for tensor, _ in tensors], [factor for _, factor in tensors]
     optimizer = ReplicaOptimizer(trainable, settings.optimizer, settings.momentum, settings.weight_decay)
     rate_R = torch.tensor([variant.learning_rate for variant in variants]).repeat_interleave(len(seeds))
@@ -68,8 +70,12 @@ def train_heads(
                 scale = 0.5 * (1 + math.cos(math.pi * step / steps)) if settings.schedule == "cosine" else 1.0
                 optimizer.step(gradients, [rate_R * (scale * factor) for factor in factors])
                 step += 1
+                if go_on is not None and not go_on(step, start):
+                    break
             bar.advance(draws.steps)
             _check(loss, step, steps, rate_R)
+            if k + 1 < draws.steps:
+                break
     for parameter in trainable:
         parameter.requires_grad_(False)
     return start
@@ -133,7 +139,7 @@ def _inputs(
 ) -> tuple[Tensor, Tensor]:
     """One step's augmented features (R, B, D) and labels (R, B)."""
     row_SB, view_SB = draws.rows_SKB[:, k], draws.views_SKB[:, k]
-    flat_SB = view_SB * len(features.labels_N) + row_SB
+    flat_SB = features.flat(view_SB, row_SB)
     features_SBD = features.gather(view_SB, row_SB)
     labels_SB = features.labels_N[row_SB]
     draw = Draw(features_SBD, labels_SB, flat_SB, draws.noise_SKBD[:, k], draws.uniform_SKBD[:, k])

@@ -8,10 +8,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipeline import losses
-from pipeline.classifiers import linear
+from pipeline.classifiers import budget, linear
 from pipeline.classifiers.linear import Classifier, LinearHeads
+from pipeline.classifiers.post_hoc import logit_adjustment
 from pipeline.classifiers.problem import Problem
 from pipeline.classifiers.replicas import train_heads
+from pipeline.features import Features
 from pipeline.settings.method_names import stage3_method
 from pipeline.settings.stage3 import Retrain
 
@@ -85,11 +87,7 @@ def head(training: Training) -> Callable[[Problem], Classifier]:
     """A row of the register: from the settings' start, trained with the settings' augmentation, one replica a seed."""
 
     def fit(problem: Problem) -> Classifier:
-        settings = problem.settings
-        start = _start(problem)
-        if settings.start == "fresh" and training.wants_trained:
-            start = linear.from_classifiers(*_trained(problem, start, FIRST).folded())
-        return Classifier(*_trained(problem, start, training).folded())
+        return Classifier(*_fit(problem, training).folded())
 
     return fit
 
@@ -98,17 +96,51 @@ FIRST = Training(weights_and_bias, cross_entropy)
 """What a fresh classifier is trained with before a head adjusts it."""
 
 
-def _trained(problem: Problem, start: LinearHeads, training: Training) -> LinearHeads:
-    settings, train = problem.settings, problem.train
+def _fit(problem: Problem, training: Training) -> LinearHeads:
+    start = _start(problem, problem.settings)
+    if _starts_fresh(problem) and training.wants_trained:
+        start = linear.from_classifiers(*_fit(problem, FIRST).folded())
+    steps = budget.steps_of(problem.settings, len(problem.train.labels_N))
+    if not problem.settings.epochs and problem.unseen:
+        steps = _searched(problem, start, training) or steps
+    return _trained(problem, problem.train, start, training, steps)
+
+
+def _searched(problem: Problem, start: LinearHeads, training: Training) -> int | None:
+    """The steps that did best on held-out rows, for all rows; None where too few rows can be held out."""
+    parts = budget.split(problem.train, problem.seeds[0])
+    if parts is None:
+        return None
+    fit, held_out = parts
+    search = budget.Search(held_out)
+    begun = linear.LinearHeads(start.weight_RCD.clone(), start.bias_RC.clone(), start.scale_RC.clone())
+    _trained(problem, fit, begun, training, budget.ceiling(problem.settings, len(fit.labels_N)), search)
+    return budget.scaled(search.best_step, len(fit.labels_N), len(problem.train.labels_N))
+
+
+def _trained(
+    problem: Problem,
+    rows: Features,
+    start: LinearHeads,
+    training: Training,
+    steps: int,
+    go_on: Callable[[int, LinearHeads], bool] | None = None,
+) -> LinearHeads:
+    settings = problem.settings
     tensors = training.tensors(start, settings)
-    loss = training.loss(settings, train.counts_C)
-    return train_heads(
-        train, start, tensors, loss, [settings], problem.seeds, problem.augmentation, stage3_method(settings)
-    )
+    loss = training.loss(settings, problem.train.counts_C)
+    name = stage3_method(settings)
+    return train_heads(rows, start, tensors, loss, [settings], problem.seeds, problem.augmentation, steps, name, go_on)
 
 
-def _start(problem: Problem) -> LinearHeads:
-    if problem.settings.start == "fresh":
+def _starts_fresh(problem: Problem) -> bool:
+    return problem.settings.start == "fresh" or (problem.settings.start == "auto" and problem.stage1 is None)
+
+
+def _start(problem: Problem, settings: Retrain) -> LinearHeads:
+    if _starts_fresh(problem):
         return linear.fresh(problem.classes, problem.train.width, problem.seeds)
-    weight_CD, bias_C = problem.stage1_classifier("retrain.start=stage1", "use --set retrain.start=fresh")
+    weight_CD, bias_C = problem.stage1_classifier(f"retrain.start={settings.start}", "use --set retrain.start=fresh")
+    if settings.start in ("auto", "adjusted"):
+        bias_C = logit_adjustment(bias_C, problem.train.counts_C)
     return linear.from_classifier(weight_CD, bias_C, len(problem.seeds))

@@ -57,6 +57,8 @@ def _named(cache: str, stores: Path) -> Path:
 def _recorded(manifest: Manifest) -> tuple[str, dict[str, Any]]:
     values = dict(manifest.provenance.settings)
     values.setdefault("name", manifest.provenance.name)
+    if "stage1" in values:  # recorded before there were other coordinates than the features' own
+        values.setdefault("coordinates", "raw")
     return f"cache {manifest.key[:12]}", values
 
 

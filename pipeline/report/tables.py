@@ -39,11 +39,13 @@ def _cell(result: RetrainResult, name: str) -> str:
 
 def comparison_text(comparison: Comparison) -> Group:
     """The table of a comparison with what its columns mean, for a terminal."""
-    groups = ", ".join(f"{name} {count}" for name, count in comparison.groups.items())
+    many_above, few_below = comparison.limits
+    sizes = {"many": f"> {many_above}", "medium": f"{few_below} to {many_above}", "few": f"< {few_below}"}
+    groups = ", ".join(f"{name} {count} ({sizes[name]} rows)" for name, count in comparison.groups.items())
     title = f"{comparison.dataset}, cache {comparison.cache[:12]}: top-1 % and ECE % on the test split, last epoch"
     return Group(
         results_table(comparison.arms, comparison.stage1, title),
-        f"classes: {groups}; ± is the spread over seeds",
+        f"all: over rows; many, medium, few: means over the classes with test rows: {groups}; ± is the spread over seeds",
         distance_line(comparison.held_out),
     )
 

@@ -56,7 +56,7 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _groups_do_not_overlap(self) -> "Settings":
-        if self.longtail.few_below > self.longtail.many_above + 1:
+        if 0 < self.longtail.many_above < self.longtail.few_below - 1:
             raise ValueError(
                 "longtail.few_below must not exceed longtail.many_above + 1, or a class is both many and few"
             )

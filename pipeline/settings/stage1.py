@@ -45,8 +45,10 @@ class LongTail(Section):
     """`cao`: numpy's legacy `seed(0)` shuffle, class by class, as the LDAM code draws CIFAR-LT."""
     n_max: Annotated[int, Field(ge=0)] = 0
     """Size of the largest class after the draw; 0: the largest profile that every class can fill."""
-    many_above: Count = 100
-    few_below: Count = 20
+    many_above: Annotated[int, Field(ge=0)] = 0
+    few_below: Annotated[int, Field(ge=0)] = 0
+    """Many-shot classes have more training images, few-shot ones fewer. 0: 100 and 20, or the thirds of the classes by size
+    where no class has more than 100."""
 
 
 class Backbone(Section):

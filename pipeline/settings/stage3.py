@@ -45,11 +45,15 @@ class Retrain(Section):
     augmented: Literal["tail", "all"] = "tail"
     dropout: Share = 0.3
     noise: NonNegative = 0.5
-    start: Literal["stage1", "fresh"] = "stage1"
+    start: Literal["auto", "stage1", "adjusted", "fresh"] = "auto"
+    """The stage-1 classifier; the same adjusted by the training prior, so that class-balanced training need not learn that;
+    or a new one, as cRT in Kang et al. `auto`: adjusted where the cache has a classifier, else fresh."""
     sampling: Literal["auto", "balanced", "instance"] = "auto"
     """`auto`: every class equally often; a loss that takes the prior into account sees the rows as they are."""
     views: bool = True
-    epochs: Count = 10
+    epochs: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """Passes over the rows. 0: until it has learnt, by the loss on held-out rows where the backbone never saw them, else for
+    ten passes, of at least 300 steps."""
     batch_size: Count = 128
     optimizer: Literal["adam", "sgd"] = "adam"
     learning_rate: Positive = 1e-3

@@ -25,7 +25,14 @@ class Distance(BaseModel):
     mean_cosine: float
     mean_norm_ratio: float
     mean_relative_error: float
+    zero_shift_ratio: float
+    """Squared error of the means over that of predicting no shift at all; at 1 or above nothing was learnt."""
     log_variance_relative_error: float
+
+    @property
+    def learnt(self) -> bool:
+        """Whether the generator predicts the shift of rows it has not seen better than no shift."""
+        return self.zero_shift_ratio < 1
 
 
 @torch.no_grad()
@@ -49,6 +56,7 @@ def distance(stg: SemanticTransformationGenerator, rows: HeadRows) -> Distance:
         mean_cosine=cosine / count,
         mean_norm_ratio=ratio / count,
         mean_relative_error=means.relative(),
+        zero_shift_ratio=means.error / max(means.square, 1e-30),
         log_variance_relative_error=logs.relative(),
     )
 

@@ -102,12 +102,12 @@ def test_all_arms_that_need_no_classifier(digits, tmp_path, stores, capsys):
 
 def test_settings_of_a_config_ask_for_a_classifier_and_the_remedy_works(digits, tmp_path, stores):
     done = imports.import_features(_request(digits), stores, "digits", 0.2, 0)
-    overrides = ["retrain.augmentation=none", "retrain.epochs=1"]
+    overrides = ["retrain.augmentation=none", "retrain.epochs=1", "retrain.start=stage1"]
     with pytest.raises(DataError) as caught:
         retrain(*settings_and_cache("digits-lt", overrides, None, str(done.path), stores), tmp_path / "runs")
     wants = f"retrain.start=stage1: wants the stage-1 classifier, cache {done.path.name[:12]} holds none"
     assert str(caught.value) == f"{wants}; use --set retrain.start=fresh"
-    overrides.append("retrain.start=fresh")
+    overrides[-1] = "retrain.start=auto"
     retrain(*settings_and_cache("digits-lt", overrides, None, str(done.path), stores), tmp_path / "runs")
 
 

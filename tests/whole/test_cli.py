@@ -136,16 +136,6 @@ def test_a_cache_that_is_not_there(coattail):
     assert len(done.err.splitlines()) == 1
 
 
-def test_no_head_class(coattail, stores):
-    cache = write_cache(stores, Blobs(counts=(30, 10, 5)))
-    done = coattail("retrain", "--cache", cache.key[:8])
-    _one_line(
-        done, 1,
-        "no head class: wanted a class with more than 100 training samples, the largest has 30; "
-        "lower stg.head_above or set stg.head_classes",
-    )  # fmt: skip
-
-
 def test_no_head_class_is_said_before_stage_1(coattail, folder, own, tmp_path):
     done = coattail("run", "--config", own, "--set", "stg.head_classes=0", "-q")
     _one_line(

@@ -7,6 +7,7 @@ from torch.nn import functional
 from pipeline import losses
 from pipeline.augment.kinds import Augmentation, class_strength, kind, mix, transform
 from pipeline.augment.transfer import from_closed_form, from_generator, nearest_head
+from pipeline.classifiers import budget
 from pipeline.classifiers import linear as heads
 from pipeline.classifiers.kinds import TRAININGS
 from pipeline.classifiers.replicas import _blocks, _inputs, train_heads
@@ -47,7 +48,10 @@ def _train(train, settings, seeds=(0,), augmentation=None, variants=None):
     start = heads.fresh(3, 8, list(seeds) * len(variants))
     training = TRAININGS[settings.head]
     tensors, loss = training.tensors(start, settings), training.loss(settings, train.counts_C)
-    return train_heads(train, start, tensors, loss, variants, seeds, augmentation or _none(settings.augmentation))
+    steps = budget.steps_of(settings, len(train.labels_N))
+    return train_heads(
+        train, start, tensors, loss, variants, seeds, augmentation or _none(settings.augmentation), steps
+    )
 
 
 BASE = Retrain(augmentation="none", epochs=3, batch_size=32, learning_rate=0.01)

@@ -152,7 +152,7 @@ def test_broken_toml_names_file_and_line(tmp_path):
 
 
 def test_overlapping_groups():
-    assert _problems(overrides=["longtail.few_below=500"]) == [
+    assert _problems(overrides=["longtail.many_above=100", "longtail.few_below=500"]) == [
         "settings: longtail.few_below must not exceed longtail.many_above + 1, or a class is both many and few"
     ]
 
