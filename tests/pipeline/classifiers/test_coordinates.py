@@ -17,19 +17,33 @@ def rows(count: int = 60, width: int = 5, seed: int = 0) -> tuple[torch.Tensor, 
 def test_each_column_is_standardised_as_scikit_learn_does():
     features, labels = rows()
     wanted = torch.from_numpy(StandardScaler().fit_transform(features.double().numpy())).float()
-    torch.testing.assert_close(fit_coordinates(features, labels, 3).apply(features), wanted)
+    torch.testing.assert_close(fit_coordinates(features, labels, 3, shrinkage=None).apply(features), wanted)
+
+
+@pytest.mark.parametrize("shrinkage", [0.0, 0.5, 1.0])
+def test_turned_columns_scatter_within_classes_as_the_shrunk_covariance_whitened(shrinkage):
+    features, labels = rows()
+    columns = fit_coordinates(features, labels, 3, shrinkage=None).apply(features).double()
+    within = columns - torch.stack([columns[labels == c].mean(dim=0) for c in range(3)])[labels]
+    covariance = within.T @ within / (60 - 3)
+    target = (1 - shrinkage) * covariance + shrinkage * covariance.trace() / 5 * torch.eye(5, dtype=torch.float64)
+    values, axes = torch.linalg.eigh(target)
+    wanted = columns @ axes @ torch.diag(values**-0.5) @ axes.T
+    turned = fit_coordinates(features, labels, 3, shrinkage).apply(features)
+    torch.testing.assert_close(turned, wanted.float(), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("views", [(), (2,), (2, 3)])
-def test_a_folded_classifier_says_on_raw_features_what_it_says_on_coordinates(views):
+@pytest.mark.parametrize("shrinkage", [None, 0.8])
+def test_a_folded_classifier_says_on_raw_features_what_it_says_on_coordinates(views, shrinkage):
     features, labels = rows()
-    coordinates = fit_coordinates(features, labels, 3)
+    coordinates = fit_coordinates(features, labels, 3, shrinkage)
     weight, bias = torch.randn(*views, 4, 5), torch.randn(*views, 4)
     raw_weight, raw_bias = coordinates.fold(weight, bias)
     logits = coordinates.apply(features) @ weight.mT + bias[..., None, :]
     torch.testing.assert_close(features @ raw_weight.mT + raw_bias[..., None, :], logits, rtol=1e-4, atol=1e-4)
     back_weight, back_bias = coordinates.unfold(raw_weight, raw_bias)
-    torch.testing.assert_close(back_weight, weight)
+    torch.testing.assert_close(back_weight, weight, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(back_bias, bias, rtol=1e-4, atol=1e-5)
 
 
@@ -47,8 +61,9 @@ def test_a_constant_column_contributes_nothing_even_where_a_later_row_differs():
     features[:, 1] = 0.1
     features[:, 2] = 0
     coordinates = fit_coordinates(features, labels, 3)
+    assert bool(torch.isfinite(coordinates.turn_DD).all())
     later = coordinates.apply(torch.full((2, 5), 9.0))
-    assert torch.equal(later[:, 1:3], torch.zeros(2, 2))
+    torch.testing.assert_close(later[:, 1:3], torch.zeros(2, 2))
     assert coordinates.scale_D[1:3].tolist() == [1, 1]
     weight, bias = coordinates.fold(torch.ones(3, 5), torch.zeros(3))
     assert torch.equal(weight[:, 1:3], torch.zeros(3, 2))
@@ -68,7 +83,15 @@ def test_half_precision_and_views_are_taken_as_they_are():
     applied = fit_coordinates(views[0], labels, 3).apply(views)
     assert applied.dtype == torch.float32
     assert applied.shape == (2, 60, 5)
-    torch.testing.assert_close(applied[0].std(dim=0, correction=0), torch.ones(5))
+    torch.testing.assert_close(applied[0], fit_coordinates(views[0], labels, 3).apply(views[0]))
+
+
+def test_where_no_class_has_two_rows_the_columns_alone_remain():
+    features, labels = rows()[0], torch.arange(60)
+    torch.testing.assert_close(
+        fit_coordinates(features, labels, 60).apply(features),
+        fit_coordinates(features, labels, 60, None).apply(features),
+    )
 
 
 def test_one_row_is_all_constant_and_none_is_an_error():
