@@ -1,5 +1,6 @@
 """Long-tailed classifiers in decoupled stages. The flow, for the reader, is `run`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,7 +9,9 @@ if TYPE_CHECKING:
     from pipeline.settings import Settings
 
 
-def run(settings: "Settings", stores: Path, runs: Path) -> "Comparison | None":
+def run(
+    settings: "Settings", stores: Path, runs: Path, augmentations: Sequence[str] | None = None
+) -> "Comparison | None":
     """Images -> backbone -> feature cache -> STG -> retrained classifiers -> figures; what is done is not done again.
 
     Of several processes, the first goes on alone after the cache; None in the others.
@@ -29,4 +32,4 @@ def run(settings: "Settings", stores: Path, runs: Path) -> "Comparison | None":
         return None
     cache = FeatureCache.open(path)
     train_stg(settings, cache, runs)
-    return compare(settings, cache, runs)
+    return compare(settings, cache, runs, augmentations)
