@@ -10,6 +10,8 @@ import click
 
 from pipeline.commands.options import Commands, Finite, Options, common, output_options
 from pipeline.commands.output import show
+from pipeline.errors import PipelineError
+from pipeline.report.printable import printable
 
 if TYPE_CHECKING:
     from pipeline.report.layout import Part
@@ -252,7 +254,8 @@ def _only_one() -> str:
 def _confirm(names: list[str]) -> None:
     if not sys.stdin.isatty():
         raise click.UsageError(f"nobody to ask whether to delete {', '.join(names)}; give --yes")
-    click.confirm(f"Delete {', '.join(names)}?", abort=True, err=True)
+    if not click.confirm(f"Delete {printable(', '.join(names))}?", err=True):
+        raise PipelineError("nothing is deleted")
 
 
 def stores_path() -> Path:

@@ -6,19 +6,17 @@ import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 import click
 
-from pipeline.commands.output import close_output, fail, fail_in_json, speaks
-from pipeline.report.printable import printable
+from pipeline.commands.output import close_output, complain, fail, fail_in_json, speaks
 
 FAILED, CALLED_WRONGLY = 1, 2
 INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 """As a shell reports a process that the signal ended."""
-LONGEST = 1000
-"""Characters of a message that nobody foresaw, and may be a whole file."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -28,6 +26,25 @@ class Terminated(KeyboardInterrupt):
 def terminate(number: int, frame: FrameType | None) -> None:
     """The handler of SIGTERM."""
     raise Terminated
+
+
+class Stopped(Exception):
+    """A command that a signal ended. click would print an empty line for a KeyboardInterrupt, and forget which it was."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Within, SIGINT and SIGTERM raise Stopped."""
+    try:
+        yield
+    except Terminated:
+        raise Stopped(TERMINATED) from None
+    except KeyboardInterrupt:
+        raise Stopped(INTERRUPTED) from None
 
 
 def exit_code(command: Callable[[], object]) -> int:
@@ -49,7 +66,7 @@ def _reported(error: BaseException) -> int:
 
     if isinstance(error, BrokenPipeError):
         return FAILED  # whoever read our pipe has gone, such as `head`; there is nobody to tell
-    if isinstance(error, (KeyboardInterrupt, click.Abort)):
+    if isinstance(error, (Stopped, KeyboardInterrupt, click.Abort)):
         return _interrupted(error)
     if isinstance(error, click.ClickException):
         return _called_wrongly(error)
@@ -75,6 +92,8 @@ def lines_of_error(error: BaseException) -> tuple[str, ...]:
 def _interrupted(error: BaseException) -> int:
     from pipeline.progress import interrupted_text
 
+    if isinstance(error, Stopped):
+        return fail([interrupted_text()], error.code)
     return fail([interrupted_text()], TERMINATED if isinstance(error, Terminated) else INTERRUPTED)
 
 
@@ -83,13 +102,13 @@ def _called_wrongly(error: click.ClickException) -> int:
         shown = io.StringIO()
         error.show(file=shown)
         for line in shown.getvalue().splitlines():
-            click.echo(printable(line), err=True)
+            complain(line)
         fail_in_json(error.format_message())
     return error.exit_code
 
 
 def _unforeseen(error: BaseException) -> str:
-    reason = " ".join(str(error).split())[:LONGEST]
+    reason = " ".join(str(error).split())
     what = f"unforeseen {type(error).__name__}" + (f": {reason}" if reason else "")
     try:
         return f"{what}; this is coattail's mistake: please report it with {_log(error)}"

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from pipeline.commands.failures import stoppable
 from pipeline.errors import ConfigError
 
 Function = Callable[..., Any]
@@ -35,9 +36,11 @@ class Options:
 
 
 class Command(click.Command):
-    """A command that refuses an option given twice, where click would take the last one without a word."""
+    """A command that refuses text which can be no path, and an option given twice (click takes the last, without a word)."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        for text in args:
+            _check_text(text)
         _, _, order = self.make_parser(ctx).parse_args(args=list(args))
         for option in order:
             single = isinstance(option, click.Option) and not option.multiple and not option.is_flag
@@ -118,19 +121,10 @@ def output_options(command: Function) -> Function:
             raise click.UsageError(f"torchrun is for {' and '.join(SHARED)}; run {name} without it")
         # Of several processes on one terminal, the first one talks.
         set_verbosity(0 if quiet or rank() else 2 if verbose else 1)
-        for text in _texts(list(arguments.values())):
-            _check_text(text)
-        return command(**arguments)
+        with stoppable():
+            return command(**arguments)
 
     return functools.reduce(lambda inner, option: option(inner), reversed(declared), wrapped)
-
-
-def _texts(values: list[Any]) -> Iterator[str]:
-    for value in values:
-        if isinstance(value, (str, Path)):
-            yield str(value)
-        elif isinstance(value, tuple):
-            yield from _texts(list(value))
 
 
 def _check_text(text: str) -> None:

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-import click
-
 from pipeline.report.layout import Part, lines_of
 from pipeline.report.printable import printable
 
+LONGEST = 4000
+"""Characters of a line on stderr; a stranger's text may have millions."""
 IN_ASCII = {"─": "-", "–": "-", "—": "-", "±": "+-", "…": "...", "×": "x"}
 """Signs of ours, and what stands for them where the terminal's encoding has none."""
 
@@ -27,10 +27,24 @@ def show(document: Any, as_json: bool, text: "Sequence[Part] | Callable[[], Sequ
     if rank():
         return
     if as_json:
-        click.echo(json.dumps(document))
+        say(json.dumps(document))
         return
     parts = text() if callable(text) else text
-    click.echo("\n".join(lines_of(parts, _width(), _spelt)))
+    for line in lines_of(parts, _width(), _spelt):
+        say(line)
+
+
+def say(line: str) -> None:
+    """One line on stdout. click would write UTF-8 where the terminal says that it takes ASCII."""
+    print(line, flush=True)
+
+
+def complain(line: str) -> None:
+    """One line on stderr, whatever the text holds; of a very long one, the two ends."""
+    line = printable(line)
+    if len(line) > LONGEST:
+        line = f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}"
+    print(line, file=sys.stderr, flush=True)
 
 
 def _width() -> int | None:
@@ -54,7 +68,7 @@ def fail(lines: Sequence[str], code: int) -> int:
     """The lines on stderr, each with our name before it, and under --json `{"error": …}` on stdout; the exit code."""
     if speaks():
         for line in lines:
-            click.echo(f"coattail: {printable(line)}", err=True)
+            complain(f"coattail: {line}")
         fail_in_json("\n".join(lines))
     return code
 
@@ -63,7 +77,7 @@ def fail_in_json(text: str) -> None:
     """`{"error": text}` on stdout where the command was called with --json."""
     if wants_json(sys.argv[1:]):
         with suppress(OSError):  # the failure may be stdout's own
-            click.echo(json.dumps({"error": text}))
+            say(json.dumps({"error": text}))
 
 
 def close_output() -> None:

@@ -43,7 +43,7 @@ def demo(options: Options, sample: str | None) -> None:
     """All three stages on embedded data, in about a minute; or, with --sample, on real features, in seconds."""
     options = replace(options, preset=("retrain.seeds=5",))
     if sample is None:
-        _run(replace(options, config=options.config or "digits-lt"), None)
+        _run(options if options.config is not None else replace(options, config="digits-lt"), None)
         return
     from pipeline.commands.which_cache import sample_path
 
@@ -122,11 +122,11 @@ def train_stg(options: Options, reference: str | None) -> None:
     """Stage 2: learn the Semantic Transformation Generator on the head classes of a cache."""
     started = time.time()
     from pipeline.artefacts.folders import runs_folder, stores_folder
-    from pipeline.commands.which_cache import settings_and_cache
-    from pipeline.settings.used import check_stg
+    from pipeline.commands.which_cache import resolved_with_cache
+    from pipeline.settings.used import check_stages
 
-    found, cache = settings_and_cache(_config_or_cache(options, reference), reference, stores_folder())
-    check_stg(found.settings, found.given, reference is not None)
+    found, cache = resolved_with_cache(_config_or_cache(options, reference), reference, stores_folder())
+    check_stages(found.settings, found.given, reference is not None)
     from pipeline.report.tables import distance_line
     from pipeline.stage2_stg import train_stg as train
 
@@ -146,12 +146,12 @@ def retrain(options: Options, reference: str | None, stg: Path | None, **chosen:
     """Stage 3: retrain the classifier on a cache, the tail's features augmented."""
     started = time.time()
     from pipeline.artefacts.folders import runs_folder, stores_folder
-    from pipeline.commands.which_cache import settings_and_cache
+    from pipeline.commands.which_cache import resolved_with_cache
     from pipeline.settings.stage3 import uses_stg
     from pipeline.settings.used import check_retrain
 
     options = _with(_config_or_cache(options, reference), chosen)
-    found, cache = settings_and_cache(options, reference, stores_folder())
+    found, cache = resolved_with_cache(options, reference, stores_folder())
     if stg is not None and not uses_stg(found.settings.retrain):
         raise click.UsageError("--stg is for --augmentation stg with a head that is trained: crt, lws or generalized")
     check_retrain(found.settings, found.given, reference is not None, stg is not None)
@@ -175,7 +175,7 @@ def _run(options: Options, reference: str | None) -> None:
 
 def _compared(options: Options, reference: str | None) -> "Comparison | None":
     from pipeline.artefacts.folders import runs_folder, stores_folder
-    from pipeline.commands.which_cache import resolved, settings_and_cache
+    from pipeline.commands.which_cache import resolved, resolved_with_cache
     from pipeline.settings.used import check_compare
 
     started = time.time()
@@ -187,7 +187,7 @@ def _compared(options: Options, reference: str | None) -> "Comparison | None":
 
         comparison = pipeline.run(found.settings, stores_folder(), runs, _augmentations(found.settings, found.given))
     else:
-        found, cache = settings_and_cache(options, reference, stores_folder())
+        found, cache = resolved_with_cache(options, reference, stores_folder())
         check_compare(found.settings, found.given, cached=True)
         from pipeline.compare import compare
 
@@ -234,8 +234,8 @@ def _config_or_cache(options: Options, reference: str | None) -> Options:
 
 def _stage1_settings(options: Options) -> "Settings":
     from pipeline.commands.which_cache import resolved
-    from pipeline.settings.used import check_stage1
+    from pipeline.settings.used import check_stages
 
     found = resolved(_wanted(options))
-    check_stage1(found.settings, found.given)
+    check_stages(found.settings, found.given, cached=False)
     return found.settings

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,12 +34,18 @@ INDIFFERENT = (
 
 def resolved(options: Options, base: tuple[str, dict[str, Any]] | None = None) -> load.Resolved:
     """The settings that the command line means; `base` where it names no config. Raises ConfigError."""
-    return load.load(
-        options.config, options.overrides, options.seed, base, chosen=options.chosen, preset=options.preset
-    )
+    return load.load(options.config, options.overrides, options.seed, base, options.chosen, options.preset)
 
 
-def settings_and_cache(options: Options, cache: str | None, stores: Path) -> tuple[load.Resolved, FeatureCache]:
+def settings_and_cache(
+    config: str | None, overrides: Iterable[str], seed: int | None, cache: str | None, stores: Path
+) -> tuple[Settings, FeatureCache]:
+    """As `resolved_with_cache`, without a command line."""
+    found, opened = resolved_with_cache(Options(config, tuple(overrides), seed), cache, stores)
+    return found.settings, opened
+
+
+def resolved_with_cache(options: Options, cache: str | None, stores: Path) -> tuple[load.Resolved, FeatureCache]:
     """Settings from a config, or else those the cache was made with; the cache named, or else the config's own.
 
     Of a cache that is named, the settings that its rows come from are those recorded with it, whatever the config says.

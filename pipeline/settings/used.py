@@ -136,21 +136,12 @@ def check_compare(settings: Settings, given: Iterable[str], cached: bool) -> Non
     _check(settings, given, cached, problem)
 
 
-def check_stg(settings: Settings, given: Iterable[str], cached: bool) -> None:
-    """Raise ConfigError for settings given to stage 2 that it does not use."""
+def check_stages(settings: Settings, given: Iterable[str], cached: bool) -> None:
+    """Raise ConfigError for settings given to stage 1 or 2 that belong to another choice.
 
-    def problem(key: str) -> str | None:
-        return "stage 2 does not use it; give it to retrain" if _section(key) == "retrain" else None
-
-    _check(settings, given, cached, problem)
-
-
-def check_stage1(settings: Settings, given: Iterable[str]) -> None:
-    """Raise ConfigError for settings given to stage 1 that belong to another choice.
-
-    Those of later stages are recorded in the cache, where `retrain --cache` finds them.
+    Those of later stages go along: one set of options serves every stage, and a cache records them for `retrain --cache`.
     """
-    _check(settings, given, False, lambda key: None)
+    _check(settings, given, cached, lambda key: None)
 
 
 def _check(settings: Settings, given: Iterable[str], cached: bool, problem: Callable[[str], str | None]) -> None:
