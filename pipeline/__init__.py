@@ -1,5 +1,6 @@
 """Long-tailed classifiers in decoupled stages. The flow, for the reader, is `run`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,9 @@ if TYPE_CHECKING:
     from pipeline.stage3_retrain import RetrainResult
 
 
-def run(settings: "Settings", stores: Path, runs: Path) -> "Comparison | None":
+def run(
+    settings: "Settings", stores: Path, runs: Path, augmentations: Sequence[str] | None = None
+) -> "Comparison | None":
     """Images -> backbone -> feature cache -> STG -> retrained classifiers -> figures; what is done is not done again.
 
     Of several processes, the first goes on alone after the cache; None in the others.
@@ -25,15 +28,17 @@ def run(settings: "Settings", stores: Path, runs: Path) -> "Comparison | None":
     head_classes(dataset.counts(), settings.stg)  # what stage 2 would refuse is refused before stage 1's hours
     backbone = stage1(settings, runs, dataset)
     path = extract(settings, backbone, stores)
-    return None if path is None else run_cache(settings, FeatureCache.open(path), runs)
+    return None if path is None else run_cache(settings, FeatureCache.open(path), runs, augmentations)
 
 
-def run_cache(settings: "Settings", cache: "FeatureCache", runs: Path) -> "Comparison":
+def run_cache(
+    settings: "Settings", cache: "FeatureCache", runs: Path, augmentations: Sequence[str] | None = None
+) -> "Comparison":
     """Feature cache -> STG -> every classifier -> figures: stages 2 and 3."""
     from pipeline.compare import compare
     from pipeline.stage2_stg import train_stg
 
-    return compare(settings, cache, runs, *train_stg(settings, cache, runs))
+    return compare(settings, cache, runs, *train_stg(settings, cache, runs), augmentations)
 
 
 def retrain(

@@ -1,5 +1,6 @@
 """Every arm on one cache."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from pipeline.longtail import group_limits, shot_groups
 from pipeline.progress import note
 from pipeline.settings import Settings
 from pipeline.settings.method_names import stage1_label
+from pipeline.settings.stage3 import AUGMENTATIONS
 from pipeline.stage3_retrain import RetrainResult, retrain
 from pipeline.stg.distance import Distance
 from pipeline.stg.trained import STGResult
@@ -35,18 +37,25 @@ class Comparison(BaseModel):
     arms: list[RetrainResult]
 
 
-def arms(settings: Settings, classifier: bool = True) -> list[Settings]:
-    """The settings of each arm: post-hoc classifiers, then the configured head with each augmentation.
+def arms(settings: Settings, classifier: bool = True, augmentations: Sequence[str] | None = None) -> list[Settings]:
+    """The settings of each arm: post-hoc classifiers, then the configured head with each augmentation, or those given.
 
     Without a stage-1 `classifier` in the cache, of those post hoc only the nearest class mean.
     """
     head = settings.retrain.head if settings.retrain.is_trained else "crt"
     changes: list[dict[str, Any]] = [{"head": name} for name in COMPUTED if classifier or name == "ncm"]
-    changes += [{"head": head, "augmentation": name} for name in ("none", "dropout", "noise", "closed-form", "stg")]
+    changes += [{"head": head, "augmentation": name} for name in augmentations or ("none", *AUGMENTATIONS)]
     return [settings.model_copy(update={"retrain": settings.retrain.model_copy(update=change)}) for change in changes]
 
 
-def compare(settings: Settings, cache: FeatureCache, root: Path, stg_folder: Path, stg: STGResult) -> Comparison:
+def compare(
+    settings: Settings,
+    cache: FeatureCache,
+    root: Path,
+    stg_folder: Path,
+    stg: STGResult,
+    augmentations: Sequence[str] | None = None,
+) -> Comparison:
     """Run every arm on the cache with a trained generator, taking those that an equal key says are done."""
     counts = cache.counts("train").tolist()
     limits = group_limits(counts, settings.longtail.many_above, settings.longtail.few_below)
@@ -55,7 +64,7 @@ def compare(settings: Settings, cache: FeatureCache, root: Path, stg_folder: Pat
     classifier = cache.classifier() is not None
     if not classifier:
         note("the cache holds no stage-1 classifier: it, logit adjustment and tau-normalisation are left out")
-    results = [retrain(arm, cache, root, stg_folder)[1] for arm in arms(settings, classifier)]
+    results = [retrain(arm, cache, root, stg_folder)[1] for arm in arms(settings, classifier, augmentations)]
     return Comparison(
         dataset=cache.manifest.provenance.name,
         cache=cache.key,

@@ -7,10 +7,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pipeline.report.printable import printable
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 _verbosity = 1
+_interrupted = "interrupted; what was finished is kept, the same command goes on from there"
+
+
+def interrupted_text() -> str:
+    """What an interrupted command says: what the next start does."""
+    return _interrupted
 
 
 def set_verbosity(level: int) -> None:
@@ -22,7 +30,7 @@ def set_verbosity(level: int) -> None:
 def note(text: str, level: int = 1) -> None:
     """One line on stderr, if the verbosity reaches `level`."""
     if _verbosity >= level:
-        print(text, file=sys.stderr, flush=True)
+        print(printable(text), file=sys.stderr, flush=True)
 
 
 @dataclass
@@ -55,7 +63,7 @@ class Track:
         if _verbosity == 0:
             return
         if self._bar is not None:
-            self._bar.console.print(text, highlight=False, markup=False)
+            self._bar.console.print(printable(text), highlight=False, markup=False)
         else:
             note(text)
 
@@ -71,7 +79,7 @@ def track(total: int, description: str, unit: str = "rows") -> Iterator[Track]:
         yield Track(total, unit)
         return
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
@@ -79,4 +87,4 @@ def track(total: int, description: str, unit: str = "rows") -> Iterator[Track]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True) as bar:
-        yield Track(total, unit, _bar=bar, _task=bar.add_task(description, total=total, rate="", detail=""))
+        yield Track(total, unit, _bar=bar, _task=bar.add_task(printable(description), total=total, rate="", detail=""))

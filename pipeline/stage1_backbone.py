@@ -23,6 +23,7 @@ from pipeline.machine.device import device_of, keep_freed_memory
 from pipeline.machine.rank import world
 from pipeline.settings import Settings
 from pipeline.settings.method_names import stage1_method
+from pipeline.settings.stage1 import Backbone
 from pipeline.training.checkpoint import CHECKPOINT
 from pipeline.training.epochs import train_epochs
 from pipeline.training.steps import Training
@@ -57,11 +58,17 @@ def stage1_key(settings: Settings, dataset: Dataset) -> str:
         images=[train.samples_digest(), train.content_digest()],
         classes=list(dataset.classes),
         transform=settings.data.model_dump(mode="json", include={"image_size", "mean", "std"}),
-        backbone=settings.backbone,
+        backbone=_without_its_place(settings.backbone),
         start=_start_digest(settings.backbone.weights),
         stage1=settings.stage1.model_dump(mode="json", exclude={"device", "compile", "checkpoint_minutes"}),
         seed=settings.seed,
     )
+
+
+def _without_its_place(backbone: Backbone) -> Backbone:
+    """The settings without the folder of a file of starting weights, which is known by its digest."""
+    is_file = backbone.weights.endswith(".safetensors")
+    return backbone.model_copy(update={"weights": ".safetensors"}) if is_file else backbone
 
 
 def _start_digest(weights: str) -> str:

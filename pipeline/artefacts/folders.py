@@ -6,6 +6,7 @@
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,13 +28,46 @@ AGAIN = "delete the folder and run the command again"
 
 
 def stores_folder() -> Path:
-    """Where caches are: $COATTAIL_STORES, else `stores/` in the working folder."""
-    return Path(os.environ.get("COATTAIL_STORES") or "stores").expanduser()
+    """Where caches are, as a whole path: $COATTAIL_STORES, else the nearest `stores/` upwards, else one to be made here."""
+    return _folder("COATTAIL_STORES", "stores", ("*/manifest.json", ".staging", ".local"))
 
 
 def runs_folder() -> Path:
-    """Where run folders are: $COATTAIL_RUNS, else `runs/` in the working folder."""
-    return Path(os.environ.get("COATTAIL_RUNS") or "runs").expanduser()
+    """Where run folders are, as a whole path: $COATTAIL_RUNS, else the nearest `runs/` upwards, else one to be made here."""
+    return _folder("COATTAIL_RUNS", "runs", ("*/*/config.toml", "*/*/metrics.json"))
+
+
+def _folder(variable: str, name: str, contents: tuple[str, ...]) -> Path:
+    """The folder that the variable names; else `name` in the working folder or, as with .git, in the nearest one above it.
+
+    Above, one that holds something else than coattail's (`contents`) is passed over: other programs, too, have `runs/`.
+    """
+    from pipeline.settings.paths import home_expanded
+
+    here = Path.cwd()
+    if given := os.environ.get(variable):
+        return here / home_expanded(variable, given)
+    above = (folder / name for folder in here.parents)
+    nearest = here / name
+    if nearest.is_dir():
+        return nearest
+    return next((folder for folder in above if _is_ours(folder, contents)), nearest)
+
+
+def _is_ours(folder: Path, contents: tuple[str, ...]) -> bool:
+    """Whether it is a folder of coattail's, or an empty one, and nobody else's trap."""
+    try:
+        if not folder.is_dir() or not _is_trusted(folder):
+            return False
+        return not any(os.scandir(folder)) or any(next(folder.glob(pattern), None) for pattern in contents)
+    except OSError:
+        return False
+
+
+def _is_trusted(folder: Path) -> bool:
+    """Whether its owner is no stranger: in a folder such as /tmp, where everybody may write, only one's own counts."""
+    everybody_writes = folder.parent.stat().st_mode & stat.S_IWOTH
+    return not everybody_writes or folder.stat().st_uid == os.getuid()
 
 
 def key_of(**parts: Any) -> str:

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.commands.options import Commands, Finite, common, output_options, show
+from pipeline.commands.options import Commands, Finite, Options, common, output_options
+from pipeline.commands.output import show
+from pipeline.errors import PipelineError
+from pipeline.report.printable import printable
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from pipeline.report.layout import Part
 
 DAY = 86_400.0
 
@@ -26,8 +29,9 @@ def cache_group() -> None:
 
 @cache_group.command("ls")
 @click.argument("place", required=False)
+@click.option("--long", "whole_keys", is_flag=True, help="Whole keys.")
 @output_options
-def ls(place: str | None, as_json: bool) -> None:
+def ls(place: str | None, whole_keys: bool, as_json: bool) -> None:
     """List the caches, the newest first, then what is half extracted, damaged, or a local copy.
 
     PLACE: a folder, s3://, gs:// or az://BUCKET/FOLDER; by default stores/ (or $COATTAIL_STORES).
@@ -44,10 +48,10 @@ def ls(place: str | None, as_json: bool) -> None:
         where = place
         found = offers.ls(sharing.at(place))
 
-    def table() -> "RenderableType":
+    def table() -> "list[Part]":
         from pipeline.commands import cache_text
 
-        return cache_text.listings(found, where, time.time())
+        return cache_text.listings(found, where, time.time(), whole_keys)
 
     show([asdict(one) for one in found], as_json, table)
 
@@ -67,7 +71,7 @@ def push(place: str, references: tuple[str, ...], as_json: bool) -> None:
 
     references = references or (_only_one(),)
     found = [push_shown(catalog.resolve(stores_path(), reference), place) for reference in references]
-    show([asdict(one) for one in found], as_json, "\n".join(map(cache_text.shared, found)))
+    show([asdict(one) for one in found], as_json, list(map(cache_text.shared, found)))
 
 
 @cache_group.command("pull")
@@ -83,7 +87,7 @@ def pull(place: str, references: tuple[str, ...], as_json: bool) -> None:
     from pipeline.commands.cache_progress import pull_shown
 
     found = [pull_shown(place, reference, stores_path()) for reference in references]
-    show([asdict(one) for one in found], as_json, "\n".join(map(cache_text.shared, found)))
+    show([asdict(one) for one in found], as_json, list(map(cache_text.shared, found)))
 
 
 @cache_group.command("show")
@@ -115,8 +119,8 @@ def verify(references: tuple[str, ...], quick: bool, full: bool, subset: str | N
 
     paths = [catalog.resolve(stores_path(), reference) for reference in references]
     found = [verify_shown(path, quick, subset) for path in paths]
-    text = "\n".join(cache_text.verification(one) for one in found)
-    show([asdict(one) | {"sound": one.sound} for one in found], as_json, text)
+    lines = [line for one in found for line in cache_text.verification(one)]
+    show([asdict(one) | {"sound": one.sound} for one in found], as_json, lines)
     if not all(one.sound for one in found):
         raise SystemExit(1)
 
@@ -125,31 +129,31 @@ def verify(references: tuple[str, ...], quick: bool, full: bool, subset: str | N
 @click.argument("left", metavar="CACHE")
 @click.argument("right", metavar="[CACHE]", required=False)
 @common
-def explain(
-    left: str, right: str | None, config: str | None, overrides: tuple[str, ...], seed: int | None, as_json: bool
-) -> None:
+def explain(left: str, right: str | None, options: Options) -> None:
     """In which fields two caches, or a cache and what --config would extract, differ.
 
     Fields that make another key come first, then, of two caches, where they come from.
     """
-    if (right is None) == (config is None):
+    if (right is None) == (options.config is None):
         raise click.UsageError("another cache or --config is wanted, one of the two")
+    if right is not None and (options.overrides or options.seed is not None):
+        raise click.UsageError("--set and --seed have no effect on a cache; they go with --config")
     from cache import catalog
     from cache.explain import explain as compare
     from pipeline.commands import cache_text
 
     one = catalog.read_manifest(catalog.resolve(stores_path(), left))
-    if config is None:
-        other = catalog.read_manifest(catalog.resolve(stores_path(), str(right)))
+    if right is not None:
+        other = catalog.read_manifest(catalog.resolve(stores_path(), right))
         found, key = compare(one, other), other.key
     else:
         from pipeline.artefacts.folders import runs_folder
-        from pipeline.settings.load import load
+        from pipeline.commands.which_cache import resolved
         from pipeline.stage1_identity import identity_wanted
 
-        wanted = identity_wanted(load(config, overrides, seed).settings, runs_folder())
+        wanted = identity_wanted(resolved(options).settings, runs_folder())
         found, key = compare(one, wanted), wanted.key()
-    show([asdict(difference) for difference in found], as_json, cache_text.differences(found, one.key, key))
+    show([asdict(difference) for difference in found], options.as_json, cache_text.differences(found, one.key, key))
 
 
 @cache_group.command("rm")
@@ -166,8 +170,7 @@ def rm(references: tuple[str, ...], yes: bool, as_json: bool) -> None:
     if not yes:
         _confirm([str(path) for path in paths])
     freed = {str(path): remove(path) for path in paths}
-    text = "\n".join(f"deleted {path} ({cache_text.size(count)})" for path, count in freed.items())
-    show(freed, as_json, text)
+    show(freed, as_json, [f"deleted {path} ({cache_text.size(count)})" for path, count in freed.items()])
 
 
 @cache_group.command("prune")
@@ -220,7 +223,7 @@ def import_(sources: tuple[str, ...], name: str, test_share: float, seed: int, a
 
     request = stage1_import.request(sources, **options)
     found = stage1_import.import_features(request, stores_path(), name, test_share, seed)
-    show(stage1_import.document(found), as_json, stage1_import.text(found))
+    show(stage1_import.document(found), as_json, stage1_import.text(found).split("\n"))
 
 
 @cache_group.command("export")
@@ -236,7 +239,7 @@ def export(reference: str, destination: Path, splits: tuple[str, ...], views: tu
     from pipeline.commands.cache_progress import export_shown
 
     found = export_shown(catalog.resolve(stores_path(), reference), destination, splits, views)
-    show(asdict(found), as_json, cache_text.exported(found))
+    show(asdict(found), as_json, [cache_text.exported(found)])
 
 
 def _only_one() -> str:
@@ -251,7 +254,8 @@ def _only_one() -> str:
 def _confirm(names: list[str]) -> None:
     if not sys.stdin.isatty():
         raise click.UsageError(f"nobody to ask whether to delete {', '.join(names)}; give --yes")
-    click.confirm(f"Delete {', '.join(names)}?", abort=True, err=True)
+    if not click.confirm(f"Delete {printable(', '.join(names))}?", err=True):
+        raise PipelineError("nothing is deleted")
 
 
 def stores_path() -> Path:

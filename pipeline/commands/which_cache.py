@@ -1,15 +1,19 @@
 """Which cache a command means: the one named, or the one that a config's settings made."""
 
 import difflib
+import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cache import FeatureCache, Manifest, catalog
 from pipeline.artefacts import folders
+from pipeline.commands.options import Options
 from pipeline.errors import ConfigError, DataError, PipelineError
 from pipeline.settings import Settings, load
 from pipeline.settings.files import CONFIGS
+from pipeline.settings.used import DRAW, FROM_IMAGES
 
 MADE_BY = ("seed", "data", "longtail", "backbone", "stage1", "extract")
 """The settings that a cache's rows come from; those of stages 2 and 3 do not touch it."""
@@ -28,22 +32,49 @@ INDIFFERENT = (
 """Of those, the ones that say how the work is done, not what comes out."""
 
 
+def resolved(options: Options, base: tuple[str, dict[str, Any]] | None = None) -> load.Resolved:
+    """The settings that the command line means; `base` where it names no config. Raises ConfigError."""
+    return load.load(options.config, options.overrides, options.seed, base, options.chosen, options.preset)
+
+
 def settings_and_cache(
-    reference: str | None, overrides: Iterable[str], seed: int | None, cache: str | None, stores: Path
+    config: str | None, overrides: Iterable[str], seed: int | None, cache: str | None, stores: Path
 ) -> tuple[Settings, FeatureCache]:
+    """As `resolved_with_cache`, without a command line."""
+    found, opened = resolved_with_cache(Options(config, tuple(overrides), seed), cache, stores)
+    return found.settings, opened
+
+
+def resolved_with_cache(options: Options, cache: str | None, stores: Path) -> tuple[load.Resolved, FeatureCache]:
     """Settings from a config, or else those the cache was made with; the cache named, or else the config's own.
 
+    Of a cache that is named, the settings that its rows come from are those recorded with it, whatever the config says.
     A cache in a bucket (s3://, gs:// or az://BUCKET/FOLDER/KEY) is pulled into `stores` once.
 
     Raises ConfigError for settings that do not hold, DataError where no cache, or none of these settings, is there.
     """
-    overrides = list(overrides)
     if cache is None:
-        settings = load.load(reference, overrides, seed).settings
-        return settings, FeatureCache.open(_made_by(settings, stores))
+        found = resolved(options)
+        return found, FeatureCache.open(_made_by(found.settings, stores))
     opened = FeatureCache.open(_named(cache, stores))
-    base = None if reference else _recorded(opened.manifest)
-    return load.load(reference, overrides, seed, base).settings, opened
+    if options.config is None:
+        return resolved(options, _recorded(opened.manifest)), opened
+    found = resolved(options)
+    return replace(found, settings=_as_made(found.settings, opened.manifest)), opened
+
+
+def _as_made(settings: Settings, manifest: Manifest) -> Settings:
+    """The settings with those sections that the cache records as what its rows come from, so that config.toml is true."""
+    recorded = manifest.provenance.settings
+    values = settings.model_dump(mode="json")
+    for section in FROM_IMAGES:
+        values[section] = recorded.get(section, values[section])
+    if isinstance(draw := recorded.get("longtail"), dict):
+        values["longtail"] |= {key: value for key, value in draw.items() if f"longtail.{key}" in DRAW}
+    try:
+        return Settings.model_validate_json(json.dumps(values), strict=True)
+    except ValueError:  # a record of another version
+        return settings
 
 
 def _named(cache: str, stores: Path) -> Path:

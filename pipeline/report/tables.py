@@ -2,12 +2,9 @@
 
 from pathlib import Path
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Group
-from rich.table import Table
-
 from cache import Manifest
 from pipeline.compare import Comparison
+from pipeline.report.layout import Part, Table, figures, names
 from pipeline.settings.method_names import label, stage1_label
 from pipeline.stage3_retrain import RetrainResult
 from pipeline.stg.distance import Distance
@@ -15,19 +12,18 @@ from pipeline.stg.distance import Distance
 
 def results_table(results: list[RetrainResult], stage1: str, title: str) -> Table:
     """Percent on the test split, mean ± spread over seeds."""
-    table = Table(title=title, title_justify="left", title_style="", box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("method", no_wrap=True)
-    for name in ("all", "many", "medium", "few", "ECE", "seeds", "s"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for result in results:
-        cells = [_cell(result, name) for name in ("accuracy", "many", "medium", "few", "ece")]
-        table.add_row(label(result.method, stage1), *cells, str(len(result.seeds)), f"{result.seconds:.1f}")
-    return table
+    columns = (*names("method"), *figures("all", "many", "medium", "few", "ECE", "seeds", "s"))
+    return Table(title, columns, tuple(_row(result, stage1) for result in results))
 
 
 def retrained_table(result: RetrainResult, manifest: Manifest, folder: Path) -> Table:
     """The table of one run of stage 3 on the cache of this manifest."""
     return results_table([result], stage1_label(manifest), f"{result.dataset}: {folder}")
+
+
+def _row(result: RetrainResult, stage1: str) -> tuple[str, ...]:
+    percent = [_cell(result, name) for name in ("accuracy", "many", "medium", "few", "ece")]
+    return label(result.method, stage1), *percent, str(len(result.seeds)), f"{result.seconds:.1f}"
 
 
 def _cell(result: RetrainResult, name: str) -> str:
@@ -37,17 +33,18 @@ def _cell(result: RetrainResult, name: str) -> str:
     return f"{value:.1f}" if len(result.seeds) == 1 else f"{value:.1f} ± {spread:.1f}"
 
 
-def comparison_text(comparison: Comparison) -> Group:
+def comparison_text(comparison: Comparison) -> list[Part]:
     """The table of a comparison with what its columns mean, for a terminal."""
     many_above, few_below = comparison.limits
     sizes = {"many": f"> {many_above}", "medium": f"{few_below} to {many_above}", "few": f"< {few_below}"}
     groups = ", ".join(f"{name} {count} ({sizes[name]} rows)" for name, count in comparison.groups.items())
     title = f"{comparison.dataset}, cache {comparison.cache[:12]}: top-1 % and ECE % on the test split, last epoch"
-    return Group(
+    return [
         results_table(comparison.arms, comparison.stage1, title),
+        "",
         f"all: over rows; many, medium, few: means over the classes with test rows: {groups}; ± is the spread over seeds",
         distance_line(comparison.held_out),
-    )
+    ]
 
 
 def distance_line(distance: Distance) -> str:

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from pipeline.errors import ConfigError
 from pipeline.settings import Settings
+from pipeline.settings.paths import home_expanded
 
 LIMIT = 1 << 20
 """Bytes of a config file that are read at most: room for the names of 20,000 classes."""
@@ -22,7 +23,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 def config_paths(reference: str) -> list[Path]:
     """The files that `reference` names: a config's, then those of the methods put to it with `+`."""
-    if Path(reference).expanduser().is_file():
+    if home_expanded("config file", reference).is_file():
         return [config_path(reference)]
     folder, slash, last = reference.rpartition("/")
     name, *added = last.split("+")
@@ -41,7 +42,7 @@ def _method_path(name: str) -> Path:
 def config_path(reference: str) -> Path:
     """The file that `reference` names: a path if it looks like one, else `configs/<reference>.toml`."""
     looks_like_path = "/" in reference or reference.endswith(".toml")
-    path = Path(reference).expanduser() if looks_like_path else CONFIGS / f"{reference}.toml"
+    path = home_expanded("config file", reference) if looks_like_path else CONFIGS / f"{reference}.toml"
     if path.is_file():
         return path
     if looks_like_path:

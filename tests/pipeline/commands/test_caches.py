@@ -33,8 +33,8 @@ def test_ls_lists_what_is_there_half_there_and_damaged(coattail, stores, key):
     assert [key[:12], "toy", "resnet32", "70", "8", "1"] in [line[:6] for line in lines]
 
 
-def test_ls_of_nothing(coattail):
-    assert coattail("cache", "ls").out == "no caches in stores\n"
+def test_ls_of_nothing(coattail, tmp_path):
+    assert coattail("cache", "ls").out == f"no caches in {tmp_path}/stores\n"
     assert coattail("cache", "ls", "--json").json == []
 
 
@@ -57,7 +57,7 @@ def test_verify_says_sound_or_names_the_rows_and_exits_with_1(coattail, stores, 
     done = coattail("cache", "verify", key)
     assert done.code == 1
     assert done.out.splitlines()[0] == (
-        f"stores/{key}: {file} (train/clean, rows 16 to 23): its sha256 is not the manifest's"
+        f"{stores}/{key}: {file} (train/clean, rows 16 to 23): its sha256 is not the manifest's"
     )
     done = coattail("cache", "verify", key, "--json")
     assert (done.code, done.json[0]["sound"], done.json[0]["findings"][0]["start"]) == (1, False, 16)
@@ -78,36 +78,39 @@ def test_verify_called_wrongly(coattail, key):
 def test_explain_names_fields(coattail, stores, key):
     other = toys.make(stores, toys.identity(dtype="float32")).name
     done = coattail("cache", "explain", key, other)
-    assert done.out == f"{key[:12]} | {other[:12]}\nidentity.dtype: 'float16' | 'float32'\n"
+    assert (
+        done.out
+        == f"same images, same weights, other numbers\n{key[:12]} | {other[:12]}\nidentity.dtype: 'float16' | 'float32'\n"
+    )
     assert coattail("cache", "explain", key, key).out == "no differences: the same rows\n"
     assert coattail("cache", "explain", key, other, "--json").json == [
         {"field": "identity.dtype", "left": "float16", "right": "float32"}
     ]
 
 
-def test_explain_takes_a_config_in_place_of_the_other_cache(coattail, key):
+def test_explain_takes_a_config_in_place_of_the_other_cache(coattail, tmp_path, key):
     assert "another cache or --config is wanted, one of the two" in coattail("cache", "explain", key).err
     done = coattail("cache", "explain", key, "--config", "digits-lt")
     assert done.code == 1
-    assert done.err.startswith("coattail: backbone runs/digits-lt/backbone-")
+    assert done.err.startswith(f"coattail: backbone {tmp_path}/runs/digits-lt/backbone-")
     assert done.err.endswith(": not trained to its end; run train-backbone with the same --config and --set\n")
 
 
 def test_rm_asks_somebody_or_wants_yes(coattail, stores, key):
     done = coattail("cache", "rm", key)
     assert done.code == 2
-    assert f"nobody to ask whether to delete stores/{key}; give --yes" in done.err
+    assert f"nobody to ask whether to delete {stores}/{key}; give --yes" in done.err
     cache = FeatureCache.open(stores / key)
     _one_line(
         coattail("cache", "rm", key, "--yes"),
         1,
-        f"stores/{key}: in use; wait until whoever reads it is done, then try again",
+        f"{stores}/{key}: in use; wait until whoever reads it is done, then try again",
     )
     del cache
-    assert coattail("cache", "rm", key, "--yes", "--json").json.keys() == {f"stores/{key}"}
+    assert coattail("cache", "rm", key, "--yes", "--json").json.keys() == {f"{stores}/{key}"}
     assert not (stores / key).exists()
     done = coattail("cache", "rm", key, "--yes")
-    _one_line(done, 1, f"cache {key}: neither a cache's folder nor the start of a key in stores; found none")
+    _one_line(done, 1, f"cache {key}: neither a cache's folder nor the start of a key in {stores}; found none")
 
 
 def test_prune_deletes_on_yes(coattail, stores, key):

@@ -86,7 +86,7 @@ def test_a_method_goes_with_one_s_own_file_even_below_a_plus(tmp_path):
 def test_dots_in_a_value_are_no_key(tmp_path):
     name = ".".join("abcdefghijkl")
     (tmp_path / "own.toml").write_text(f'[data]\nsource = "folder"\ntrain = "{name}"  # {name}\n')
-    assert load(str(tmp_path / "own.toml")).settings.data.train == name
+    assert load(str(tmp_path / "own.toml")).settings.data.train == str(tmp_path / name)
 
 
 def test_unknown_method():
