@@ -129,6 +129,8 @@ def check_compare(settings: Settings, given: Iterable[str], cached: bool) -> Non
             return f"{settings.retrain.head} is compared anyway; wanted the head that is trained: {_trained_heads()}"
         head = settings.retrain.head
         trained_only = _users(key, {name: used for name, used in HEADS.items() if name in stage3.TRAINED})
+        if any(key in used for name, used in HEADS.items() if name not in stage3.TRAINED):
+            return None
         if trained_only and head in stage3.TRAINED and key not in HEADS.get(head, TRAINED):
             return f"retrain.head={head} does not use it; it is for {trained_only}"
         return None

@@ -23,7 +23,8 @@ FAST = [
 
 
 def _settings(*more):
-    return load(overrides=[*FAST, *more]).settings
+    given = {setting.partition("=")[0] for setting in more}
+    return load(overrides=[*(setting for setting in FAST if setting.partition("=")[0] not in given), *more]).settings
 
 
 def test_train_stg_approaches_the_closed_form(stores, tmp_path):

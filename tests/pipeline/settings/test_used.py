@@ -63,11 +63,11 @@ def test_every_head_and_every_augmentation_has_a_row_of_settings_that_exist():
         ),
         (
             ["retrain.tau=2"],
-            "retrain.tau: has no effect here: retrain.head=crt does not use it; it is for logit-adjustment, tau-norm; leave it out",
+            "retrain.tau: has no effect here: retrain.head=crt does not use it; it is for logit-adjustment, tau-norm, logit-adjusted; leave it out",
         ),
         (
             ["retrain.head=tau-norm", "retrain.seeds=3"],
-            "retrain.seeds: has no effect here: retrain.head=tau-norm does not use it; it is for crt, lws, generalized; leave it out",
+            "retrain.seeds: has no effect here: retrain.head=tau-norm does not use it; it is for crt, lws, logit-adjusted, generalized; leave it out",
         ),
         (
             ["retrain.augmentation=dropout", "stg.epochs=3"],
