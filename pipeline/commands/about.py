@@ -16,12 +16,12 @@ def config_group() -> None:
 @common
 def config_show(options: Options) -> None:
     """Print the resolved settings, as TOML, and where each value came from."""
-    from pipeline.commands.which_cache import resolved
+    from pipeline.commands.which_cache import resolve_settings
     from pipeline.settings.files import to_toml
 
-    found = resolved(options)
-    document = {"settings": found.settings.model_dump(mode="json"), "origins": found.origins}
-    show(document, options.as_json, to_toml(found.settings, found.origins).rstrip().split("\n"))
+    resolved = resolve_settings(options)
+    document = {"settings": resolved.settings.model_dump(mode="json"), "origins": resolved.origins}
+    show(document, options.as_json, to_toml(resolved.settings, resolved.origins).rstrip().split("\n"))
 
 
 @click.command("doctor", cls=Command)

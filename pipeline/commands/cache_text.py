@@ -82,7 +82,9 @@ ASPECTS = {
     "weights": ("weights", "backbone", "layer", "width", "kind"),
     "transform": ("transform",),
     "views": ("view_transform", "views_seed"),
-    "numbers": ("dtype", "autocast", "bn"),
+    "number format": ("dtype",),
+    "autocast": ("autocast",),
+    "batch normalisation": ("bn",),
 }
 """What people call the fields of an identity."""
 DIGESTS = ("weights", "samples", "content", "backbone_run")
@@ -98,7 +100,7 @@ def differences(fields: "Sequence[Difference]", left: str, right: str) -> list[P
 
 
 def summary(fields: "Sequence[Difference]") -> str:
-    """In a few words, what of images, weights, transform, views and numbers is the same and what is not."""
+    """In a few words, what of images, weights, transform, views and the rest is the same and what is not."""
     differing = {aspect for difference in fields if (aspect := _aspect(difference.field))}
     if not differing:
         return "the same rows; what is recorded beside them differs"
@@ -121,14 +123,14 @@ def _last(field: str) -> str:
     return field.rpartition(".")[2]
 
 
-def candidates(found: "Sequence[Candidate]", deleted: bool) -> list[Part]:
+def candidates(offered: "Sequence[Candidate]", deleted: bool) -> list[Part]:
     """What `prune` would take away, or has taken away, a line each."""
-    if not found:
+    if not offered:
         return ["nothing to prune"]
     lines: list[Part] = []
-    for one in found:
-        done = "kept, " + one.kept if one.kept else "deleted" if deleted else "would be deleted"
-        lines.append(f"{one.path} ({size(one.bytes)}, {one.reason}): {done}")
+    for candidate in offered:
+        done = "kept, " + candidate.kept if candidate.kept else "deleted" if deleted else "would be deleted"
+        lines.append(f"{candidate.path} ({size(candidate.bytes)}, {candidate.reason}): {done}")
     return lines if deleted else [*lines, "nothing is deleted without --yes"]
 
 

@@ -1,4 +1,4 @@
-"""`coattail cache …`: look at caches, verify, compare, share, remove. No torch: whoever has a cache needs none for this."""
+"""`coattail cache …`: look at caches, verify, compare, share, import, export, remove. None of it needs torch."""
 
 import sys
 import time
@@ -40,20 +40,20 @@ def ls(place: str | None, whole_keys: bool, as_json: bool) -> None:
         from cache import catalog
 
         where = str(stores_path())
-        found = catalog.ls(stores_path())
+        listings = catalog.ls(stores_path())
     else:
         from cache import sharing
         from cache.sharing import offers
 
         where = place
-        found = offers.ls(sharing.at(place))
+        listings = offers.ls(sharing.at(place))
 
     def table() -> "list[Part]":
         from pipeline.commands import cache_text
 
-        return cache_text.listings(found, where, time.time(), whole_keys)
+        return cache_text.listings(listings, where, time.time(), whole_keys)
 
-    show([asdict(one) for one in found], as_json, table)
+    show([asdict(listing) for listing in listings], as_json, table)
 
 
 @cache_group.command("push")
@@ -70,8 +70,8 @@ def push(place: str, references: tuple[str, ...], as_json: bool) -> None:
     from pipeline.commands.cache_progress import push_shown
 
     references = references or (_only_one(),)
-    found = [push_shown(catalog.resolve(stores_path(), reference), place) for reference in references]
-    show([asdict(one) for one in found], as_json, list(map(cache_text.shared, found)))
+    pushed = [push_shown(catalog.resolve(stores_path(), reference), place) for reference in references]
+    show([asdict(shared) for shared in pushed], as_json, list(map(cache_text.shared, pushed)))
 
 
 @cache_group.command("pull")
@@ -86,8 +86,8 @@ def pull(place: str, references: tuple[str, ...], as_json: bool) -> None:
     from pipeline.commands import cache_text
     from pipeline.commands.cache_progress import pull_shown
 
-    found = [pull_shown(place, reference, stores_path()) for reference in references]
-    show([asdict(one) for one in found], as_json, list(map(cache_text.shared, found)))
+    pulled = [pull_shown(place, reference, stores_path()) for reference in references]
+    show([asdict(shared) for shared in pulled], as_json, list(map(cache_text.shared, pulled)))
 
 
 @cache_group.command("show")
@@ -118,10 +118,10 @@ def verify(references: tuple[str, ...], quick: bool, full: bool, subset: str | N
     from pipeline.commands.cache_progress import verify_shown
 
     paths = [catalog.resolve(stores_path(), reference) for reference in references]
-    found = [verify_shown(path, quick, subset) for path in paths]
-    lines = [line for one in found for line in cache_text.verification(one)]
-    show([asdict(one) | {"sound": one.sound} for one in found], as_json, lines)
-    if not all(one.sound for one in found):
+    results = [verify_shown(path, quick, subset) for path in paths]
+    lines = [line for result in results for line in cache_text.verification(result)]
+    show([asdict(result) | {"sound": result.sound} for result in results], as_json, lines)
+    if not all(result.sound for result in results):
         raise SystemExit(1)
 
 
@@ -142,18 +142,19 @@ def explain(left: str, right: str | None, options: Options) -> None:
     from cache.explain import explain as compare
     from pipeline.commands import cache_text
 
-    one = catalog.read_manifest(catalog.resolve(stores_path(), left))
+    first = catalog.read_manifest(catalog.resolve(stores_path(), left))
     if right is not None:
         other = catalog.read_manifest(catalog.resolve(stores_path(), right))
-        found, key = compare(one, other), other.key
+        fields, key = compare(first, other), other.key
     else:
         from pipeline.artefacts.folders import runs_folder
-        from pipeline.commands.which_cache import resolved
+        from pipeline.commands.which_cache import resolve_settings
         from pipeline.stage1_identity import identity_wanted
 
-        wanted = identity_wanted(resolved(options).settings, runs_folder())
-        found, key = compare(one, wanted), wanted.key()
-    show([asdict(difference) for difference in found], options.as_json, cache_text.differences(found, one.key, key))
+        wanted = identity_wanted(resolve_settings(options).settings, runs_folder())
+        fields, key = compare(first, wanted), wanted.key()
+    lines = cache_text.differences(fields, first.key, key)
+    show([asdict(difference) for difference in fields], options.as_json, lines)
 
 
 @cache_group.command("rm")
@@ -186,8 +187,8 @@ def prune(older_than: float | None, keep: tuple[str, ...], yes: bool, as_json: b
 
     stores = stores_path()
     spared = [catalog.resolve(stores, reference).name for reference in keep]
-    found = candidates(stores, None if older_than is None else older_than * DAY, spared, yes=yes)
-    show([asdict(one) for one in found], as_json, cache_text.candidates(found, yes))
+    offered = candidates(stores, None if older_than is None else older_than * DAY, spared, yes=yes)
+    show([asdict(candidate) for candidate in offered], as_json, cache_text.candidates(offered, yes))
 
 
 @cache_group.command("import")
@@ -222,8 +223,8 @@ def import_(sources: tuple[str, ...], name: str, test_share: float, seed: int, a
     from pipeline import stage1_import
 
     request = stage1_import.request(sources, **options)
-    found = stage1_import.import_features(request, stores_path(), name, test_share, seed)
-    show(stage1_import.document(found), as_json, stage1_import.text(found).split("\n"))
+    imported = stage1_import.import_features(request, stores_path(), name, test_share, seed)
+    show(stage1_import.document(imported), as_json, stage1_import.text(imported).split("\n"))
 
 
 @cache_group.command("export")
@@ -238,17 +239,17 @@ def export(reference: str, destination: Path, splits: tuple[str, ...], views: tu
     from pipeline.commands import cache_text
     from pipeline.commands.cache_progress import export_shown
 
-    found = export_shown(catalog.resolve(stores_path(), reference), destination, splits, views)
-    show(asdict(found), as_json, [cache_text.exported(found)])
+    exported = export_shown(catalog.resolve(stores_path(), reference), destination, splits, views)
+    show(asdict(exported), as_json, [cache_text.exported(exported)])
 
 
 def _only_one() -> str:
     from cache import catalog
 
-    found = [one.key[:12] for one in catalog.ls(stores_path()) if one.state == "published"]
-    if len(found) != 1:
-        raise click.UsageError(f"which cache? {stores_path()} has {', '.join(found) or 'none'}; name it after DEST")
-    return found[0]
+    keys = [listing.key[:12] for listing in catalog.ls(stores_path()) if listing.state == "published"]
+    if len(keys) != 1:
+        raise click.UsageError(f"which cache? {stores_path()} has {', '.join(keys) or 'none'}; name it after DEST")
+    return keys[0]
 
 
 def _confirm(names: list[str]) -> None:
@@ -259,6 +260,7 @@ def _confirm(names: list[str]) -> None:
 
 
 def stores_path() -> Path:
+    """Where caches are; imported late, for `--help` does without."""
     from pipeline.artefacts.folders import stores_folder
 
     return stores_folder()

@@ -125,12 +125,12 @@ def train_stg(options: Options, reference: str | None) -> None:
     from pipeline.commands.which_cache import resolved_with_cache
     from pipeline.settings.used import check_stages
 
-    found, cache = resolved_with_cache(_config_or_cache(options, reference), reference, stores_folder())
-    check_stages(found.settings, found.given, reference is not None)
+    resolved, cache = resolved_with_cache(_config_or_cache(options, reference), reference, stores_folder())
+    check_stages(resolved.settings, resolved.given, reference is not None)
     from pipeline.report.tables import distance_line
     from pipeline.stage2_stg import train_stg as train
 
-    folder, result = train(found.settings, cache, runs_folder())
+    folder, result = train(resolved.settings, cache, runs_folder())
     _say_if_done([folder / "metrics.json"], started)
     line = f"{len(result.head_classes)} head classes, {result.steps} steps, {result.seconds:.1f} s: {folder}"
     document = {"run": str(folder), **result.model_dump()}
@@ -152,13 +152,13 @@ def retrain(options: Options, reference: str | None, stg: Path | None, **chosen:
     from pipeline.settings.used import check_retrain
 
     options = _with(_config_or_cache(options, reference), chosen)
-    found, cache = resolved_with_cache(options, reference, stores_folder())
-    if stg is not None and not uses_stg(found.settings.retrain):
+    resolved, cache = resolved_with_cache(options, reference, stores_folder())
+    if stg is not None and not uses_stg(resolved.settings.retrain):
         raise click.UsageError("--stg is for --augmentation stg with a head that is trained: crt, lws or generalized")
-    check_retrain(found.settings, found.given, reference is not None, stg is not None)
+    check_retrain(resolved.settings, resolved.given, reference is not None, stg is not None)
     from pipeline.report.tables import retrained_table
 
-    folder, result = pipeline.retrain(found.settings, cache, runs_folder(), stg)
+    folder, result = pipeline.retrain(resolved.settings, cache, runs_folder(), stg)
     _say_if_done([folder / "metrics.json"], started)
     document = {"run": str(folder), **result.model_dump()}
     show(document, options.as_json, [retrained_table(result, cache.manifest, folder)])
@@ -176,20 +176,22 @@ def _run(options: Options, reference: str | None) -> None:
 def _compared(options: Options, reference: str | None) -> "Comparison | None":
     import pipeline
     from pipeline.artefacts.folders import runs_folder, stores_folder
-    from pipeline.commands.which_cache import resolved, resolved_with_cache
+    from pipeline.commands.which_cache import resolve_settings, resolved_with_cache
     from pipeline.settings.used import check_compare
 
     started = time.time()
     runs = runs_folder()
     if reference is None:
-        found = resolved(options)
-        check_compare(found.settings, found.given, cached=False)
-        comparison = pipeline.run(found.settings, stores_folder(), runs, _augmentations(found.settings, found.given))
+        resolved = resolve_settings(options)
+        check_compare(resolved.settings, resolved.given, cached=False)
+        augmentations = _augmentations(resolved.settings, resolved.given)
+        comparison = pipeline.run(resolved.settings, stores_folder(), runs, augmentations)
     else:
-        found, cache = resolved_with_cache(options, reference, stores_folder())
-        check_compare(found.settings, found.given, cached=True)
-        comparison = pipeline.run_cache(found.settings, cache, runs, _augmentations(found.settings, found.given))
-    _say_if_done((runs / found.settings.name).glob("*/metrics.json"), started)
+        resolved, cache = resolved_with_cache(options, reference, stores_folder())
+        check_compare(resolved.settings, resolved.given, cached=True)
+        augmentations = _augmentations(resolved.settings, resolved.given)
+        comparison = pipeline.run_cache(resolved.settings, cache, runs, augmentations)
+    _say_if_done((runs / resolved.settings.name).glob("*/metrics.json"), started)
     return comparison
 
 
@@ -209,7 +211,7 @@ def _say_if_done(proofs: Iterable[Path], started: float) -> None:
         return
     newest = max(times, key=lambda path: times[path])
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(times[newest]))
-    note(f"done already: {newest.parent}, from {when}")
+    note(f"coattail: done already: {newest.parent}, from {when}")
 
 
 def _wanted(options: Options) -> Options:
@@ -230,9 +232,9 @@ def _config_or_cache(options: Options, reference: str | None) -> Options:
 
 
 def _stage1_settings(options: Options) -> "Settings":
-    from pipeline.commands.which_cache import resolved
+    from pipeline.commands.which_cache import resolve_settings
     from pipeline.settings.used import check_stages
 
-    found = resolved(_wanted(options))
-    check_stages(found.settings, found.given, cached=False)
-    return found.settings
+    resolved = resolve_settings(_wanted(options))
+    check_stages(resolved.settings, resolved.given, cached=False)
+    return resolved.settings

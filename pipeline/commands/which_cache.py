@@ -16,7 +16,7 @@ from pipeline.settings.files import CONFIGS
 from pipeline.settings.used import DRAW, FROM_IMAGES
 
 MADE_BY = ("seed", "data", "longtail", "backbone", "stage1", "extract")
-"""The settings that a cache's rows come from; those of stages 2 and 3 do not touch it."""
+"""The sections of settings that a cache's rows come from. Those of stages 2 and 3 do not touch it."""
 INDIFFERENT = (
     "longtail.many_above",
     "longtail.few_below",
@@ -29,10 +29,10 @@ INDIFFERENT = (
     "stage1.checkpoint_minutes",
     "extract.batch_size",
 )
-"""Of those, the ones that say how the work is done, not what comes out."""
+"""Settings in those sections that say how the work is done, not what comes out."""
 
 
-def resolved(options: Options, base: tuple[str, dict[str, Any]] | None = None) -> load.Resolved:
+def resolve_settings(options: Options, base: tuple[str, dict[str, Any]] | None = None) -> load.Resolved:
     """The settings that the command line means; `base` where it names no config. Raises ConfigError."""
     return load.load(options.config, options.overrides, options.seed, base, options.chosen, options.preset)
 
@@ -41,8 +41,8 @@ def settings_and_cache(
     config: str | None, overrides: Iterable[str], seed: int | None, cache: str | None, stores: Path
 ) -> tuple[Settings, FeatureCache]:
     """As `resolved_with_cache`, without a command line."""
-    found, opened = resolved_with_cache(Options(config, tuple(overrides), seed), cache, stores)
-    return found.settings, opened
+    resolved, opened = resolved_with_cache(Options(config, tuple(overrides), seed), cache, stores)
+    return resolved.settings, opened
 
 
 def resolved_with_cache(options: Options, cache: str | None, stores: Path) -> tuple[load.Resolved, FeatureCache]:
@@ -54,13 +54,13 @@ def resolved_with_cache(options: Options, cache: str | None, stores: Path) -> tu
     Raises ConfigError for settings that do not hold, DataError where no cache, or none of these settings, is there.
     """
     if cache is None:
-        found = resolved(options)
-        return found, FeatureCache.open(_made_by(found.settings, stores))
+        resolved = resolve_settings(options)
+        return resolved, FeatureCache.open(_made_by(resolved.settings, stores))
     opened = FeatureCache.open(_named(cache, stores))
     if options.config is None:
-        return resolved(options, _recorded(opened.manifest)), opened
-    found = resolved(options)
-    return replace(found, settings=_as_made(found.settings, opened.manifest)), opened
+        return resolve_settings(options, _recorded(opened.manifest)), opened
+    resolved = resolve_settings(options)
+    return replace(resolved, settings=_as_made(resolved.settings, opened.manifest)), opened
 
 
 def _as_made(settings: Settings, manifest: Manifest) -> Settings:
@@ -105,8 +105,8 @@ def _made_by(settings: Settings, stores: Path) -> Path:
             others.append(
                 f"{path.name[:12]} differs in {', '.join(differing[:3])}{', …' if len(differing) > 3 else ''}"
             )
-    if others and (found := _by_key(settings, stores)):
-        return found
+    if others and (moved := _by_key(settings, stores)):
+        return moved
     detail = f" ({'; '.join(others[:3])})" if others else ""
     raise DataError(
         f"config {settings.name}: no cache in {stores} was made with these settings{detail}; "
@@ -115,7 +115,8 @@ def _made_by(settings: Settings, stores: Path) -> Path:
 
 
 def _by_key(settings: Settings, stores: Path) -> Path | None:
-    """The cache that `extract` would name now, where backbone and images are at hand, wherever they lay when it was made."""
+    """The cache that `extract` would name now, wherever the images lay when it was made. None where the backbone is not
+    trained, the images are not at hand, or there is no such cache."""
     from pipeline.stage1_identity import identity_wanted
 
     data = settings.data.model_copy(update={"download": False})
@@ -127,16 +128,16 @@ def _by_key(settings: Settings, stores: Path) -> Path | None:
 
 
 def _differences(wanted: dict[str, Any], recorded: dict[str, Any]) -> list[str]:
-    found: list[str] = []
+    differing: list[str] = []
     # A setting that came after a cache was made did then what its default does now.
     defaults = Settings().model_dump(mode="json")
     for section, values in wanted.items():
         if not isinstance(values, dict):
-            found += [section] if recorded.get(section) != values else []
+            differing += [section] if recorded.get(section) != values else []
             continue
         other = defaults[section] | (recorded.get(section) or {})
-        found += [f"{section}.{key}" for key, value in values.items() if other.get(key) != value]
-    return [key for key in found if key not in INDIFFERENT]
+        differing += [f"{section}.{key}" for key, value in values.items() if other.get(key) != value]
+    return [key for key in differing if key not in INDIFFERENT]
 
 
 SAMPLES = CONFIGS / "samples"

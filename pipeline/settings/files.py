@@ -90,6 +90,7 @@ def _toml(value: Any) -> str:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
+    """The values in a TOML file. Raises ConfigError where it cannot be read, is no TOML, or is made to take for ever."""
     try:
         with path.open("rb") as file:
             content = file.read(LIMIT + 1)
@@ -112,14 +113,18 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def dotted(values: dict[str, Any]) -> list[str]:
+    """The dotted keys of the values."""
     return list(flat(values))
 
 
 def flat(values: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    """The values by dotted key, one level deep."""
+    dotted_values: dict[str, Any] = {}
     for key, value in values.items():
-        found |= {f"{key}.{name}": inner for name, inner in value.items()} if isinstance(value, dict) else {key: value}
-    return found
+        dotted_values |= (
+            {f"{key}.{name}": inner for name, inner in value.items()} if isinstance(value, dict) else {key: value}
+        )
+    return dotted_values
 
 
 def _names() -> str:

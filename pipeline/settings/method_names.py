@@ -25,7 +25,7 @@ SPELT = {
     "swa": "SWA",
     "trivialaugment": "TrivialAugment",
 }
-"""As the literature writes them, where that is not the name in `configs/methods/`."""
+"""Methods as the literature writes them, where that differs from the name in `configs/methods/`."""
 RECORDED = ("backbone", "stage1")
 """The sections of a cache's settings that name its stage 1."""
 
@@ -64,7 +64,7 @@ def _trained(settings: Settings) -> list[str]:
 
 
 def _added(settings: Settings) -> list[str]:
-    """What may be put over any of them."""
+    """What goes with any network, loss or mixing: averaging, SAM, label smoothing, stronger augmentation …"""
     stage1 = settings.stage1
     chosen = {
         "new-block": settings.backbone.ending == "new-block",

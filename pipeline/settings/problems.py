@@ -12,7 +12,7 @@ from pipeline.settings import Settings
 from pipeline.settings.files import dotted
 
 PROBLEMS = 20
-"""That are named, and for which the closest valid key is looked up."""
+"""How many problems are named, each with the closest valid key; more are counted."""
 
 
 def valid_keys() -> list[str]:
@@ -21,6 +21,7 @@ def valid_keys() -> list[str]:
 
 
 def validate(values: dict[str, Any], origins: dict[str, str], problems: list[str]) -> Settings:
+    """The settings with these values. Raises ConfigError with the `problems` there are already and those of the values."""
     try:
         text = json.dumps(values, default=str)
     except (ValueError, RecursionError) as error:
@@ -29,10 +30,10 @@ def validate(values: dict[str, Any], origins: dict[str, str], problems: list[str
         # JSON mode lets a list be a tuple and nothing else be anything else: "20" is no integer.
         settings = Settings.model_validate_json(text, strict=True)
     except ValidationError as error:
-        found = [_problem(dict(item), origins) for item in error.errors()[:PROBLEMS]]
+        named = [_problem(dict(item), origins) for item in error.errors()[:PROBLEMS]]
         if error.error_count() > PROBLEMS:
-            found.append(f"settings: {error.error_count() - PROBLEMS} more problems")
-        raise ConfigError(*problems, *found) from None
+            named.append(f"settings: {error.error_count() - PROBLEMS} more problems")
+        raise ConfigError(*problems, *named) from None
     if problems:
         raise ConfigError(*problems)
     return settings
@@ -85,5 +86,6 @@ def _closest(key: str) -> str | None:
 
 
 def short(value: Any) -> str:
+    """The value as Python writes it, at most 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

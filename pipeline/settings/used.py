@@ -3,7 +3,7 @@
 What a config holds is never refused: it serves every command. A new head or augmentation is one row here.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from pipeline.errors import ConfigError
@@ -121,10 +121,15 @@ def check_retrain(settings: Settings, given: Iterable[str], cached: bool, stg_gi
     _check(settings, given, cached, problem)
 
 
-def check_compare(settings: Settings, given: Iterable[str], cached: bool) -> None:
+def check_compare(settings: Settings, given: Collection[str], cached: bool) -> None:
     """Raise ConfigError for settings given to a comparison, which has every augmentation and every head post hoc."""
 
     def problem(key: str) -> str | None:
+        if _section(key) == "retrain" and "retrain.augmentation" in given:
+            augmentation = settings.retrain.augmentation
+            users = _users(key, AUGMENTATIONS)
+            if users and key not in AUGMENTATIONS.get(augmentation, frozenset()):
+                return f"retrain.augmentation={augmentation} is compared with none alone; it is for {users}"
         if key == "retrain.head" and not settings.retrain.is_trained:
             return f"{settings.retrain.head} is compared anyway; wanted the head that is trained: {_trained_heads()}"
         head = settings.retrain.head

@@ -178,7 +178,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def here(folder, monkeypatch, tmp_path):
-    """In that folder, with logs in a folder of their own, and few retries of an object store."""
+    """In that folder, with logs in a folder of their own."""
     monkeypatch.chdir(folder)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     for name in ("COATTAIL_STORES", "COATTAIL_RUNS"):

@@ -78,6 +78,10 @@ class _Table:
 
     def _check_columns(self, path: Path) -> None:
         try:
+            str(path).encode("utf-8")  # polars takes no other path
+        except UnicodeEncodeError:
+            raise DataError(f"{self.key}: wanted files with names in UTF-8, found {str(path)!r}; rename it") from None
+        try:
             foreign.check(path, RATIO)
             schema = pl.read_parquet_schema(path)
         except (OSError, *UNREADABLE) as error:

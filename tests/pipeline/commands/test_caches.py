@@ -4,8 +4,10 @@ import json
 
 import pytest
 import toy_caches as toys
+from in_process import run
 
-from cache import FeatureCache
+from cache import FeatureCache, catalog
+from cache.explain import explain
 from pipeline.commands import cache_text as tables
 
 
@@ -78,10 +80,11 @@ def test_verify_called_wrongly(coattail, key):
 def test_explain_names_fields(coattail, stores, key):
     other = toys.make(stores, toys.identity(dtype="float32")).name
     done = coattail("cache", "explain", key, other)
-    assert (
-        done.out
-        == f"same images, same weights, other numbers\n{key[:12]} | {other[:12]}\nidentity.dtype: 'float16' | 'float32'\n"
-    )
+    assert done.out.splitlines() == [
+        "same images, same weights, other number format",
+        f"{key[:12]} | {other[:12]}",
+        "identity.dtype: 'float16' | 'float32'",
+    ]
     assert coattail("cache", "explain", key, key).out == "no differences: the same rows\n"
     assert coattail("cache", "explain", key, other, "--json").json == [
         {"field": "identity.dtype", "left": "float16", "right": "float32"}
@@ -140,3 +143,40 @@ def test_sizes(count, text):
 )
 def test_ages(seconds, text):
     assert tables.age(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence", "last"),
+    [
+        ({"weights": toys.digest("other")}, "same images, other weights", "identity.weights"),
+        ({"classes": ("cat", "dog", "emu")}, "other images, same weights", "identity.classes[2]"),
+        ({"transform": {"size": 64}}, "same images, same weights, other transform", "identity.transform.mean"),
+        ({"views": 0}, "same images, same weights, other views", "identity.splits.train.views"),
+        (
+            {"weights": toys.digest("other"), "bn": "shifted", "views_seed": 3},
+            "same images, other weights, other views, other batch normalisation",
+            "identity.weights",
+        ),
+    ],
+)
+def test_explain_begins_with_a_sentence_and_ends_with_digests(changes, sentence, last):
+    fields = explain(toys.identity(), toys.identity(**changes))
+    lines = tables.differences(fields, "a" * 64, "b" * 64)
+    assert lines[:2] == [sentence, "aaaaaaaaaaaa | bbbbbbbbbbbb"]
+    assert lines[-1].startswith(f"{last}: ")
+
+
+def test_the_same_rows_made_otherwise(stores, tmp_path):
+    one = catalog.read_manifest(toys.make(stores, author="ann", backbone_run="x"))
+    other = catalog.read_manifest(toys.make(tmp_path / "others", author="bob", backbone_run="y"))
+    lines = tables.differences(explain(one, other), one.key, other.key)
+    assert lines[0] == "the same rows; what is recorded beside them differs"
+    assert [line.partition(":")[0] for line in lines[2:]] == ["provenance.author", "provenance.backbone_run"]
+
+
+def test_ls_gives_whole_keys_where_asked_and_a_pipe_has_no_width(stores, key, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "20")
+    short, whole = (run(monkeypatch, "cache", "ls", *more).out.splitlines() for more in ([], ["--long"]))
+    assert (short[4].split()[:2], whole[4].split()[:2]) == ([key[:12], "toy"], [key, "toy"])
+    assert (len(short), len(whole)) == (5, 5)

@@ -22,7 +22,8 @@ def project(tmp_path, monkeypatch):
 
 def test_a_path_in_a_toml_is_relative_to_it_from_everywhere(project, monkeypatch):
     (project / "own.toml").write_text(
-        '[data]\nsource = "list"\ntrain = "lists/a.txt"\ntest = "/abs/b.txt"\nroot = "../x"\n[backbone]\nweights = "w.safetensors"\n'
+        '[data]\nsource = "list"\ntrain = "lists/a.txt"\ntest = "/abs/b.txt"\nroot = "../x"\n'
+        '[backbone]\nweights = "w.safetensors"\n'
     )
     wanted = load("own.toml").settings
     assert (wanted.data.train, wanted.data.test, wanted.data.val) == (f"{project}/lists/a.txt", "/abs/b.txt", "")
