@@ -4,6 +4,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
+from pipeline.artefacts.figures import Percent
 from pipeline.longtail import group_limits, shot_groups
 
 
@@ -12,13 +13,13 @@ class Metrics(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    accuracy: float
-    many: float | None
-    medium: float | None
-    few: float | None
-    balanced_accuracy: float
-    ece: float
-    per_class: list[float | None]
+    accuracy: Percent
+    many: Percent | None
+    medium: Percent | None
+    few: Percent | None
+    balanced_accuracy: Percent
+    ece: Percent
+    per_class: list[Percent | None]
 
 
 def expected_calibration_error(probabilities_NC: Tensor, labels_N: Tensor, bins: int = 15) -> float:

@@ -9,10 +9,12 @@ from typing import Any
 
 import filelock
 import torch
+from pydantic import BaseModel, ConfigDict
 from torch import nn
 
 from pipeline.artefacts import folders, tensors
 from pipeline.artefacts import tensors as checkpoint
+from pipeline.artefacts.figures import Digest, Natural, Percent, Seconds
 from pipeline.backbones import build_for
 from pipeline.backbones.ready_made import own_module
 from pipeline.errors import DataError, LineageError, TrainingError
@@ -42,6 +44,30 @@ class BackboneRun:
     dataset: Dataset | None = None
     module: nn.Module | None = None
     """The backbone itself, where it is one's own and no name builds it."""
+
+
+class BackboneResult(BaseModel):
+    """What metrics.json of a stage-1 run holds; a backbone that is taken as it is has no figures, in percent or otherwise."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    method: str
+    backbone: str
+    digest: Digest
+    epochs: Natural
+    parameters: Natural | None = None
+    processes: Natural | None = None
+    seeds: list[int] | None = None
+    classes: list[str] | None = None
+    counts: list[Natural] | None = None
+    seconds: Seconds | None = None
+    accuracy: Percent | None = None
+    many: Percent | None = None
+    medium: Percent | None = None
+    few: Percent | None = None
+    balanced_accuracy: Percent | None = None
+    ece: Percent | None = None
+    per_class: list[Percent | None] | None = None
 
 
 def stage1(settings: Settings, root: Path, dataset: Dataset | None = None) -> BackboneRun:
@@ -98,6 +124,8 @@ def train_backbone(settings: Settings, folder: Path, dataset: Dataset | None = N
                 f"{key[:12]}); give a new run folder"
             )
         metrics = _metrics(folder)
+        digest = checkpoint.digest(tensors)
+        folders.prove(folder / NAME, digest, metrics["digest"])
         if settings.stage1.epochs and metrics.get("measured") != measured(settings, dataset):
             model = build_for(settings, len(dataset.classes))
             try:
@@ -108,7 +136,7 @@ def train_backbone(settings: Settings, folder: Path, dataset: Dataset | None = N
             metrics |= backbone_figures(settings, dataset, model.to(device))
             if group.leads():
                 folders.write_json(folder / "metrics.json", metrics)
-    return BackboneRun(folder, checkpoint.digest(tensors), metrics, dataset)
+    return BackboneRun(folder, digest, metrics, dataset)
 
 
 def _write_frozen(folder: Path, name: str, backbone: nn.Module, key: str) -> BackboneRun:
@@ -135,7 +163,10 @@ def given(settings: Settings, root: Path, reference: str) -> tuple[Settings, Bac
 
 
 def finished(settings: Settings, root: Path, folder: Path | None = None) -> BackboneRun:
-    """A run that is done: the one in `folder`, by default the settings' own. Raises DataError where it is not done."""
+    """A run that is done: the one in `folder`, by default the settings' own.
+
+    Raises DataError where it is not done, or its weights are not those whose digest it recorded.
+    """
     dataset = None
     if folder is None:
         dataset = load(settings)
@@ -145,7 +176,9 @@ def finished(settings: Settings, root: Path, folder: Path | None = None) -> Back
                 f"backbone {folder}: not trained to its end; run train-backbone with the same --config and --set"
             )
     metrics = _metrics(folder)
-    return BackboneRun(folder, tensors.digest(tensors.load(folder / NAME)[0]), metrics, dataset)
+    digest = tensors.digest(tensors.load(folder / NAME)[0])
+    folders.prove(folder / NAME, digest, metrics["digest"])
+    return BackboneRun(folder, digest, metrics, dataset)
 
 
 def _train(settings: Settings, folder: Path, dataset: Dataset, key: str, device: torch.device) -> None:
@@ -194,10 +227,7 @@ def _document(
 
 
 def _metrics(folder: Path) -> dict[str, Any]:
-    metrics = folders.read_json(folder / "metrics.json")
-    if not isinstance(metrics.get("accuracy", 0.0), float):
-        raise DataError(f"{folder / 'metrics.json'}: accuracy: wanted a number; {folders.AGAIN}")
-    return metrics
+    return folders.read_result(folder, BackboneResult).model_dump(mode="json", exclude_unset=True)
 
 
 @contextmanager

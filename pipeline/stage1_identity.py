@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from cache import Identity, SplitIdentity
+from pipeline.artefacts import folders
 from pipeline.artefacts import tensors as checkpoint
 from pipeline.backbones import LAYER, build_for
 from pipeline.backbones.classifier import ImageClassifier, head_like
@@ -34,6 +35,7 @@ def frozen_backbone(
     """Images, backbone, its tensors (without the classifier where that is of other classes), and what they are together."""
     dataset = run.dataset or load(settings)
     tensors, metadata = checkpoint.load(run.folder / NAME)
+    folders.prove(run.folder / NAME, checkpoint.digest(tensors), run.digest)
     if metadata.get("classes") != json.dumps(dataset.classes):
         if "classes" in metadata:
             say(f"backbone {run.folder}: trained on other classes; its features are dumped without its classifier")

@@ -29,8 +29,9 @@ def train_stg(settings: Settings, cache: FeatureCache, root: Path) -> tuple[Path
     """
     folder = stg_folder(settings, cache, root)
     if folders.is_done(folder):
+        result = stg_file.proved(folder)
         note(f"done already: {folder}", level=2)
-        return folder, folders.read_result(folder, stg_file.STGResult)
+        return folder, result
     started = time.monotonic()
     train = training_rows(cache, settings, settings.stg.views)
     rows = head_rows(train, cache.classes, settings.stg, settings.seed)

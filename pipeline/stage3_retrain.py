@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 from cache import FeatureCache
 from pipeline.artefacts import folders
 from pipeline.artefacts import tensors as checkpoint
+from pipeline.artefacts.figures import Digest, Percent, Seconds
 from pipeline.classifiers import train_classifier
 from pipeline.evaluate import figures
 from pipeline.metrics import Metrics
@@ -32,22 +33,22 @@ class RetrainResult(BaseModel):
     dataset: str
     cache: str
     stg: str | None
-    digest: str
+    digest: Digest
     split: str
     selection: str = "last epoch"
     seeds: list[int]
-    accuracy: float
-    many: float | None
-    medium: float | None
-    few: float | None
-    balanced_accuracy: float
-    ece: float
-    per_class: list[float | None]
+    accuracy: Percent
+    many: Percent | None
+    medium: Percent | None
+    few: Percent | None
+    balanced_accuracy: Percent
+    ece: Percent
+    per_class: list[Percent | None]
     classes: list[str]
-    mean: dict[str, float | None]
-    std: dict[str, float | None]
+    mean: dict[str, Percent | None]
+    std: dict[str, Percent | None]
     each_seed: list[Metrics]
-    seconds: float
+    seconds: Seconds
 
     @field_validator("mean", "std")
     @classmethod
@@ -83,8 +84,11 @@ def retrain(settings: Settings, cache: FeatureCache, root: Path, stg: Path | Non
     )
     folder = folders.run_folder(root, settings.name, method, key)
     if folders.is_done(folder):
+        result = folders.read_result(folder, RetrainResult)
+        path = folder / "classifier.safetensors"
+        folders.prove(path, checkpoint.digest(checkpoint.load(path)[0]), result.digest)
         note(f"done already: {folder}", level=2)
-        return folder, folders.read_result(folder, RetrainResult)
+        return folder, result
     started = time.monotonic()
     folders.start(folder, settings)
     seeds = seeds_of(settings)

@@ -25,6 +25,8 @@ KEY_LENGTH = 12
 LIMIT = 1 << 26
 """Bytes of a JSON file that are read at most: the figures of 20,000 classes and 100 seeds."""
 AGAIN = "delete the folder and run the command again"
+CHECKSUM = "checksum"
+"""The key in metrics.json of the sha256 over all its other keys, as canonical JSON."""
 
 
 def stores_folder() -> Path:
@@ -102,9 +104,10 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: BaseModel | dict[str, Any]) -> None:
-    """The value as indented JSON, written whole or not at all."""
+    """The value as indented JSON, written whole or not at all, with a `checksum` of its own content as the last key."""
     plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
-    write_text(path, json.dumps(plain, indent=2) + "\n")
+    plain = {name: part for name, part in plain.items() if name != CHECKSUM}
+    write_text(path, json.dumps({**plain, CHECKSUM: key_of(**plain)}, indent=2) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -129,15 +132,37 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_result(folder: Path, model: type[Result]) -> Result:
-    """The metrics.json of a finished run. Raises DataError where it is not what this version writes."""
+    """The metrics.json of a finished run.
+
+    Raises DataError where the file is not what this version writes, where a figure is out of its range, or where the
+    content is not the one that its checksum was taken of. Earlier versions wrote no checksum; their files are held to
+    the ranges alone.
+    """
+    path = folder / "metrics.json"
+    content = read_json(path)
+    wanted = content.pop(CHECKSUM, None)
     try:
-        return model.model_validate(read_json(folder / "metrics.json"))
+        found = key_of(**content)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: cannot be read as JSON ({error}); {AGAIN}") from None
+    if wanted is not None and wanted != found:
+        raise DataError(
+            f"{path}: changed after it was written: wanted content of checksum {str(wanted)[:12]!r}, found {found[:12]!r}; {AGAIN}"
+        )
+    try:
+        return model.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
+        raise DataError(f"{path}: {where}: {first['msg'].removeprefix('Value error, ')}; {AGAIN}") from None
+
+
+def prove(path: Path, tensors: str, recorded: str) -> None:
+    """Raises DataError where the digest of a file's tensors is not the one that the run's metrics.json recorded."""
+    if tensors != recorded:
         raise DataError(
-            f"{folder / 'metrics.json'}: {where}: {first['msg'].removeprefix('Value error, ')}; {AGAIN}"
-        ) from None
+            f"{path}: changed after it was written: wanted tensors of digest {recorded[:12]!r}, found {tensors[:12]!r}; {AGAIN}"
+        )
 
 
 @contextmanager

@@ -1,12 +1,14 @@
 """How far the generator is from the closed form."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional
 
+from pipeline.artefacts.figures import Finite, Natural
 from pipeline.stg.fit import HeadRows
 from pipeline.stg.generator import VARIANCE_FLOOR, SemanticTransformationGenerator
 from pipeline.stg.statistics import closed_form, split_statistics
@@ -21,13 +23,13 @@ class Distance(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    rows: int
-    mean_cosine: float
-    mean_norm_ratio: float
-    mean_relative_error: float
-    zero_shift_ratio: float
+    rows: Natural
+    mean_cosine: Annotated[Finite, Field(ge=-1.0001, le=1.0001)]
+    mean_norm_ratio: Annotated[Finite, Field(ge=0)]
+    mean_relative_error: Annotated[Finite, Field(ge=0)]
+    zero_shift_ratio: Annotated[Finite, Field(ge=0)]
     """Squared error of the means over that of predicting no shift at all; at 1 or above nothing was learnt."""
-    log_variance_relative_error: float
+    log_variance_relative_error: Annotated[Finite, Field(ge=0)]
 
     @property
     def learnt(self) -> bool:

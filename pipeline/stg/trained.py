@@ -9,7 +9,9 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from cache import FeatureCache
+from pipeline.artefacts import folders
 from pipeline.artefacts import tensors as checkpoint
+from pipeline.artefacts.figures import Digest, Finite, Natural, Seconds
 from pipeline.errors import LineageError
 from pipeline.settings import Settings
 from pipeline.stg.distance import Distance
@@ -35,12 +37,12 @@ class STGResult(BaseModel):
     stage: str = "stg"
     dataset: str
     cache: str
-    digest: str
-    head_classes: list[int]
-    steps: int
-    loss: float
+    digest: Digest
+    head_classes: list[Natural]
+    steps: Natural
+    loss: Finite
     held_out: Distance
-    seconds: float
+    seconds: Seconds
 
 
 def save(folder: Path, trained: TrainedSTG, settings: Settings, cache: FeatureCache) -> str:
@@ -59,10 +61,18 @@ def save(folder: Path, trained: TrainedSTG, settings: Settings, cache: FeatureCa
     return checkpoint.digest(tensors)
 
 
+def proved(folder: Path) -> STGResult:
+    """The figures of a finished stage-2 run. Raises DataError where its generator is not the one that they are of."""
+    result = folders.read_result(folder, STGResult)
+    folders.prove(folder / NAME, checkpoint.digest(checkpoint.load(folder / NAME)[0]), result.digest)
+    return result
+
+
 def load(folder: Path, cache: FeatureCache, coordinates: str) -> tuple[TrainedSTG, str]:
     """The generator of a run folder and its digest.
 
-    Raises LineageError where it was learnt from another cache than the one it is to be used with.
+    Raises LineageError where it was learnt from another cache than the one it is to be used with, DataError where its
+    tensors are not those whose digest its run recorded.
     """
     tensors, metadata = checkpoint.load(folder / NAME)
     if metadata.get("cache") != cache.key:
@@ -96,4 +106,6 @@ def load(folder: Path, cache: FeatureCache, coordinates: str) -> tuple[TrainedST
         raise LineageError(
             f"STG {folder / NAME}: not a generator of this version ({reason}); run train-stg again"
         ) from None
-    return trained, checkpoint.digest(tensors)
+    digest = checkpoint.digest(tensors)
+    folders.prove(folder / NAME, digest, folders.read_result(folder, STGResult).digest)
+    return trained, digest

@@ -9,6 +9,7 @@ import torch
 from conftest import Blobs, write_cache
 
 from pipeline import retrain, run_cache
+from pipeline.artefacts import folders
 from pipeline.artefacts import tensors as checkpoint
 from pipeline.errors import DataError, LineageError
 from pipeline.metrics import expected_calibration_error
@@ -52,6 +53,7 @@ def test_artefacts_name_their_parents(cache, tmp_path):
 def test_metrics_json_holds_what_others_rely_on(cache, tmp_path):
     folder, result = retrain(_settings("retrain.seeds=3"), cache, tmp_path)
     found = json.loads((folder / "metrics.json").read_text())
+    assert found.pop("checksum") == folders.key_of(**found)
     assert found == result.model_dump(mode="json")
     wanted = {
         "method",
