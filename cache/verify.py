@@ -84,7 +84,7 @@ def verify(
             raise
         return Verification(path.name, str(path), shown, 0, 0, (Finding(layout.MANIFEST, "missing"),))
     in_use.hold(path, manifest)
-    findings = [*_name(path, manifest), *_listing(path, manifest)]
+    findings = list(_listing(path, manifest))
     read: list[Entry] = []
     if shown != "quick":
         unread = {finding.file for finding in findings}
@@ -97,12 +97,6 @@ def verify(
             findings += _content(path, manifest, {entry.file for entry in read})
     findings.sort(key=lambda finding: (finding.file, finding.start))
     return Verification(manifest.key, str(path), shown, len(read), sum(entry.size for entry in read), tuple(findings))
-
-
-def _name(path: Path, manifest: Manifest) -> Iterator[Finding]:
-    name = path.resolve().name
-    if layout.KEY.fullmatch(name) and name != manifest.key:
-        yield Finding(layout.MANIFEST, f"wanted the key of its folder, {name[:12]}, found {manifest.key[:12]}")
 
 
 def _listing(path: Path, manifest: Manifest) -> Iterator[Finding]:

@@ -143,7 +143,7 @@ def find(place: Folder | Bucket, reference: str) -> Offer:
         keys = [key for key in place.names() if key.startswith(reference)]
     offers = [found for key in keys if (found := remote_offers.offer(place, key))]
     if len(offers) > 1:
-        raise CacheInvalid(f"cache {reference}: {len(offers)} caches in {place.url} start so; give more digits")
+        raise CacheInvalid(catalog.ambiguous(reference, sorted(found.manifest.key for found in offers), place.url))
     if not offers:
         raise CacheNotFound(
             f"cache {reference}: neither a key nor the start of one in {place.url}; `cache ls {place.url}` lists those there are"

@@ -30,6 +30,7 @@ def push(
     """
     from cache.reader import FeatureCache  # zarr and polars, which `ls` has no time for
 
+    path = Path(path).resolve()  # no link is followed inside a place
     held = FeatureCache.open(path)  # and so it is not removed meanwhile
     content = (path / MANIFEST).read_bytes()
     mine = Offer(Folder(path.parent), held.manifest, content, path.name, 0.0)

@@ -165,9 +165,9 @@ def rm(references: tuple[str, ...], yes: bool, as_json: bool) -> None:
     paths = list(dict.fromkeys(catalog.resolve(stores_path(), reference) for reference in references))
     if not yes:
         _confirm([str(path) for path in paths])
-    freed = {str(path): remove(path) for path in paths}
-    text = "\n".join(f"deleted {path} ({cache_text.size(count)})" for path, count in freed.items())
-    show(freed, as_json, text)
+    removed = {str(path): remove(path) for path in paths}
+    text = "\n".join(cache_text.removal(path, one) for path, one in removed.items())
+    show({path: one.bytes for path, one in removed.items()}, as_json, text)
 
 
 @cache_group.command("prune")
