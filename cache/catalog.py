@@ -78,6 +78,15 @@ def parse_manifest(content: bytes, where: str, remedy: str = opening.AGAIN) -> M
     raise CacheInvalid(f"{where}: not a manifest of format {manifest.FORMAT}: {reason}; {remedy}")
 
 
+def refuse_other_key(path: Path) -> None:
+    """Raise CacheInvalid where the folder holds the manifest of another key; one that cannot be read at all is passed over."""
+    try:
+        parse_manifest(opening.read(path, manifest.NAME, manifest.LIMIT), str(path))
+    except CacheError:
+        return
+    read_manifest(path)
+
+
 def manifests(stores: Path) -> Iterator[tuple[Path, Manifest]]:
     """Every published cache, the newest first; a folder that is no cache, or a damaged one, is passed over."""
     for folder in sorted(_folders(stores), key=_modified, reverse=True):
@@ -103,17 +112,21 @@ def ls(stores: Path) -> list[Listing]:
 def describe(folder: Path) -> Listing:
     """The listing of one cache's folder: its manifest, and its files' names and sizes."""
     modified = _modified(folder)
-    state: State = "damaged"
     try:
         manifest = read_manifest(folder)
     except CacheError as error:
-        state = "damaged" if ownership.is_shaped(folder) else "foreign"
+        state: State = "damaged" if ownership.is_shaped(folder) else "foreign"
         return Listing(folder.name, str(folder), state, _bytes(folder), modified, problem=str(error))
     try:
-        opening.check(folder, ((entry.file, entry.size) for entry in manifest.inventory))
+        check(folder, manifest)
     except CacheError as error:
-        return Listing(manifest.key, str(folder), state, _bytes(folder), modified, problem=str(error))
+        return Listing(manifest.key, str(folder), "damaged", _bytes(folder), modified, problem=str(error))
     return listing(manifest, str(folder), modified)
+
+
+def check(folder: Path, manifest: Manifest) -> None:
+    """Every file that the manifest lists is there with its size. Raises CacheCorrupt or CacheInvalid where one is not."""
+    opening.check(folder, ((entry.file, entry.size) for entry in manifest.inventory))
 
 
 def listing(manifest: Manifest, path: str, modified: float) -> Listing:
@@ -176,7 +189,9 @@ def resolve(stores: Path, reference: str) -> Path:
 
 def ambiguous(reference: str, keys: list[str], place: str) -> str:
     """The error's text for the start of several keys: the first of them, with as many digits as tell them apart."""
-    digits = max(12, 1 + max(len(os.path.commonprefix(pair)) for pair in zip(keys, keys[1:], strict=False)))
+    digits = 12
+    while len({key[:digits] for key in keys}) < len(set(keys)):
+        digits += 1
     shown = ", ".join(key[:digits] for key in keys[:CANDIDATES]) + (", …" if len(keys) > CANDIDATES else "")
     return f"cache {reference}: {len(keys)} caches in {place} start so ({shown}); give more digits"
 

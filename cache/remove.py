@@ -9,11 +9,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from cache import catalog, in_use, ownership
+from cache import catalog, in_use, manifest, ownership
 from cache.catalog import Listing
 from cache.disk import durable
 from cache.disk.locks import all_free
-from cache.errors import CacheError, CacheInUse, CacheInvalid, CacheNotFound
+from cache.errors import CacheError, CacheInUse, CacheInvalid, CacheNotFound, CacheStorage
 
 TRASH = "trash-"
 
@@ -198,6 +198,27 @@ def to_trash(path: Path, stores: Path) -> Path:
     with durable.storing(path):
         durable.rename(path, trash)
     return trash
+
+
+def set_aside(path: Path) -> Path | None:
+    """Move what is left of a damaged cache out of the way of a whole one of its key: where it is then.
+
+    None where nothing that looks like a cache's is there. Raises CacheInUse where somebody has it open, CacheInvalid where
+    it is a cache of another key, and CacheStorage where it may still be being copied.
+    """
+    if path.is_symlink() or not catalog.is_cache(path):
+        return None
+    if not _is_proven(path):
+        if not ownership.is_shaped(path):
+            return None
+        if not (path / manifest.NAME).exists() and ownership.is_recent(path):
+            raise CacheStorage(
+                f"{path}: has no manifest and was changed within the last hour, so it may still be being copied; "
+                "try again an hour after the last change, or delete it"
+            )
+        catalog.refuse_other_key(path)
+    with in_use.alone(path):
+        return to_trash(path, path.parent)
 
 
 @contextmanager

@@ -5,7 +5,6 @@ Both hold `KEY/manifest.json`. A folder has the files beside it, as `stores/` ha
 """
 
 import re
-from pathlib import Path
 
 from obstore import exceptions
 
