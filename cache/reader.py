@@ -46,7 +46,7 @@ class FeatureCache:
         cache = cls(path, catalog.read_manifest(path))
         in_use.hold(path, cache)
         identity = cache.manifest.identity
-        opening.check(path, ((entry.file, entry.size) for entry in cache.manifest.inventory))
+        catalog.check(path, cache.manifest)
         for split, rows in ((name, found.rows) for name, found in identity.splits.items()):
             for view in cache.views(split):
                 cache._documents[split, view] = description.read_document(

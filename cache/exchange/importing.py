@@ -84,6 +84,7 @@ def write(
     dataset, identity = digested.dataset, digested.identity
     found = catalog.published(stores, identity.key())
     if found is not None:
+        catalog.check(found, catalog.read_manifest(found))
         return found
     with CacheWriter(stores, identity, provenance) as writer:
         for split, table in dataset.splits.items():

@@ -5,10 +5,10 @@ Both hold `KEY/manifest.json`. A folder has the files beside it, as `stores/` ha
 """
 
 import re
-from pathlib import Path
 
 from obstore import exceptions
 
+from cache import ownership
 from cache.errors import PlaceInvalid
 from cache.sharing.bucket import Bucket
 from cache.sharing.folder import Folder
@@ -25,7 +25,7 @@ def at(text: str) -> Folder | Bucket:
     endpoint says so. Raises PlaceInvalid for any other text.
     """
     if "://" not in text:
-        folder = Path(text).expanduser()
+        folder = ownership.expanded(text)
         if folder.is_file():
             raise PlaceInvalid(f"{text}: wanted a folder of caches, found a file")
         return Folder(folder)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from cache.exchange.exporting import Exported
     from cache.explain import Difference
     from cache.manifest import Manifest
-    from cache.remove import Candidate
+    from cache.remove import Candidate, Removal
     from cache.sharing.offers import Shared
     from cache.verify import Verification
 
@@ -132,6 +132,13 @@ def candidates(offered: "Sequence[Candidate]", deleted: bool) -> list[Part]:
         done = "kept, " + candidate.kept if candidate.kept else "deleted" if deleted else "would be deleted"
         lines.append(f"{candidate.path} ({size(candidate.bytes)}, {candidate.reason}): {done}")
     return lines if deleted else [*lines, "nothing is deleted without --yes"]
+
+
+def removal(path: str, one: "Removal") -> str:
+    """What `rm` has taken away."""
+    if one.led_to:
+        return f"removed the link {path}; the cache that it led to, {one.led_to}, stays"
+    return f"deleted {path} ({size(one.bytes)})"
 
 
 def shared(one: "Shared") -> str:

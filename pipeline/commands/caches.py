@@ -170,8 +170,9 @@ def rm(references: tuple[str, ...], yes: bool, as_json: bool) -> None:
     paths = list(dict.fromkeys(catalog.resolve(stores_path(), reference) for reference in references))
     if not yes:
         _confirm([str(path) for path in paths])
-    freed = {str(path): remove(path) for path in paths}
-    show(freed, as_json, [f"deleted {path} ({cache_text.size(count)})" for path, count in freed.items()])
+    removed = {str(path): remove(path) for path in paths}
+    text = [cache_text.removal(path, removal) for path, removal in removed.items()]
+    show({path: removal.bytes for path, removal in removed.items()}, as_json, text)
 
 
 @cache_group.command("prune")

@@ -97,7 +97,7 @@ def test_copies_are_listed_and_go_with_their_cache(stores, small_blocks):
         (copy.path, "local copy of a cache that is not here")
     ]
     (stores.parent / "elsewhere").rename(path)
-    assert rm(path) == published.bytes + size
+    assert rm(path).bytes == published.bytes + size
     assert catalog.ls(stores) == []
 
 

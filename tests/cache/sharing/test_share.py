@@ -269,18 +269,6 @@ def test_a_cache_of_the_same_key_that_was_there_first_stays(kind, request, small
     assert toys.snapshot(pulled(place, small.name, tmp_path / "yours")) == toys.snapshot(theirs)
 
 
-def test_another_cache_of_the_key_must_be_whole_to_stay(s3, small, theirs):
-    share.push(theirs, remote.at(s3.url))
-    name = where(s3, theirs, f"{DATA}/train/clean/c/1/0")
-    size = len(s3.request("GET", name))
-    s3.request("DELETE", name)
-    with pytest.raises(CacheStorage) as caught:
-        share.push(small, remote.at(s3.url))
-    assert str(caught.value) == f"s3://{s3.bucket}/{name}: wanted {size} bytes, found none; let Bob push it again"
-    share.push(theirs, remote.at(s3.url))
-    assert share.push(small, remote.at(s3.url)).state == "theirs"
-
-
 def test_a_lost_race_of_two_different_pushers_ends_well(s3, small, theirs, tmp_path):
     """The other publishes between our last object and our manifest: nobody's objects are touched but ours."""
     raced = []
