@@ -52,7 +52,7 @@ def request(
     pairs = [column.partition("=") for column in columns]
     for column, (role, _, name) in zip(columns, pairs, strict=True):
         if not role or not name:
-            raise ConfigError(f"--column {column}: wanted ROLE=NAME, such as features=embedding")
+            raise ConfigError(f"--column {column}: wanted ROLE=NAME, such as features=embedding, or SPLIT/ROLE=NAME")
     return Request(
         sources=tuple(named_path(one) for one in sources),
         labels=tuple(named_path(one) for one in labels),
@@ -80,7 +80,7 @@ def import_features(request: Request, stores: Path, name: str, test_share: float
     else:
         dataset = _held_out(dataset, test_share, seed)
     settings, more = settings_for(dataset, name)
-    notes += more
+    notes = [*dataset.notes, *notes, *more]
     rows = {split: len(table.labels_N) for split, table in dataset.splits.items()}
     total = sum(count * len(dataset.splits[split].views) for split, count in rows.items())
     with track(total, "checking") as progress:

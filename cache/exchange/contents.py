@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 
 from cache.errors import CacheInvalid
-from cache.exchange.gather import Gathered, Request, gather
+from cache.exchange.gather import Gathered, Part, Request, gather
 from cache.exchange.labels import class_labels, class_names, sample_ids
 from cache.exchange.source import SourceArray
 from cache.format import layout
@@ -40,6 +40,8 @@ class Dataset:
     """The storage type: the widest of the sources', float32 for float64."""
     rounded: bool
     classifier: dict[str, np.ndarray] | None
+    notes: tuple[str, ...] = ()
+    """What was taken as what, a line each."""
 
     @property
     def size(self) -> int:
@@ -72,7 +74,24 @@ def read_dataset(request: Request) -> Dataset:
     }
     types = {array.dtype for _, _, array in arrays}
     dtype: Literal["float16", "float32"] = "float16" if types == {"float16"} else "float32"
-    return Dataset(splits, classes, first.shape[1], dtype, "float64" in types, _classifier(gathered, classes, first))
+    return Dataset(
+        splits,
+        classes,
+        first.shape[1],
+        dtype,
+        "float64" in types,
+        _classifier(gathered, classes, first),
+        tuple(_taken(split, part) for split, part in gathered.parts.items()),
+    )
+
+
+def _taken(split: str, part: Part) -> str:
+    """Which arrays the split's features, labels and ids are, in one line."""
+    clean, labels = part.views["clean"], part.labels
+    assert labels is not None  # gather refuses a split without
+    views = f" and {len(part.views) - 1} more views" if len(part.views) > 1 else ""
+    ids = f", ids {part.ids.where}" if part.ids else ""
+    return f"{split}: features {clean.where} {clean.shape}{views}, labels {labels.where}{ids}"
 
 
 def _check_features(array: SourceArray, first: SourceArray, clean: SourceArray) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from cache.errors import CacheInvalid
 from cache.exchange.formats import open_source
-from cache.exchange.names import ROLES, SPLITS, meaning
+from cache.exchange.names import ROLES, SPLITS, meaning, split_and_role
 from cache.exchange.source import Source, SourceArray
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -25,7 +25,7 @@ class Request:
     classes: Path | None = None
     classifier: Path | None = None
     names: Mapping[str, str] = field(default_factory=dict)
-    """Role -> the name that the user's arrays or columns of that role have."""
+    """Role, or SPLIT/ROLE -> the name that the user's arrays or columns of that role have."""
 
 
 def named_path(text: str) -> tuple[str, Path]:
@@ -64,8 +64,9 @@ def gather(request: Request) -> Gathered:
     Raises CacheInvalid where a split has no features or no labels, or two arrays may be the same thing; the line lists
     what was found.
     """
-    if unknown := set(request.names) - set(ROLES):
-        raise CacheInvalid(f"--column {min(unknown)}: no such role; wanted one of {', '.join(ROLES)}")
+    for key in request.names:
+        if split_and_role(key)[1] not in ROLES:
+            raise CacheInvalid(f"--column {key}: no such role; wanted one of {', '.join(ROLES)}, or SPLIT/ROLE")
     opened = [(split, open_source(path)) for split, path in request.sources]
     found: dict[tuple[str, str, str], SourceArray] = {}
     for split, source in opened:
@@ -84,7 +85,7 @@ def gather(request: Request) -> Gathered:
 
 def _sort(found: dict[tuple[str, str, str], SourceArray], split: str, source: Source, names: Mapping[str, str]) -> None:
     for array in source.arrays:
-        what = meaning(array.name, array.local, names)
+        what = meaning(array.name, array.local, names, split)
         if len(source.arrays) == 1 and not array.local and (what is None or what.role not in ("weight", "bias")):
             # A lone array is the features, whatever its file is called.
             key = (split or (what.split if what else "") or "train", "features", "clean")
@@ -133,15 +134,39 @@ def _parts(found: Mapping[tuple[str, str, str], SourceArray], arrays: list[Sourc
         raise CacheInvalid(
             f"no features among {_listing(arrays)}; name them features, embeddings or x, or say --column features=NAME"
         )
+    parts = _labels_by_length(parts, arrays)
     for split, part in parts.items():
         if part.labels is None:
             raise CacheInvalid(
                 f"split {split}: no labels among {_listing(arrays)}; "
-                f"name them labels or y, say --column labels=NAME, or give --labels {split}=FILE"
+                f"name them labels or y, say --column {split}/labels=NAME, or give --labels {split}=FILE"
             )
     if "train" not in parts:
         raise CacheInvalid(f"no split train, found {', '.join(parts)}; name its file with train=FILE")
     return parts
+
+
+def _labels_by_length(parts: dict[str, Part], arrays: list[SourceArray]) -> dict[str, Part]:
+    """The parts, where one without labels gets the only unused array that can be its labels, if there is just one.
+
+    Such an array has one whole number or text for each row of this split, and of no other split without labels.
+    """
+    used = {array.where for part in parts.values() for array in (*part.views.values(), part.labels, part.ids) if array}
+    unused = [array for array in arrays if array.where not in used and _may_be_labels(array)]
+    bare = {split: part.views["clean"].rows for split, part in parts.items() if part.labels is None}
+    filled = dict(parts)
+    for split, rows in bare.items():
+        fitting = [array for array in unused if array.rows == rows]
+        if len(fitting) == 1 and list(bare.values()).count(rows) == 1:
+            filled[split] = replace(parts[split], labels=fitting[0])
+    return filled
+
+
+def _may_be_labels(array: SourceArray) -> bool:
+    """One whole number or text a row, by a name that says nothing else."""
+    return (
+        len(array.shape) == 1 and np.dtype(array.dtype).kind in "iuU" and meaning(array.name, array.local, {}) is None
+    )
 
 
 def _divided(part: Part, split: SourceArray) -> dict[str, Part]:

@@ -1,6 +1,6 @@
 """What an array is, by the name that people give such arrays. Pure.
 
-`features`, `train/features`, `X_train`, `test-labels`, `val.ids`: a split, where the name says one, and a role.
+`features`, `train/features`, `X_train`, `ytest`, `test-labels`, `val.ids`: a split, where the name says one, and a role.
 """
 
 import re
@@ -33,23 +33,43 @@ class Meaning:
     view: str = ""
 
 
-def meaning(name: str, local: str, given: Mapping[str, str]) -> Meaning | None:
+def meaning(name: str, local: str, given: Mapping[str, str], file_split: str = "") -> Meaning | None:
     """What the array `name`, called `local` within its file, is; None where the name says nothing.
 
-    `given` maps roles to names that the user gave them; such a role has no other name then.
+    `given` maps a role, or SPLIT/ROLE, to the name that the user gave it; such a role has no other name then.
+    `file_split` is the split of the whole file, "" where the file may hold several.
     """
-    split = next((SPLITS[token.lower()] for token in _tokens(name) if token.lower() in SPLITS), "")
-    rest = "_".join(token for token in _tokens(local or name) if token.lower() not in SPLITS)
-    for role, wanted in given.items():
-        if wanted in (local, name, rest):
-            return _of(role, split)
+    split = next((of for of, _ in map(_fused, _tokens(name)) if of), "")
+    rest = "_".join(left for _, left in map(_fused, _tokens(local or name)) if left)
+    for key, wanted in given.items():
+        given_split, role = split_and_role(key)
+        if wanted in (local, name, rest) and (not file_split or given_split in ("", file_split)):
+            return _of(role, given_split or split)
     rest = rest.lower()
     if view := _VIEW.fullmatch(rest):
         return _of(f"view-{int(view[1]):02d}", split)
+    taken = {role for of, role in map(split_and_role, given) if of in ("", file_split or split or "train")}
     for role, names in ROLES.items():
-        if role not in given and (rest in names or (rest == "" and role == "features")):
+        if role not in taken and (rest in names or (rest == "" and role == "features")):
             return _of(role, split)
     return None
+
+
+def split_and_role(key: str) -> tuple[str, str]:
+    """`test/labels` as split and role; the split is "" where the key is a role alone."""
+    split, _, role = key.rpartition("/")
+    return SPLITS.get(split, split), role
+
+
+def _fused(token: str) -> tuple[str, str]:
+    """The split that a token says, "" for none, and what is left of the token: `ytest` is the labels of test."""
+    lower = token.lower()
+    if lower in SPLITS:
+        return SPLITS[lower], ""
+    for role in ("x", "y"):
+        if lower[:1] == role and lower[1:] in SPLITS:
+            return SPLITS[lower[1:]], token[:1]
+    return "", token
 
 
 def _tokens(name: str) -> list[str]:

@@ -32,8 +32,9 @@ def _one_line(done, code, text):
 def test_an_import_is_held_out_retrained_and_found_again(coattail, digits, tmp_path):
     done = coattail("cache", "import", "digits.npz", "--name", "digits", "--json")
     assert done.code == 0, done.err
-    assert done.err.splitlines() == [HELD_OUT, FRESH]
-    assert done.json["notes"] == [HELD_OUT, FRESH]
+    taken = "train: features digits.npz[X] (1797, 64), labels digits.npz[y]"
+    assert done.err.splitlines() == [taken, HELD_OUT, FRESH]
+    assert done.json["notes"] == [taken, HELD_OUT, FRESH]
     assert (done.json["rows"], done.json["existed"]) == ({"train": 1438, "test": 359}, False)
     cache = FeatureCache.open(tmp_path / done.json["path"])
     rows = [int(one) for split in cache.splits for one in cache.rows(split)["sample_id"]]
@@ -79,6 +80,8 @@ def test_small_classes_and_a_classifier(tmp_path, stores):
     request = _request(f"train={tmp_path}/train.npz", f"test={tmp_path}/test.npz", classifier=tmp_path / "head.npz")
     done = imports.import_features(request, stores, "blobs", 0.2, 0)
     assert done.notes == (
+        f"train: features {tmp_path}/train.npz[features] (75, 12), labels {tmp_path}/train.npz[labels]",
+        f"test: features {tmp_path}/test.npz[features] (32, 12), labels {tmp_path}/test.npz[labels]",
         "float64 features are stored as float32, rounded to nearest",
         "no class has more than 100 training rows: the 2 largest are taken as head (stg.head_classes=2 is recorded)",
     )
@@ -118,7 +121,7 @@ def test_what_is_not_there_is_one_line(coattail):
 @pytest.mark.parametrize(
     ("columns", "name", "text"),
     [
-        (["features"], "a", "--column features: wanted ROLE=NAME, such as features=embedding"),
+        (["features"], "a", "--column features: wanted ROLE=NAME, such as features=embedding, or SPLIT/ROLE=NAME"),
         ([], "a/b", "--name a/b: wanted letters, digits, dots, dashes and underscores"),
     ],
 )

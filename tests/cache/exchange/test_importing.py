@@ -201,6 +201,48 @@ def test_names_may_be_said(tmp_path):
     assert (dataset.width, dataset.splits["train"].labels_N.tolist()) == (D, LABELS.tolist())
 
 
+def _two_splits(path: Path, labels: str, test_labels: str, rows: int = 4, **more: np.ndarray) -> Path:
+    """A file as people keep them: `train` and `test` are the features, the labels have the names given here."""
+    arrays = {"train": FEATURES, labels: LABELS, "test": FEATURES[:rows], test_labels: LABELS[:rows]}
+    return npz(path, **arrays, **more)
+
+
+@pytest.mark.parametrize(
+    ("labels", "test_labels"), [("y", "yt"), ("ytrain", "ytest"), ("y_train", "gt"), ("trainy", "testy")]
+)
+def test_features_called_by_their_split_and_labels_by_their_length(tmp_path, labels, test_labels):
+    path = _two_splits(tmp_path / "a.npz", labels, test_labels)
+    dataset = read_dataset(request(path))
+    assert dataset.splits["train"].labels_N.tolist() == LABELS.tolist()
+    assert dataset.splits["test"].labels_N.tolist() == LABELS[:4].tolist()
+    assert dataset.notes == (
+        f"train: features {path}[train] (7, 3), labels {path}[{labels}]",
+        f"test: features {path}[test] (4, 3), labels {path}[{test_labels}]",
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "more"), [(4, {"other": LABELS[3:]}), (4, {"val": FEATURES[:4]})], ids=["two arrays", "two splits"]
+)
+def test_labels_by_length_are_not_guessed(tmp_path, rows, more):
+    path = _two_splits(tmp_path / "a.npz", "y", "yt", rows, **more)
+    assert refused(request(path)).startswith("split test: no labels among train (7, 3) float32, y (7,) int64, ")
+    assert refused(request(path)).endswith(
+        "; name them labels or y, say --column test/labels=NAME, or give --labels test=FILE"
+    )
+
+
+def test_a_column_of_one_split_may_be_said(tmp_path):
+    path = _two_splits(tmp_path / "a.npz", "y", "yt", other=LABELS[3:])
+    dataset = read_dataset(request(path, names={"test/labels": "yt"}))
+    assert dataset.splits["train"].labels_N.tolist() == LABELS.tolist()
+    assert dataset.splits["test"].labels_N.tolist() == LABELS[:4].tolist()
+    sources = (("train", path), ("test", npz(tmp_path / "b.npz", x=FEATURES, y=LABELS, yt=LABELS * 0)))
+    dataset = read_dataset(request(*sources, names={"test/labels": "yt", "train/features": "train"}))
+    assert dataset.splits["train"].labels_N.tolist() == LABELS.tolist()
+    assert dataset.splits["test"].labels_N.tolist() == [0] * N
+
+
 @pytest.mark.parametrize(
     ("text", "found"),
     [("train=a.npz", ("train", "a.npz")), ("validation=b", ("val", "b")), ("a.npz", ("", "a.npz")), ("./x=1/a", ("", "./x=1/a"))],
@@ -270,7 +312,7 @@ def test_missing_splits_features_and_labels(tmp_path):
     path = npz(tmp_path / "a.npz", x=FEATURES)
     assert refused(request(path)) == (
         "split train: no labels among x (7, 3) float32; "
-        "name them labels or y, say --column labels=NAME, or give --labels train=FILE"
+        "name them labels or y, say --column train/labels=NAME, or give --labels train=FILE"
     )
     path = npz(tmp_path / "b.npz", layer4=FEATURES, n=LABELS)
     assert refused(request(path)) == (
@@ -280,7 +322,7 @@ def test_missing_splits_features_and_labels(tmp_path):
     path = npz(tmp_path / "c.npz", x=FEATURES, y=LABELS)
     assert refused(request(("test", path))) == "no split train, found test; name its file with train=FILE"
     assert refused(request(path, names={"feature": "x"})) == (
-        "--column feature: no such role; wanted one of features, labels, ids, split, classes, weight, bias"
+        "--column feature: no such role; wanted one of features, labels, ids, split, classes, weight, bias, or SPLIT/ROLE"
     )
 
 
