@@ -2,14 +2,17 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from pipeline.errors import ConfigError, DataError
-from pipeline.images.decoding import digest_all, find_broken
+from pipeline.images.decoding import Item
+from pipeline.images.depth import Scale
+from pipeline.images.listing import listed
 from pipeline.images.pixels import Geometry, Images, LazyImages, RamImages, fits_in_ram
+from pipeline.images.reading import Facts, find_broken, read_all
 from pipeline.images.sources import DATASETS
 from pipeline.images.sources.source import Raw, Source
 from pipeline.longtail import Rows, class_counts, draw, hold_out, largest_n_max
@@ -51,6 +54,8 @@ class Dataset:
     classes: tuple[str, ...]
     splits: dict[str, Split]
     skipped: list[str]
+    decoding: dict[str, int | float | str] = field(default_factory=dict)
+    """How images become 8-bit RGB, where that is not what earlier versions did: part of the identity of what they lead to."""
 
     def counts(self) -> list[int]:
         """Training images of each class (C)."""
@@ -74,16 +79,20 @@ def load(settings: Settings) -> Dataset:
     geometry = Geometry.of(data.image_size, settings.stage1.augmentation)
     total = sum(len(kept) for kept in rows.values())
     in_ram = settings.stage1.augmentation != "resized-crop" and fits_in_ram(total, data.image_size, data.ram_limit)
-    splits, skipped = {}, []
-    for name, raw in source.splits.items():
-        splits[name], left_out = _split(raw, rows[name], data, geometry, in_ram)
-        skipped += left_out
-    for text in skipped:
-        note(f"left out: {text}")
-    for name, split in splits.items():
-        if len(split) == 0:
-            raise DataError(f"data.{name}: every image is broken; the first: {skipped[0]}")
-    dataset = Dataset(source.classes, splits, skipped)
+    kept = {name: _kept(name, _subset(raw, rows[name]), data) for name, raw in source.splits.items()}
+    facts = {name: read_all(split.items, split.names) for name, split in kept.items()}
+    scale, decoding = _decoding([one for split in facts.values() for one in split])
+    splits = {}
+    for name, split in kept.items():
+        images = (
+            RamImages(split.items, split.names, geometry, scale)
+            if in_ram
+            else LazyImages(split.items, split.names, geometry, data.workers, scale)
+        )
+        digests = [one.digest for one in facts[name]]
+        splits[name] = Split(split.raw.sample_ids, split.raw.labels_N, digests, images, split.raw.paths)
+    skipped = [text for split in kept.values() for text in split.left_out]
+    dataset = Dataset(source.classes, splits, skipped, decoding)
     _check_classes(dataset.classes, dataset.counts())
     return dataset
 
@@ -156,19 +165,43 @@ def _subset(raw: Raw, rows: Rows) -> Raw:
     return Raw([raw.sample_ids[row] for row in rows], raw.labels_N[rows], lambda inner: raw.take(rows[inner]), paths)
 
 
-def _split(raw: Raw, rows: Rows, data: Data, geometry: Geometry, in_ram: bool) -> tuple[Split, list[str]]:
-    """The rows of a split with their images, and the names of those left out as broken, with the reason."""
-    raw = _subset(raw, rows)
-    items = raw.take(np.arange(len(rows)))
+@dataclass(frozen=True)
+class _Kept:
+    """The rows of a split that are used, their images and names, and those left out as broken, with the reason."""
+
+    raw: Raw
+    items: Sequence[Item]
+    names: list[str]
+    left_out: list[str]
+
+
+def _kept(name: str, raw: Raw, data: Data) -> _Kept:
+    """All rows; under `data.broken=skip`, those that can be decoded. Raises DataError where none can."""
+    items = raw.take(np.arange(len(raw.labels_N)))
     names = raw.paths or raw.sample_ids
     broken = find_broken(items, names) if data.broken == "skip" else {}
+    if not broken:
+        return _Kept(raw, items, names, [])
     left_out = [f"{names[row]} ({reason})" for row, reason in sorted(broken.items())]
-    if broken:
-        good = [row for row in range(len(rows)) if row not in broken]
-        raw, items, names = (
-            _subset(raw, np.array(good, dtype=np.int64)),
-            [items[row] for row in good],
-            [names[row] for row in good],
+    for text in left_out:
+        note(f"left out: {text}")
+    good = [row for row in range(len(names)) if row not in broken]
+    if not good:
+        raise DataError(f"data.{name}: every image is broken: {listed(left_out)}")
+    subset = _subset(raw, np.array(good, dtype=np.int64))
+    return _Kept(subset, [items[row] for row in good], [names[row] for row in good], left_out)
+
+
+def _decoding(facts: Iterable[Facts]) -> tuple[Scale, dict[str, int | float | str]]:
+    """What is white in deep images of the data set, and all that its identity says of how images are decoded."""
+    facts = list(facts)
+    scale = Scale.of(one.peak for one in facts)
+    turned = sum(one.is_turned for one in facts)
+    if turned:
+        note(
+            f"{turned} of {len(facts)} images lie on their side or head by their EXIF orientation; they are turned upright"
         )
-    images = RamImages(items, names, geometry) if in_ram else LazyImages(items, names, geometry, data.workers)
-    return Split(raw.sample_ids, raw.labels_N, digest_all(items, names), images, raw.paths), left_out
+    for kind, white in scale.described().items():
+        whose = "images of floats" if kind == "white_of_floats" else "images of more than 8 bits"
+        note(f"{whose}: {white:g} is white, by the largest value of the data set")
+    return scale, {**({"orientation": "exif"} if turned else {}), **scale.described()}
