@@ -10,10 +10,11 @@ import numpy as np
 from pipeline.errors import ConfigError, DataError
 from pipeline.images.decoding import Item
 from pipeline.images.depth import Scale
+from pipeline.images.findings import say_defaults, say_shared
 from pipeline.images.listing import listed
 from pipeline.images.pixels import Geometry, Images, LazyImages, RamImages, fits_in_ram
 from pipeline.images.reading import Facts, find_broken, read_all
-from pipeline.images.sources import DATASETS
+from pipeline.images.sources import load_source
 from pipeline.images.sources.source import Raw, Source
 from pipeline.longtail import Rows, class_counts, draw, hold_out, largest_n_max
 from pipeline.progress import note
@@ -71,7 +72,7 @@ def load(settings: Settings) -> Dataset:
     for key, values in (("mean", data.mean), ("std", data.std)):
         if len(values) != 3:
             raise ConfigError(f"data.{key}: wanted 3 values, red, green and blue, found {len(values)}")
-    found = DATASETS[data.source](data)
+    found = load_source(data)
     _check_rows(found.splits)
     source = with_test_split(found, data)
     rows = {name: np.arange(len(raw.labels_N)) for name, raw in source.splits.items()}
@@ -94,6 +95,9 @@ def load(settings: Settings) -> Dataset:
     skipped = [text for split in kept.values() for text in split.left_out]
     dataset = Dataset(source.classes, splits, skipped, decoding)
     _check_classes(dataset.classes, dataset.counts())
+    names = {name: split.names for name, split in kept.items()}
+    say_shared({name: split.digests for name, split in splits.items()}, names, splits["train"].labels_N)
+    say_defaults(data, kept["train"].items, scale)
     return dataset
 
 
@@ -114,15 +118,20 @@ def with_test_split(source: Source, data: Data) -> Source:
         return source
     train = source.splits["train"]
     counts = np.bincount(train.labels_N, minlength=len(source.classes))
-    for c, n in enumerate(counts):
-        if n == 1:
-            raise DataError(
-                f"class {c} ({source.classes[c]}): wanted at least 2 images, one of them for the test split, found 1; "
-                "add images, or give a test split with --set data.test=PATH"
-            )
+    single = _named(source.classes, [c for c, n in enumerate(counts) if n == 1])
+    if single:
+        raise DataError(
+            f"{single}: wanted at least 2 images, one of them for the test split, found 1; add images, or give a test split "
+            "with --set data.test=PATH"
+        )
     if data.test_share == 0:
         raise DataError("data.test_share: wanted more than 0 where data.test is empty, found 0.0; give either")
     kept, held_out = hold_out(train.labels_N, data.test_share, HOLD_OUT_SEED)
+    if data.train:
+        note(
+            f"data.test is empty: {len(held_out)} of {len(train.labels_N)} training images, a share of {data.test_share:g} of "
+            f"each class, are held out as the test split{' (data.val stays val)' if data.val else ''}"
+        )
     return replace(source, splits={**source.splits, "train": _subset(train, kept), "test": _subset(train, held_out)})
 
 
@@ -141,19 +150,24 @@ def long_tailed_rows(source: Source, longtail: LongTail, seed: int) -> Rows:
                 f"class {c} ({source.classes[c]}): the profile wants {n} images, found {found}; lower longtail.n_max "
                 f"(at most {largest_n_max(has, longtail.imbalance_factor)} here) or raise longtail.imbalance_factor"
             )
-        if n == 0:
-            raise DataError(
-                f"class {c} ({source.classes[c]}): the profile leaves no image (n_max {n_max}, imbalance factor "
-                f"{longtail.imbalance_factor:g}); lower longtail.imbalance_factor or raise longtail.n_max"
-            )
+    if left_out := _named(source.classes, [c for c, n in enumerate(wanted) if n == 0]):
+        raise DataError(
+            f"{left_out}: the profile leaves no image (n_max {n_max}, imbalance factor "
+            f"{longtail.imbalance_factor:g}); lower longtail.imbalance_factor or raise longtail.n_max"
+        )
     return draw(labels_N, wanted, seed, longtail.draw)
+
+
+def _named(classes: Sequence[str], numbers: Sequence[int]) -> str:
+    """These classes by number and name, up to 20; "" for none."""
+    return listed([f"class {c} ({classes[c]})" for c in numbers])
 
 
 def _check_classes(classes: Sequence[str], counts: Sequence[int]) -> None:
     empty = [c for c, n in enumerate(counts) if n == 0]
     if empty:
         raise DataError(
-            f"class {empty[0]} ({classes[empty[0]]}): no training image ({len(empty)} of {len(classes)} classes have none); "
+            f"{_named(classes, empty)}: no training image ({len(empty)} of {len(classes)} classes have none); "
             "add images, or take the class out of labels and class names"
         )
     if len(classes) < 2:
