@@ -16,14 +16,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from pipeline.images.depth import FULL_SCALE, NO_PEAK, Peak, Scale, peak_of_reals
-from pipeline.images.orientation import turn
+from pipeline.images.orientation import PNG, turn
 
 PIXELS = 89_478_485
 """Of an image, at most: 256 MiB as RGB, where Pillow begins to warn."""
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """Those whose header says how large the image becomes. Of Pillow's others, EPS starts a program and icons hold whole files."""
 BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GREY_AND_ALPHA = "LA;16B"
 PNG_TEXT = (b"tEXt", b"zTXt", b"iTXt")
 
@@ -127,9 +126,9 @@ def _open(item: Path | bytes) -> ImageFile.ImageFile:
 def _without_texts(item: Path | bytes) -> bytes:
     """A PNG's bytes without its text chunks. Raises ValueError for any other file."""
     content = item if isinstance(item, bytes) else item.read_bytes()
-    if not content.startswith(PNG_SIGNATURE):
+    if not content.startswith(PNG):
         raise ValueError("not a PNG")
-    parts, place = [PNG_SIGNATURE], len(PNG_SIGNATURE)
+    parts, place = [PNG], len(PNG)
     while place < len(content):
         # A chunk is its length (4 bytes), its name (4), the content and a checksum (4).
         stop = place + 12 + int.from_bytes(content[place : place + 4], "big")

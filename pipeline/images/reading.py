@@ -14,18 +14,14 @@ from pipeline.errors import DataError
 from pipeline.images.decoding import Item, Undecodable, decode, is_turned, peak
 from pipeline.images.depth import NO_PEAK, Peak
 from pipeline.images.listing import listed
-from pipeline.images.orientation import MARKS
+from pipeline.images.orientation import PNG, may_be_turned
 from pipeline.progress import track
 
 T = TypeVar("T")
 BLOCK = 256
 """Images that a thread takes at a time: tiny ones cost less than the hand-over."""
-PIECE = 1 << 20
-"""Bytes of a file that are read at a time."""
 IMAGE_BYTES = 1 << 30
 """Of a file, at most: no image of the allowed number of pixels is larger."""
-HEAD = 26
-"""Bytes of a PNG in which its depth stands, last but one."""
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 FLOAT_MAP = b"Pf"
 
@@ -50,34 +46,29 @@ def read(item: Item) -> Facts:
     """The facts of one image. Raises Undecodable for a file that cannot be read or is too large."""
     if isinstance(item, np.ndarray):
         return Facts(digest(item))
-    head, marked, sha256 = _scan(item)
-    is_deep = head[24:25] == b"\x10" if head[:4] == b"\x89PNG" else head[:4] in TIFF or head[:2] == FLOAT_MAP
-    return Facts(sha256, marked and is_turned(item), peak(item) if is_deep else NO_PEAK)
+    content = _content(item)
+    is_deep = content[24:25] == b"\x10" if content.startswith(PNG) else content[:4] in TIFF or content[:2] == FLOAT_MAP
+    return Facts(
+        hashlib.sha256(content).digest(),
+        may_be_turned(content) and is_turned(content),
+        peak(content) if is_deep else NO_PEAK,
+    )
 
 
 def digest(item: Item) -> bytes:
     """sha256 of the file, of the encoded bytes, or of the pixels and their shape. Raises Undecodable for an unreadable file."""
     if isinstance(item, np.ndarray):
         return hashlib.sha256(repr(item.shape).encode() + item.tobytes()).digest()
-    return _scan(item)[2]
+    return hashlib.sha256(_content(item)).digest()
 
 
-def _scan(item: Path | bytes) -> tuple[bytes, bool, bytes]:
-    """The first bytes, whether a mark of EXIF or XMP stands anywhere, and the sha256, in one pass."""
+def _content(item: Path | bytes) -> bytes:
     if isinstance(item, bytes):
-        return item[:HEAD], any(mark in item for mark in MARKS), hashlib.sha256(item).digest()
+        return item
     try:
-        with item.open("rb") as file:
-            if (size := item.stat().st_size) > IMAGE_BYTES:
-                raise Undecodable(f"{size} bytes, at most {IMAGE_BYTES} wanted")
-            sha256, head, end, marked = hashlib.sha256(), b"", b"", False
-            while piece := file.read(PIECE):
-                sha256.update(piece)
-                head = head or piece[:HEAD]
-                # A mark may lie across two pieces.
-                marked = marked or any(mark in piece or mark in end + piece[:8] for mark in MARKS)
-                end = piece[-8:]
-            return head, marked, sha256.digest()
+        if (size := item.stat().st_size) > IMAGE_BYTES:
+            raise Undecodable(f"{size} bytes, at most {IMAGE_BYTES} wanted")
+        return item.read_bytes()
     except OSError as error:
         raise Undecodable(error.strerror or "cannot be read") from None
 

@@ -10,12 +10,11 @@ import numpy as np
 from pipeline.errors import DataError
 from pipeline.images.sources import places
 from pipeline.images.sources.class_names import checked, spelled
-from pipeline.images.sources.list_lines import Lines, check_two_numbers, read_list, with_slashes
-from pipeline.images.sources.source import Raw, Source, check_labels, expand, portable, take_files
+from pipeline.images.sources.list_lines import Lines, check_two_numbers, missing_error, read_list, with_slashes
+from pipeline.images.sources.source import Raw, Source, check_labels, portable, take_files
 from pipeline.progress import Track, note, track
 from pipeline.settings.stage1 import Data
 
-NAMED_MISSING = 5
 STEP = 1000
 """Files between two steps of the bar."""
 MISSING_LIMIT = 10_000
@@ -33,18 +32,17 @@ def load_list(data: Data) -> Source:
     own, and are followed.
     """
     lists = {name: read_list(name, data) for name in ("train", "val", "test") if name == "train" or getattr(data, name)}
-    roots = {name: expand("data.root", data.root) if data.root else lines.file.parent for name, lines in lists.items()}
-    lists = {name: with_slashes(lines, roots[name]) for name, lines in lists.items()}
-    for name, lines in lists.items():
-        check_two_numbers(lines, roots[name])
+    lists = {name: with_slashes(lines) for name, lines in lists.items()}
+    for lines in lists.values():
+        check_two_numbers(lines)
     folders = _folders(lists["train"])
     named = checked("data.classes", data.classes)
     classes = named or _names(folders)
     for lines in lists.values():
         check_labels(lines.key, lines.file, np.array(lines.labels, dtype=np.int64), classes)
     _check_numbers(lists, folders, named)
-    found = _resolved(lists, roots, folders)
-    return Source(classes, {name: _raw(roots[name], lines, found[name], folders) for name, lines in lists.items()})
+    found = _resolved(lists, folders)
+    return Source(classes, {name: _raw(lines, found[name], folders) for name, lines in lists.items()})
 
 
 def _folders(train: Lines) -> list[str]:
@@ -112,31 +110,24 @@ def _say_unchecked(lists: Sequence[Lines], train: Lines) -> None:
         )
 
 
-def _resolved(
-    lists: Mapping[str, Lines], roots: Mapping[str, Path], folders: Sequence[str]
-) -> dict[str, list[str | None]]:
+def _resolved(lists: Mapping[str, Lines], folders: Sequence[str]) -> dict[str, list[str | None]]:
     """Where each file lies under its root. Raises DataError where files are missing."""
     total = sum(len(lines.paths) for lines in lists.values())
     found: dict[str, list[str | None]] = {}
     missing: list[str] = []
     with track(total, "looking for listed files", "files") as progress:
         for name, lines in lists.items():
-            found[name] = _resolve(roots[name], lines, folders, progress)
-            lost = [path for path, place in zip(lines.paths, found[name], strict=False) if place is None]
-            missing += lost
-            if len(lost) >= MISSING_LIMIT:
+            found[name] = _resolve(lines, folders, progress)
+            missing += [path for path, place in zip(lines.paths, found[name], strict=False) if place is None]
+            if len(found[name]) < len(lines.paths):
                 break
     if missing:
-        where = ", ".join(str(root) for root in dict.fromkeys(roots.values()))
-        named = ", ".join(missing[:NAMED_MISSING]) + (", …" if len(missing) > NAMED_MISSING else "")
-        least = "at least " if len(missing) >= MISSING_LIMIT else ""
-        raise DataError(
-            f"{least}{len(missing)} of {total} listed files are missing under {where}: {named}; check data.root"
-        )
+        is_whole = total == sum(len(places) for places in found.values())
+        raise missing_error(missing, total, [lines.root for lines in lists.values()], is_whole=is_whole)
     return found
 
 
-def _resolve(root: Path, lines: Lines, folders: Sequence[str], progress: Track) -> list[str | None]:
+def _resolve(lines: Lines, folders: Sequence[str], progress: Track) -> list[str | None]:
     """Where each file lies under the root, in whichever dialect; None where it is missing; it stops after many of those."""
     found: list[str | None] = []
     latest = missing = 0
@@ -144,7 +135,7 @@ def _resolve(root: Path, lines: Lines, folders: Sequence[str], progress: Track) 
         names = places.candidates(path, folders[label] if label < len(folders) else "")
         latest = min(latest, len(names) - 1)
         order = [latest, *(index for index in range(len(names)) if index != latest)]
-        latest = next((index for index in order if os.path.isfile(os.path.join(root, names[index]))), -1)
+        latest = next((index for index in order if os.path.isfile(os.path.join(lines.root, names[index]))), -1)
         found.append(names[latest] if latest >= 0 else None)
         missing += latest < 0
         if len(found) % STEP == 0:
@@ -155,7 +146,7 @@ def _resolve(root: Path, lines: Lines, folders: Sequence[str], progress: Track) 
     return found
 
 
-def _raw(root: Path, lines: Lines, found: Sequence[str | None], folders: Sequence[str]) -> Raw:
+def _raw(lines: Lines, found: Sequence[str | None], folders: Sequence[str]) -> Raw:
     """Ids are the paths as `train/<class>/<file>` where they are of Places or alike, so that all dialects give one cache."""
     ids = [
         _sample_id(path, folders[label] if label < len(folders) else "")
@@ -168,7 +159,7 @@ def _raw(root: Path, lines: Lines, found: Sequence[str | None], folders: Sequenc
         seen.add(sample_id)
     paths = [str(path) for path in found]
     shown = [path.encode("utf-8", "backslashreplace").decode() for path in paths]
-    return Raw(ids, np.array(lines.labels, dtype=np.int64), partial(take_files, root, paths), shown)
+    return Raw(ids, np.array(lines.labels, dtype=np.int64), partial(take_files, lines.root, paths), shown)
 
 
 def _sample_id(path: str, folder: str) -> str:

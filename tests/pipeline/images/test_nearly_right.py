@@ -164,6 +164,15 @@ def test_missing_files_are_no_longer_looked_for_after_many(tmp_path):
     )
 
 
+def test_a_wrong_root_is_said_after_the_first_lines(tmp_path):
+    lines = "".join(f"cat/{number}.png {'no label' if number > 1000 else number % 2}\n" for number in range(30_000))
+    train = rewritten(tmp_path, lines.encode(), ["elsewhere/1.png 0"])
+    assert str(error_of(settings("list", train=train, test=train))) == (
+        f"at least 1000 of 30000 listed files are missing under {tmp_path}: cat/0.png, cat/1.png, cat/2.png, cat/3.png, "
+        "cat/4.png, …; check data.root"
+    )
+
+
 def test_names_that_are_not_utf_8_are_loaded_and_listed(tmp_path):
     name = b"cat/\xe9.png".decode("utf-8", "surrogateescape")
     (tmp_path / "cat").mkdir()

@@ -1,6 +1,7 @@
 """Photographs that lie on their side are turned upright, and the identity says so where one is."""
 
 import io
+import zlib
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from torchvision.io import decode_jpeg
 
 from pipeline.images.dataset import load
 from pipeline.images.decoding import decode
+from pipeline.images.orientation import may_be_turned
 from pipeline.images.reading import read
 from pipeline.images.transforms.recipe import PLAIN
 from pipeline.settings import Settings
@@ -95,12 +97,23 @@ def test_damaged_exif_leaves_a_sound_image_as_it_is(block):
     assert not read(content).is_turned
 
 
-def test_a_mark_across_two_pieces_of_a_file_is_found(tmp_path, monkeypatch):
+def test_parts_around_exif_do_not_hide_it():
     content = jpeg(PIXELS, 6)
-    (tmp_path / "x.jpg").write_bytes(content)
-    for piece in range(5, 40):
-        monkeypatch.setattr("pipeline.images.reading.PIECE", piece)
-        assert read(tmp_path / "x.jpg") == read(content)
+    comment = b"\xff\xfe\x00\x06xxxx" * 5 + b"\xff\xff\xff\xfe\x00\x04\xff\xda"
+    assert read(content[:2] + comment + content[2:]).is_turned
+    assert not read(jpeg(PIXELS)[:2] + comment + jpeg(PIXELS)[2:]).is_turned
+    text = png_chunk(b"tEXt", b"Comment\0Exif XMP adobe")
+    raw = f"\nexif\n{len(exif(6)):8}\n{exif(6).hex()}\n".encode()
+    profile = png_chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(raw))
+    assert read(png(PIXELS, "rgb", before=[text], after=[text, profile])).is_turned
+    assert not may_be_turned(png(PIXELS, "rgb", before=[text]))
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\xd8", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n\xff\xff", b"RIFF....WEBPVP8X...."]
+)
+def test_files_cut_short_are_not_turned(content):
+    assert not read(content).is_turned
 
 
 def folder(root, orientations):
