@@ -83,7 +83,7 @@ def stage1_key(settings: Settings, dataset: Dataset) -> str:
     return folders.key_of(
         images=[train.samples_digest(), train.content_digest()],
         classes=list(dataset.classes),
-        transform=settings.data.model_dump(mode="json", include={"image_size", "mean", "std"}),
+        transform=settings.data.model_dump(mode="json", include={"image_size", "mean", "std"}) | dataset.decoding,
         backbone=_without_its_place(settings.backbone),
         start=_start_digest(settings.backbone.weights),
         stage1=settings.stage1.model_dump(mode="json", exclude={"device", "compile", "checkpoint_minutes"}),

@@ -108,6 +108,7 @@ def _identity(settings: Settings, dataset: Dataset, weights: str, width: int) ->
             "interpolation": "bilinear",
             "mean": list(settings.data.mean),
             "std": list(settings.data.std),
+            **dataset.decoding,
         },
         # Shifted statistics are those of augmented images; `weights` is the digest of the weights before the shift.
         view_transform=describe(recipe, geometry.size) if views or shifted else {},

@@ -11,16 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from pipeline.images.decoding import (
-    Item,
-    Undecodable,
-    broken_error,
-    decode,
-    each_decoded,
-    find_broken,
-    probe,
-    raise_first,
-)
+from pipeline.images.decoding import Item, Undecodable, decode, probe
+from pipeline.images.depth import FULL_SCALE, Scale
+from pipeline.images.reading import each_decoded, find_broken, raise_broken
 from pipeline.images.transforms.recipe import Augmenter, Recipe, clean, padding, resized_crop
 from pipeline.rng import derive, generator
 
@@ -63,10 +56,17 @@ class Images(Protocol):
 class RamImages:
     """Images decoded once, on first use, to one uint8 tensor (N, S, S, 3), and augmented a batch at a time."""
 
-    def __init__(self, items: Sequence[Item], names: Sequence[str], geometry: Geometry) -> None:
+    def __init__(
+        self,
+        items: Sequence[Item],
+        names: Sequence[str],
+        geometry: Geometry,
+        scale: Scale = FULL_SCALE,
+    ) -> None:
         self._items = items
         self._names = names
         self._geometry = geometry
+        self._scale = scale
 
     def __len__(self) -> int:
         return len(self._items)
@@ -82,16 +82,24 @@ class RamImages:
     @cached_property
     def _padded_NSS3(self) -> Tensor:
         pad = padding(self._geometry.size)
-        return F.pad(decode_all(self._items, self._names, self._geometry), (0, 0, pad, pad, pad, pad))
+        return F.pad(decode_all(self._items, self._names, self._geometry, self._scale), (0, 0, pad, pad, pad, pad))
 
 
 class LazyImages:
     """Images decoded by the workers of a DataLoader when their batch is due."""
 
-    def __init__(self, items: Sequence[Item], names: Sequence[str], geometry: Geometry, workers: int) -> None:
+    def __init__(
+        self,
+        items: Sequence[Item],
+        names: Sequence[str],
+        geometry: Geometry,
+        workers: int,
+        scale: Scale = FULL_SCALE,
+    ) -> None:
         self._items = items
         self._names = names
         self._geometry = geometry
+        self._scale = scale
         self._workers = workers
 
     def __len__(self) -> int:
@@ -99,10 +107,10 @@ class LazyImages:
 
     def prepare(self) -> None:
         """Reads every image's header: what is no image is found before the work, what is cut short on its first use."""
-        raise_first(find_broken(self._items, self._names, probe), self._names)
+        raise_broken(find_broken(self._items, self._names, probe), self._names)
 
     def batches(self, rows: Iterable[Tensor], recipe: Recipe, seed: int) -> Iterator[Tensor]:
-        dataset = _Decoded(self._items, self._geometry, recipe, seed)
+        dataset = _Decoded(self._items, self._geometry, self._scale, recipe, seed)
         batches = [rows_B.tolist() for rows_B in rows]
         loader = DataLoader(
             dataset,
@@ -113,16 +121,16 @@ class LazyImages:
             generator=generator(seed, "workers"),
         )
         for pixels_B3SS, broken in loader:
-            if broken is not None:
-                raise broken_error(self._names[broken[0] % len(self)], broken[1])
+            raise_broken({row % len(self): reason for row, reason in broken}, self._names)
             yield pixels_B3SS
 
 
 class _Decoded(Dataset):
     """row -> uint8 (3, S, S), or (row, reason) where it cannot be decoded: a worker's exception would lose its type."""
 
-    def __init__(self, items: Sequence[Item], geometry: Geometry, recipe: Recipe, seed: int) -> None:
+    def __init__(self, items: Sequence[Item], geometry: Geometry, scale: Scale, recipe: Recipe, seed: int) -> None:
         self._items = items
+        self._scale = scale
         self._seed = seed
         self._size = geometry.size
         self._recipe = recipe
@@ -136,7 +144,7 @@ class _Decoded(Dataset):
 
     def __getitem__(self, row: int) -> Tensor | tuple[int, str]:
         try:
-            image = decode(self._items[row % len(self)])
+            image = decode(self._items[row % len(self)], self._scale)
         except Undecodable as error:
             return row, str(error)
         with torch.random.fork_rng(devices=[]):
@@ -151,12 +159,12 @@ class _Decoded(Dataset):
         return self._augmenter.finish(pixels_13SS, row_1)[0]
 
 
-def _collate(samples: list[Tensor | tuple[int, str]]) -> tuple[Tensor, tuple[int, str] | None]:
+def _collate(samples: list[Tensor | tuple[int, str]]) -> tuple[Tensor, list[tuple[int, str]]]:
     broken = [sample for sample in samples if not isinstance(sample, Tensor)]
     if broken:
-        return torch.empty(0), broken[0]
+        return torch.empty(0), broken
     pixels_B3SS = torch.stack([sample for sample in samples if isinstance(sample, Tensor)])
-    return pixels_B3SS.contiguous(memory_format=torch.channels_last), None
+    return pixels_B3SS.contiguous(memory_format=torch.channels_last), []
 
 
 def fits_in_ram(rows: int, size: int, limit_gib: float) -> bool:
@@ -165,15 +173,15 @@ def fits_in_ram(rows: int, size: int, limit_gib: float) -> bool:
     return rows * side * side * 3 <= limit_gib * 2**30
 
 
-def decode_all(items: Sequence[Item], names: Sequence[str], geometry: Geometry) -> Tensor:
-    """All images as uint8 (N, S, S, 3). Raises DataError for the first that cannot be decoded."""
+def decode_all(items: Sequence[Item], names: Sequence[str], geometry: Geometry, scale: Scale) -> Tensor:
+    """All images as uint8 (N, S, S, 3). Raises DataError that names those that cannot be decoded."""
     transform = clean(geometry.size, geometry.resize)
     pixels_NSS3 = np.empty((len(items), geometry.size, geometry.size, 3), dtype=np.uint8)
     whole = (geometry.size, geometry.size) if geometry.size == geometry.resize else None
 
     def one(row: int) -> None:
-        image = decode(items[row])
+        image = decode(items[row], scale)
         pixels_NSS3[row] = np.asarray(image) if image.size == whole else transform(image).permute(1, 2, 0).numpy()
 
-    raise_first(each_decoded(one, len(items), "images decoded")[1], names)
+    raise_broken(each_decoded(one, len(items), "images decoded")[1], names)
     return torch.from_numpy(pixels_NSS3)

@@ -99,7 +99,7 @@ def test_a_changed_figure(run, blobs, tmp_path, values):
     ):
         change(changed, **values)
         said = refusal(read)
-        assert said.startswith(f"{changed}/metrics.json: changed after it was written: wanted content of checksum '")
+        assert said.startswith(f"{changed}/metrics.json: changed after it was written: wanted the checksum '")
         assert said.endswith(f"; {AGAIN}")
 
 
