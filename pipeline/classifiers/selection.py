@@ -117,7 +117,8 @@ def choose(
 ) -> Choice:
     """The arm of the greatest mean log-likelihood with a fitted temperature, from scores (N, C) of rows no fit has seen.
 
-    A row that an arm has no score for (NaN) is left out for all. `prior` is added to an arm's mean log-likelihood, in nats: what
+    A row that an arm has no score for (NaN) is left out for all, and so is a class of which no row was held out: what an arm
+    grants it would only ever count against the arm. `prior` is added to an arm's mean log-likelihood, in nats: what
     is known of the arms from other data. Raises ValueError without arms or without a row that was held out.
     """
     if not arms:
@@ -127,10 +128,12 @@ def choose(
         raise ValueError("choose: no row was held out: every class has a single row")
     labels_N = labels_N[held_out_N]
     weight_N = row_weights(labels_N, classes, metric)
+    absent_C = torch.bincount(labels_N, minlength=classes) == 0
     scores, likelihoods, worth = {}, {}, {}
     for name, scores_NC in arms.items():
-        likelihood_N, temperature = log_likelihoods(scores_NC[held_out_N], labels_N, weight_N)
-        right_N = (scores_NC[held_out_N].argmax(dim=1) == labels_N).double()
+        rows_HC = scores_NC[held_out_N].masked_fill(absent_C, -torch.inf)
+        likelihood_N, temperature = log_likelihoods(rows_HC, labels_N, weight_N)
+        right_N = (rows_HC.argmax(dim=1) == labels_N).double()
         mean = float((weight_N * likelihood_N).sum())
         scores[name] = Score(mean, 100 * float((weight_N * right_N).sum()), temperature)
         likelihoods[name], worth[name] = likelihood_N, mean + (prior or {}).get(name, 0.0)

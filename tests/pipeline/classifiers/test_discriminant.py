@@ -118,6 +118,14 @@ def test_a_moved_mean_lies_between_its_own_and_the_others():
     assert float(moved[0]) == pytest.approx(0.5, abs=0.01)  # half of the way to the nearest
     assert float(moved[1]) == pytest.approx(1.0, abs=0.1)
     torch.testing.assert_close(discriminant.transferred_means(mean, count, 0.0, 0.1), mean)
+    by_log = discriminant.transferred_means(mean, count, None, 0.1)
+    assert float(by_log[0]) == pytest.approx(0.55, abs=0.01)
+    torch.testing.assert_close(
+        discriminant.shares(torch.tensor([0, 1, 100, 10000]), None),
+        torch.tensor([0.55, 0.55, 0.15856, 0.0]).double(),
+        rtol=0,
+        atol=1e-5,
+    )
 
 
 @pytest.mark.parametrize("setting", [LDA, Transfer(), Transfer(corrected=True), Transfer(shrinkage=0.0, strength=3.0)])

@@ -95,6 +95,13 @@ def test_accuracy_and_a_prior_over_arms_can_turn_a_choice():
     assert selection.choose(arms, labels, 2, "accuracy").scores["common"].accuracy == 80
 
 
+def test_a_class_of_which_no_row_was_held_out_counts_against_no_arm():
+    logits, labels = scores()
+    granting = torch.cat([logits, torch.full((80, 1), 3.0)], dim=1)
+    choice = selection.choose({"arm": granting}, labels, 5)
+    assert choice.scores["arm"] == selection.choose({"arm": logits}, labels, 4).scores["arm"]
+
+
 def test_rows_held_out_of_no_fold_do_not_count():
     logits, labels = scores()
     logits[:5] = torch.nan
