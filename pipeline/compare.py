@@ -16,7 +16,9 @@ from pipeline.stage3_retrain import RetrainResult, retrain
 from pipeline.stg.distance import Distance
 from pipeline.stg.trained import STGResult
 
-COMPUTED = ("stage1", "logit-adjustment", "tau-norm", "ncm")
+STAGE1 = ("stage1", "logit-adjustment", "tau-norm")
+"""Heads that want the stage-1 classifier."""
+COMPUTED = ("auto", *STAGE1, "ncm", "knn", "logistic", "lda", "transfer")
 """Heads that stand in every comparison and train nothing."""
 
 
@@ -40,10 +42,10 @@ class Comparison(BaseModel):
 def arms(settings: Settings, classifier: bool = True, augmentations: Sequence[str] | None = None) -> list[Settings]:
     """The settings of each arm: post-hoc classifiers, then the configured head with each augmentation, or those given.
 
-    Without a stage-1 `classifier` in the cache, of those post hoc only the nearest class mean.
+    Without a stage-1 `classifier` in the cache, none of those that want it.
     """
     head = settings.retrain.head if settings.retrain.is_trained else "crt"
-    changes: list[dict[str, Any]] = [{"head": name} for name in COMPUTED if classifier or name == "ncm"]
+    changes: list[dict[str, Any]] = [{"head": name} for name in COMPUTED if classifier or name not in STAGE1]
     changes += [{"head": head, "augmentation": name} for name in augmentations or ("none", *AUGMENTATIONS)]
     return [settings.model_copy(update={"retrain": settings.retrain.model_copy(update=change)}) for change in changes]
 

@@ -9,6 +9,7 @@ from pipeline import features
 from pipeline.backbones.classifier import ImageClassifier
 from pipeline.backbones.inference import blocks, outputs
 from pipeline.classifiers.linear import Classifier
+from pipeline.classifiers.scored import Scored
 from pipeline.images.dataset import Dataset
 from pipeline.metrics import Metrics, evaluate
 from pipeline.progress import track
@@ -45,7 +46,7 @@ def backbone_figures(settings: Settings, dataset: Dataset, model: ImageClassifie
 
 
 @torch.no_grad()
-def figures(cache: FeatureCache, split: str, classifier: Classifier, settings: Settings) -> list[Metrics]:
+def figures(cache: FeatureCache, split: str, classifier: Classifier | Scored, settings: Settings) -> list[Metrics]:
     """Each replica's metrics on a split's clean features; groups by the training counts."""
     tested = features.load(cache, split, views=False, ram_limit=settings.ram_limit)
     counts = cache.counts("train").tolist()

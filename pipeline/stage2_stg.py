@@ -40,6 +40,11 @@ def train_stg(settings: Settings, cache: FeatureCache, root: Path) -> tuple[Path
         stg, steps, loss = fit(rows, settings.stg, settings.seed, log)
         held_out = distance(stg, rows)
         log.write(held_out=held_out.model_dump())
+    if not held_out.learnt:
+        note(
+            "the generator has not learnt: on head rows it has not seen its shift is no better than none; give it more head "
+            "rows (stg.head_classes), or use --augmentation closed-form"
+        )
     trained = stg_file.TrainedSTG(stg, rows.heads, split_statistics(rows.fit, len(rows.heads)).mean_CD)
     digest = stg_file.save(folder, trained, settings, cache)
     result = stg_file.STGResult(

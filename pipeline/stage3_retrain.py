@@ -11,6 +11,7 @@ from pipeline.artefacts import folders
 from pipeline.artefacts import tensors as checkpoint
 from pipeline.artefacts.figures import Digest, Percent, Seconds
 from pipeline.classifiers import train_classifier
+from pipeline.classifiers.scored import Selection
 from pipeline.evaluate import figures
 from pipeline.metrics import Metrics
 from pipeline.progress import note
@@ -35,7 +36,9 @@ class RetrainResult(BaseModel):
     stg: str | None
     digest: Digest
     split: str
-    selection: str = "last epoch"
+    selection: Selection
+    chosen: bool = False
+    """Whether `auto` made it: without the test split, as `selection` says."""
     seeds: list[int]
     accuracy: Percent
     many: Percent | None
@@ -75,6 +78,7 @@ def retrain(settings: Settings, cache: FeatureCache, root: Path, stg: Path | Non
     rules = settings.stg.model_dump(include=TRANSFER_RULES) if transfers else None
     key = folders.key_of(
         retrain=settings.retrain,
+        choice=settings.choice,
         coordinates=settings.coordinates,
         seed=settings.seed,
         groups=[settings.longtail.many_above, settings.longtail.few_below],
@@ -105,6 +109,9 @@ def retrain(settings: Settings, cache: FeatureCache, root: Path, stg: Path | Non
         **lineage,
         digest=checkpoint.digest(tensors),
         split="test",
+        selection=classifier.selection
+        or Selection(on="last epoch" if settings.retrain.is_trained else "nothing to choose"),
+        chosen=settings.retrain.head == "auto",
         classes=list(cache.classes),
         seconds=round(time.monotonic() - started, 3),
     )

@@ -1,20 +1,22 @@
 """From settings and a cache to classifiers: computed, or trained from the stage-1 classifier or afresh."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from cache import FeatureCache
 from pipeline.augment import UNCHANGED, augmentation_for
 from pipeline.classifiers.kinds import kind
 from pipeline.classifiers.linear import Classifier
 from pipeline.classifiers.problem import Problem
-from pipeline.features import is_unseen, stage1_classifier, training_rows
+from pipeline.classifiers.scored import Scored
+from pipeline.features import is_unseen, load, stage1_classifier, training_rows
 from pipeline.settings import Settings
 from pipeline.stg.trained import TrainedSTG
 
 
 def train_classifier(
     settings: Settings, cache: FeatureCache, seeds: Sequence[int], trained: TrainedSTG | None
-) -> Classifier:
+) -> Classifier | Scored:
     """The classifier that the settings ask for, one replica a seed; `trained` is the generator where they want one."""
     retrain = settings.retrain
     train = training_rows(cache, settings, views=retrain.is_trained and retrain.views)
@@ -22,7 +24,19 @@ def train_classifier(
     if stage1 is not None and train.coordinates is not None:
         stage1 = train.coordinates.unfold(*stage1)
     augmentation = augmentation_for(settings, train, stage1, trained) if retrain.is_trained else UNCHANGED
-    classifier = kind(retrain.head)(
-        Problem(retrain, train, seeds, stage1, augmentation, is_unseen(cache), f"cache {cache.key[:12]}")
+    val = None
+    if retrain.head == "auto" and "val" in cache.splits:
+        val = replace(load(cache, "val", views=False, ram_limit=settings.ram_limit), coordinates=train.coordinates)
+    problem = Problem(
+        retrain,
+        train,
+        seeds,
+        stage1,
+        augmentation,
+        is_unseen(cache),
+        val,
+        settings.choice.metric,
+        f"cache {cache.key[:12]}",
     )
+    classifier = kind(retrain.head)(problem)
     return classifier if train.coordinates is None else classifier.folded(train.coordinates)

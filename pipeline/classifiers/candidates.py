@@ -10,10 +10,10 @@ from dataclasses import astuple, dataclass
 import torch
 from torch import Tensor
 
-from pipeline.classifiers.coordinates import SHRINKAGE, class_means, fit_coordinates
 from pipeline.classifiers.discriminant import Transfer, fit_discriminant, held_out_scores, transferred_means
 from pipeline.classifiers.logistic import fit_logistic
 from pipeline.classifiers.post_hoc import logit_adjustment
+from pipeline.classifiers.whitening import SHRINKAGE, class_means, fit_whitening
 
 TEMPERATURE = 0.1
 """Of the mixture that means move towards (`discriminant.mixing`); .05 to .2 differ by less than .2."""
@@ -91,14 +91,14 @@ def held_out(
         tried = held_out_scores(features_ND, labels_N, classes, fold_N, *grid)
         scores = {setting: scores_NC for setting, scores_NC in tried if setting in wanted}
     logistics = [arm for arm in arms if isinstance(arm, Logistic)]
-    for logistic in logistics:
-        scores[logistic] = torch.full((len(labels_N), classes), torch.nan)
+    for member in logistics:
+        scores[member] = torch.full((len(labels_N), classes), torch.nan)
     for fold in range(int(fold_N.max()) + 1) if logistics else []:
         out_N = fold_N == fold
         fits = _fit_logistic(logistics, features_ND[~out_N], labels_N[~out_N], classes, tolerance=ROUGH)
-        for logistic, (weight_CD, bias_C) in fits.items():
+        for fitted, (weight_CD, bias_C) in fits.items():
             # float64: a raw bias undoes the columns' offsets, which may be large.
-            scores[logistic][out_N] = (features_ND[out_N].double() @ weight_CD.double().T + bias_C.double()).float()
+            scores[fitted][out_N] = (features_ND[out_N].double() @ weight_CD.double().T + bias_C.double()).float()
     return scores
 
 
@@ -110,7 +110,7 @@ def _fit_logistic(
     for arm in arms:
         groups[arm.shrinkage][arm.transfer].append(arm)
     for shrinkage, transfers in groups.items():
-        coordinates = fit_coordinates(features_ND, labels_N, classes, shrinkage)
+        coordinates = fit_whitening(features_ND, labels_N, classes, shrinkage)
         inputs_ND = coordinates.apply(features_ND)
         mean_CD, count_C = class_means(inputs_ND, labels_N, classes)
         for transfer, group in transfers.items():

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 
-from pipeline.classifiers import post_hoc, trained
+from pipeline.classifiers import computed, post_hoc, trained
 from pipeline.classifiers.linear import Classifier
 from pipeline.classifiers.problem import Problem
+from pipeline.classifiers.scored import Scored
 from pipeline.classifiers.trained import Training
 
 TRAININGS: dict[str, Training] = {
@@ -14,16 +15,22 @@ TRAININGS: dict[str, Training] = {
     "logit-adjusted": Training(trained.weights_and_bias, trained.logit_adjusted),
 }
 """Heads that are trained step by step: what each trains, its loss."""
-KINDS: dict[str, Callable[[Problem], Classifier]] = {
+KINDS: dict[str, Callable[[Problem], Classifier | Scored]] = {
     "stage1": post_hoc.stage1,
     "logit-adjustment": post_hoc.logit_adjusted,
     "tau-norm": post_hoc.tau_norm,
     "ncm": post_hoc.ncm,
+    "knn": computed.knn,
+    "ridge": computed.ridge,
+    "logistic": computed.logistic,
+    "lda": computed.lda,
+    "transfer": computed.transfer,
+    "auto": computed.auto,
     **{name: trained.head(training) for name, training in TRAININGS.items()},
 }
 
 
-def kind(head: str) -> Callable[[Problem], Classifier]:
+def kind(head: str) -> Callable[[Problem], Classifier | Scored]:
     """What makes a classifier of this kind; ValueError, listing all, for a name that has no row."""
     if head not in KINDS:
         raise ValueError(f"head {head!r}: no such head; wanted one of {', '.join(KINDS)}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pipeline.classifiers.scored import Selection
 from pipeline.coordinates import Coordinates
 from pipeline.rng import generator
 
@@ -94,6 +95,7 @@ class Classifier:
 
     weight_RCD: Tensor
     bias_RC: Tensor
+    selection: Selection | None = None
 
     def logits(self, features_BD: Tensor) -> Tensor:
         """(B, D) -> (R, B, C)."""
@@ -102,7 +104,7 @@ class Classifier:
 
     def folded(self, coordinates: Coordinates) -> "Classifier":
         """The same classifiers on raw features; these act on features in the coordinates."""
-        return Classifier(*coordinates.fold(self.weight_RCD, self.bias_RC))
+        return Classifier(*coordinates.fold(self.weight_RCD, self.bias_RC), self.selection)
 
     def tensors(self) -> dict[str, Tensor]:
         """What is saved."""

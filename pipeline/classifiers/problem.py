@@ -23,6 +23,10 @@ class Problem:
     augmentation: Augmentation
     unseen: bool
     """Whether the backbone never saw these rows, so that held-out ones tell how a head does on new images."""
+    val: Features | None
+    """Labelled rows to choose on, where the cache has a `val` split and the head chooses."""
+    metric: str
+    """What a choice is by: `balanced` or `accuracy`."""
     origin: str
     """Where the rows come from, for errors: `cache 802e10c36cb5`."""
 

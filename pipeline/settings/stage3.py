@@ -6,12 +6,33 @@ from pydantic import Field, model_validator
 
 from pipeline.settings.section import Count, NonNegative, Positive, Section, Share
 
-Head = Literal["stage1", "logit-adjustment", "tau-norm", "ncm", "crt", "lws", "generalized", "logit-adjusted"]
+Head = Literal[
+    "stage1",
+    "logit-adjustment",
+    "tau-norm",
+    "ncm",
+    "knn",
+    "ridge",
+    "logistic",
+    "lda",
+    "transfer",
+    "auto",
+    "crt",
+    "lws",
+    "generalized",
+    "logit-adjusted",
+]
 HEADS: dict[str, str] = {
     "stage1": "stage 1",
     "logit-adjustment": "logit adjustment",
     "tau-norm": "tau-normalisation",
     "ncm": "nearest class mean",
+    "knn": "nearest neighbours",
+    "ridge": "random ridge",
+    "logistic": "logistic regression",
+    "lda": "LDA",
+    "transfer": "LDA, means transferred",
+    "auto": "auto",
     "crt": "cRT",
     "lws": "LWS",
     "generalized": "generalised classifier",
@@ -31,6 +52,13 @@ AUGMENTATIONS: dict[str, str] = {
     "stg": "+ STG",
 }
 """What people call each augmentation. What it does to a step stands in `pipeline/augment/kinds.py`, one row each."""
+
+
+class Choice(Section):
+    """What `auto` chooses by."""
+
+    metric: Literal["balanced", "accuracy"] = "balanced"
+    """Every class counts alike, or every row does: for those who will meet the training prior."""
 
 
 class Retrain(Section):
@@ -66,7 +94,15 @@ class Retrain(Section):
     smoothing_tail: Share = 0.1
     """`generalized`: label-aware smoothing of the largest and of the smallest class."""
     tau: NonNegative = 1.0
-    """Strength of `logit-adjustment`, `logit-adjusted` and `tau-norm`."""
+    """Strength of `logit-adjustment`, `logit-adjusted`, `tau-norm` and of the adjustment of `logistic`."""
+    l2: Positive = 0.03
+    """`logistic`: strength of the penalty, on a mean loss and standardised columns."""
+    shrinkage: Annotated[float, Field(ge=0, le=1)] = 0.6
+    """`lda`, `transfer`: how far the covariance within classes is drawn to a multiple of the identity."""
+    transfer: NonNegative = 3.0
+    """`transfer`: k of s = k / (n_c + k), the share of the way that the mean of a class of n_c rows moves."""
+    neighbours: Annotated[int, Field(ge=1, le=100_000)] = 10
+    """`knn`: how many vote."""
     seeds: Annotated[int, Field(ge=1, le=1000)] = 1
     """Replicas trained at once, with seeds `seed`, `seed` + 1, …"""
 
