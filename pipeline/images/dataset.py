@@ -11,7 +11,7 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.images.decoding import Item
 from pipeline.images.depth import Scale
 from pipeline.images.findings import say_defaults, say_shared
-from pipeline.images.listing import listed
+from pipeline.images.listing import NAMED, listed
 from pipeline.images.pixels import Geometry, Images, LazyImages, RamImages, fits_in_ram
 from pipeline.images.reading import Facts, find_broken, read_all
 from pipeline.images.sources import load_source
@@ -202,8 +202,10 @@ def _kept(name: str, raw: Raw, data: Data) -> _Kept:
     if not broken:
         return _Kept(raw, items, names, [])
     left_out = [f"{names[row]} ({reason})" for row, reason in sorted(broken.items())]
-    for text in left_out:
+    for text in left_out[:NAMED]:
         note(f"left out: {text}")
+    if len(left_out) > NAMED:
+        note(f"left out: {len(left_out) - NAMED} more of data.{name}")
     good = [row for row in range(len(names)) if row not in broken]
     if not good:
         raise DataError(f"data.{name}: every image is broken: {listed(left_out)}")

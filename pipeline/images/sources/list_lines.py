@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.errors import DataError
 from pipeline.images.sources import places
-from pipeline.images.sources.source import expand, leads_outside
+from pipeline.images.sources.source import SHOWN, expand, leads_outside
 from pipeline.settings.stage1 import Data
 
 LIST_BYTES = 512 << 20
@@ -19,8 +19,6 @@ LOOKED_AT = 100
 """Lines that are searched for two numbers: a list is written by one program."""
 FIRST = 1000
 NAMED_MISSING = 5
-SHOWN = 120
-"""Characters of a line that an error shows."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +118,8 @@ def _may_be_there(root: Path, path: str) -> bool:
 def missing_error(missing: Sequence[str], total: int, roots: Iterable[Path], *, is_whole: bool) -> DataError:
     """The error for missing files; `is_whole` where all of the lists were looked through."""
     where = ", ".join(str(root) for root in dict.fromkeys(roots))
-    named = ", ".join(missing[:NAMED_MISSING]) + (", …" if len(missing) > NAMED_MISSING else "")
+    shown = [path if len(path) <= SHOWN else f"{path[:SHOWN]}…" for path in missing[:NAMED_MISSING]]
+    named = ", ".join(shown) + (", …" if len(missing) > NAMED_MISSING else "")
     least = "" if is_whole else "at least "
     return DataError(
         f"{least}{len(missing)} of {total} listed files are missing under {where}: {named}; check data.root"
