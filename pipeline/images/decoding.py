@@ -19,9 +19,9 @@ from pipeline.images.depth import FULL_SCALE, NO_PEAK, Peak, Scale, peak_of_real
 from pipeline.images.orientation import PNG, turn
 
 PIXELS = 89_478_485
-"""Of an image, at most: 256 MiB as RGB, where Pillow begins to warn."""
+"""An image may have at most so many pixels: 256 MiB as RGB, where Pillow begins to warn."""
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""Those whose header says how large the image becomes. Of Pillow's others, EPS starts a program and icons hold whole files."""
+"""Formats whose header says how large the image becomes. Of Pillow's others, EPS starts a program, icons hold whole files."""
 BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 DEEP_GREY = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 """Pillow's modes of grey in 16 or 32 bits."""

@@ -13,11 +13,12 @@ from pipeline.images.sources.source import SHOWN, expand, leads_outside
 from pipeline.settings.stage1 import Data
 
 LIST_BYTES = 512 << 20
-"""Of a list file, at most: 14 million images of ImageNet-21k take about 400 MiB."""
+"""A list file may have at most so many bytes: 14 million images of ImageNet-21k take about 400 MiB."""
 LABEL_LIMIT = 9_999_999
 LOOKED_AT = 100
 """Lines that are searched for two numbers: a list is written by one program."""
 FIRST = 1000
+"""Lines after which a list without a single file that exists is given up."""
 NAMED_MISSING = 5
 
 
