@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -11,7 +11,7 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.images.decoding import Item
 from pipeline.images.depth import Scale
 from pipeline.images.findings import say_defaults, say_shared
-from pipeline.images.listing import listed
+from pipeline.images.listing import NAMED, listed
 from pipeline.images.pixels import Geometry, Images, LazyImages, RamImages, fits_in_ram
 from pipeline.images.reading import Facts, find_broken, read_all
 from pipeline.images.sources import load_source
@@ -50,11 +50,12 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Class names in label order; splits `train`, `test` and perhaps `val`; what was left out as broken."""
+    """Class names in label order and the splits: `train`, `test` and, where the settings name one, `val`."""
 
     classes: tuple[str, ...]
     splits: dict[str, Split]
     skipped: list[str]
+    """Images left out because they cannot be decoded, each with the reason."""
     decoding: dict[str, int | float | str] = field(default_factory=dict)
     """How images become 8-bit RGB, where that is not what earlier versions did: part of the identity of what they lead to."""
 
@@ -72,26 +73,18 @@ def load(settings: Settings) -> Dataset:
     for key, values in (("mean", data.mean), ("std", data.std)):
         if len(values) != 3:
             raise ConfigError(f"data.{key}: wanted 3 values, red, green and blue, found {len(values)}")
-    found = load_source(data)
-    _check_rows(found.splits)
-    source = with_test_split(found, data)
+    whole = load_source(data)
+    _check_rows(whole.splits)
+    source = with_test_split(whole, data)
     rows = {name: np.arange(len(raw.labels_N)) for name, raw in source.splits.items()}
     rows["train"] = long_tailed_rows(source, settings.longtail, settings.seed)
-    geometry = Geometry.of(data.image_size, settings.stage1.augmentation)
-    total = sum(len(kept) for kept in rows.values())
-    in_ram = settings.stage1.augmentation != "resized-crop" and fits_in_ram(total, data.image_size, data.ram_limit)
     kept = {name: _kept(name, _subset(raw, rows[name]), data) for name, raw in source.splits.items()}
     facts = {name: read_all(split.items, split.names) for name, split in kept.items()}
-    scale, decoding = _decoding([one for split in facts.values() for one in split])
-    splits = {}
-    for name, split in kept.items():
-        images = (
-            RamImages(split.items, split.names, geometry, scale)
-            if in_ram
-            else LazyImages(split.items, split.names, geometry, data.workers, scale)
-        )
-        digests = [one.digest for one in facts[name]]
-        splits[name] = Split(split.raw.sample_ids, split.raw.labels_N, digests, images, split.raw.paths)
+    scale, decoding = _decoding([fact for split in facts.values() for fact in split])
+    total = sum(len(split.names) for split in kept.values())
+    # A resized crop is cut from the whole photograph, which RAM does not hold.
+    in_ram = settings.stage1.augmentation != "resized-crop" and fits_in_ram(total, data.image_size, data.ram_limit)
+    splits = {name: _split(split, facts[name], settings, scale, in_ram) for name, split in kept.items()}
     skipped = [text for split in kept.values() for text in split.left_out]
     dataset = Dataset(source.classes, splits, skipped, decoding)
     _check_classes(dataset.classes, dataset.counts())
@@ -99,6 +92,18 @@ def load(settings: Settings) -> Dataset:
     say_shared({name: split.digests for name, split in splits.items()}, names, splits["train"].labels_N)
     say_defaults(data, kept["train"].items, scale)
     return dataset
+
+
+def _split(kept: "_Kept", facts: Sequence[Facts], settings: Settings, scale: Scale, in_ram: bool) -> Split:
+    data = settings.data
+    geometry = Geometry.of(data.image_size, settings.stage1.augmentation)
+    images: Images = (
+        RamImages(kept.items, kept.names, geometry, scale)
+        if in_ram
+        else LazyImages(kept.items, kept.names, geometry, data.workers, scale)
+    )
+    digests = [fact.digest for fact in facts]
+    return Split(kept.raw.sample_ids, kept.raw.labels_N, digests, images, kept.raw.paths)
 
 
 def _check_rows(splits: Mapping[str, Raw]) -> None:
@@ -197,8 +202,10 @@ def _kept(name: str, raw: Raw, data: Data) -> _Kept:
     if not broken:
         return _Kept(raw, items, names, [])
     left_out = [f"{names[row]} ({reason})" for row, reason in sorted(broken.items())]
-    for text in left_out:
+    for text in left_out[:NAMED]:
         note(f"left out: {text}")
+    if len(left_out) > NAMED:
+        note(f"left out: {len(left_out) - NAMED} more of data.{name}")
     good = [row for row in range(len(names)) if row not in broken]
     if not good:
         raise DataError(f"data.{name}: every image is broken: {listed(left_out)}")
@@ -206,11 +213,10 @@ def _kept(name: str, raw: Raw, data: Data) -> _Kept:
     return _Kept(subset, [items[row] for row in good], [names[row] for row in good], left_out)
 
 
-def _decoding(facts: Iterable[Facts]) -> tuple[Scale, dict[str, int | float | str]]:
+def _decoding(facts: Sequence[Facts]) -> tuple[Scale, dict[str, int | float | str]]:
     """What is white in deep images of the data set, and all that its identity says of how images are decoded."""
-    facts = list(facts)
-    scale = Scale.of(one.peak for one in facts)
-    turned = sum(one.is_turned for one in facts)
+    scale = Scale.of(fact.peak for fact in facts)
+    turned = sum(fact.is_turned for fact in facts)
     if turned:
         note(
             f"{turned} of {len(facts)} images lie on their side or head by their EXIF orientation; they are turned upright"

@@ -1,7 +1,7 @@
 """An image as a source holds it (a file, encoded bytes, an array) -> upright 8-bit RGB.
 
 Grey is repeated, palettes are looked up, alpha is dropped, CMYK becomes (1 - C)(1 - K), and so on. Of images with several
-frames or pages, the first is taken. What more than 8 bits are scaled by says `depth`.
+frames or pages, the first is taken. The module `depth` says how more than 8 bits become 8.
 """
 
 import io
@@ -19,10 +19,12 @@ from pipeline.images.depth import FULL_SCALE, NO_PEAK, Peak, Scale, peak_of_real
 from pipeline.images.orientation import PNG, turn
 
 PIXELS = 89_478_485
-"""Of an image, at most: 256 MiB as RGB, where Pillow begins to warn."""
+"""An image may have at most so many pixels: 256 MiB as RGB, where Pillow begins to warn."""
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""Those whose header says how large the image becomes. Of Pillow's others, EPS starts a program and icons hold whole files."""
+"""Formats whose header says how large the image becomes. Of Pillow's others, EPS starts a program, icons hold whole files."""
 BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+DEEP_GREY = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+"""Pillow's modes of grey in 16 or 32 bits."""
 GREY_AND_ALPHA = "LA;16B"
 PNG_TEXT = (b"tEXt", b"zTXt", b"iTXt")
 
@@ -140,12 +142,12 @@ def _without_texts(item: Path | bytes) -> bytes:
 
 def _is_deep_grey(image: Image.Image) -> bool:
     """16 or 32 bits of grey; not in a portable grey map, which Pillow scales by the white that the file names."""
-    return image.mode.startswith("I") and image.format != "PPM"
+    return image.mode in DEEP_GREY and image.format != "PPM"
 
 
 def _deep_mode(image: ImageFile.ImageFile) -> str:
     """Pillow's name for 16 bits a colour, of which it keeps the upper 8, else ""; known only before the pixels are loaded."""
-    if image.format not in ("PNG", "TIFF") or image.mode.startswith("I"):
+    if image.format not in ("PNG", "TIFF") or image.mode in DEEP_GREY:
         return ""
     return next((_raw_mode(tile) for tile in image.tile if ";16" in _raw_mode(tile)), "")
 
@@ -181,7 +183,7 @@ def _rgb(item: Path | bytes, image: Image.Image, scale: Scale) -> Image.Image:
     if image.info.get("deep") and scale.integer < Scale.integer:
         values_HW3 = np.broadcast_to(_deep_colour(item), (image.height, image.width, 3))
         return Image.fromarray(scale.integers(values_HW3))
-    if image.mode.startswith("I"):
+    if image.mode in DEEP_GREY:
         # Pillow clips these to 255 on conversion, which leaves white.
         own = scale if _is_deep_grey(image) else FULL_SCALE
         return Image.fromarray(own.integers(np.asarray(image))).convert("RGB")

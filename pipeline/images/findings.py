@@ -47,8 +47,7 @@ def say_shared(
 def say_defaults(data: Data, items: Sequence[Item], scale: Scale) -> None:
     """A note where `data.mean` or `data.std` are left at CIFAR's and the training images are none of CIFAR's.
 
-    CIFAR is known by its source, or by images of 32 pixels a side. What can be seen of the images is
-    a sample of them, spread evenly.
+    CIFAR is known by its source, or by images of 32 pixels a side. A sample of the images, spread evenly, is looked at.
     """
     left = [key for key in ("mean", "std") if getattr(data, key) == Data.model_fields[key].default]
     if not left or data.source in ("cifar10", "cifar100"):

@@ -20,7 +20,7 @@ TURNS = {
 }
 """What makes an image of each orientation upright (EXIF 2.32, table 6); 1 is upright already."""
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP")
-"""Those whose EXIF is read. MPO is what Pillow calls a JPEG of several pictures. Of TIFF, Pillow turns every image as it
+"""Formats whose EXIF is read. MPO is what Pillow calls a JPEG of several pictures. Of TIFF, Pillow turns every image as it
 loads it, and always did."""
 JPEG, PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
 APP1, START_OF_SCAN = 0xE1, 0xDA

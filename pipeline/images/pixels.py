@@ -1,4 +1,4 @@
-"""The images of a split, as batches: from RAM where they fit, else decoded as they are used. Both yield the same tensors."""
+"""The images of a split in batches: from RAM where they fit, else decoded as they are used. Both give the same tensors."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from pipeline.images.transforms.recipe import Augmenter, Recipe, clean, padding,
 from pipeline.rng import derive, generator
 
 RESIZE_SHARE = 256 / 224
-"""Of whole photographs the shorter side becomes this much larger than the crop (Krizhevsky et al.; 256 to 224)."""
+"""Shorter side of a whole photograph to the side of the crop (Krizhevsky et al.: 256 to 224)."""
 
 
 @dataclass(frozen=True)
@@ -40,15 +40,14 @@ class Images(Protocol):
     def __len__(self) -> int: ...
 
     def prepare(self) -> None:
-        """Do what is done once before the first batch. Raises DataError for an image known to be broken by then."""
+        """Do what is done once, before the first batch. Raises DataError that names the images found broken on the way."""
         ...
 
     def batches(self, rows: Iterable[Tensor], recipe: Recipe, seed: int) -> Iterator[Tensor]:
         """uint8 (B, 3, S, S), channels last in memory, for each (B,) of rows.
 
         What is drawn for a row depends on `seed` and the row alone, not on batches, their order or the number of workers.
-        Row r + k N is image r with draws of its own.
-        Raises DataError for an image that cannot be decoded.
+        Row r + k N is image r once more, with draws of its own. Raises DataError for images that cannot be decoded.
         """
         ...
 
@@ -106,7 +105,7 @@ class LazyImages:
         return len(self._items)
 
     def prepare(self) -> None:
-        """Reads every image's header: what is no image is found before the work, what is cut short on its first use."""
+        """Read every image's header. What is no image is found here; an image cut short is found when it is first used."""
         raise_broken(find_broken(self._items, self._names, probe), self._names)
 
     def batches(self, rows: Iterable[Tensor], recipe: Recipe, seed: int) -> Iterator[Tensor]:
@@ -126,7 +125,10 @@ class LazyImages:
 
 
 class _Decoded(Dataset):
-    """row -> uint8 (3, S, S), or (row, reason) where it cannot be decoded: a worker's exception would lose its type."""
+    """row -> uint8 (3, S, S), or (row, reason) where it cannot be decoded.
+
+    It does not raise, as an exception loses its type on the way from a worker.
+    """
 
     def __init__(self, items: Sequence[Item], geometry: Geometry, scale: Scale, recipe: Recipe, seed: int) -> None:
         self._items = items

@@ -19,9 +19,9 @@ from pipeline.progress import track
 
 T = TypeVar("T")
 BLOCK = 256
-"""Images that a thread takes at a time: tiny ones cost less than the hand-over."""
+"""Images that a thread takes at a time. One at a time, handing over would cost more than decoding a tiny image."""
 IMAGE_BYTES = 1 << 30
-"""Of a file, at most: no image of the allowed number of pixels is larger."""
+"""An image file may have at most so many bytes. No image of the allowed number of pixels needs more."""
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 FLOAT_MAP = b"Pf"
 
@@ -74,12 +74,12 @@ def _content(item: Path | bytes) -> bytes:
 
 
 def find_broken(items: Sequence[Item], names: Sequence[str], look: Callable[[Item], object] = decode) -> dict[int, str]:
-    """The reason for each row that `look` cannot make out; by default every image is decoded and dropped again."""
+    """The reason for each row where `look` raises Undecodable; by default every image is decoded and dropped again."""
     return each_decoded(lambda row: look(items[row]) and None, len(names), "images checked")[1]
 
 
-def each_decoded(one: Callable[[int], T], rows: int, description: str) -> tuple[list[T | None], dict[int, str]]:
-    """What `one` gives for each row, in a thread a processor, and why it could not where it raised Undecodable."""
+def each_decoded(work: Callable[[int], T], rows: int, description: str) -> tuple[list[T | None], dict[int, str]]:
+    """The result of `work` for each row, in one thread a processor, and the reason for each row where it raised Undecodable."""
     broken: dict[int, str] = {}
 
     def block(start: int) -> list[T | None]:
@@ -87,7 +87,7 @@ def each_decoded(one: Callable[[int], T], rows: int, description: str) -> tuple[
 
     def guarded(row: int) -> T | None:
         try:
-            return one(row)
+            return work(row)
         except Undecodable as error:
             broken[row] = str(error)
             return None

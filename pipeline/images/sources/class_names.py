@@ -2,6 +2,7 @@
 
 import unicodedata
 from collections.abc import Sequence
+from functools import lru_cache
 
 from pipeline.errors import DataError
 
@@ -9,6 +10,7 @@ MARK = "\ufeff"
 """A byte order mark, which some editors leave at the start of a text."""
 
 
+@lru_cache(maxsize=1 << 16)
 def spelled(name: str) -> str:
     """The name with composed accents (Unicode's NFC), without a byte order mark.
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
@@ -80,7 +81,11 @@ def _root(name: str, data: Data) -> Path:
 def _class_folders(key: str, root: Path) -> dict[str, str]:
     """Class name -> folder. Raises DataError for two folders whose names mean one class."""
     found: dict[str, str] = {}
-    for folder in sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not _is_left(entry.name)):
+    try:
+        entries = list(os.scandir(root))
+    except OSError as error:
+        _cannot_be_read(error)
+    for folder in sorted(entry.name for entry in entries if entry.is_dir() and not _is_left(entry.name)):
         name = spelled(folder)
         if name in found:
             raise DataError(
@@ -106,18 +111,27 @@ def _raw(key: str, root: Path, classes: Sequence[str], folders: dict[str, str]) 
 
 
 def _inside(folder: Path) -> _Found:
+    """What lies in a class folder, at any depth. Raises DataError for a folder that cannot be read."""
     images: list[Path] = []
     passed_over: Counter[str] = Counter()
     left = 0
-    for path in folder.rglob("*"):
-        if any(_is_left(part) for part in path.relative_to(folder).parts):
-            left += path.is_file()
-        elif path.is_file():
-            if path.suffix.lower() in SUFFIXES:
+    for where, _, names in os.walk(folder, onerror=_cannot_be_read):
+        inner = Path(where)
+        is_left = any(_is_left(part) for part in inner.relative_to(folder).parts)
+        for path in (inner / name for name in names):
+            if not path.is_file():
+                continue
+            if is_left or _is_left(path.name):
+                left += 1
+            elif path.suffix.lower() in SUFFIXES:
                 images.append(path)
             else:
                 passed_over[path.suffix.lower() or "no suffix"] += 1
     return _Found(sorted(images), passed_over, left)
+
+
+def _cannot_be_read(error: OSError) -> NoReturn:
+    raise DataError(f"folder {error.filename}: {error.strerror}; make it readable, or move it away") from None
 
 
 def _say_passed_over(key: str, root: Path, inside: dict[str, _Found]) -> None:

@@ -9,18 +9,17 @@ from pathlib import Path
 
 from pipeline.errors import DataError
 from pipeline.images.sources import places
-from pipeline.images.sources.source import expand, leads_outside
+from pipeline.images.sources.source import SHOWN, expand, leads_outside
 from pipeline.settings.stage1 import Data
 
 LIST_BYTES = 512 << 20
-"""Of a list file, at most: 14 million images of ImageNet-21k take about 400 MiB."""
+"""A list file may have at most so many bytes: 14 million images of ImageNet-21k take about 400 MiB."""
 LABEL_LIMIT = 9_999_999
 LOOKED_AT = 100
 """Lines that are searched for two numbers: a list is written by one program."""
 FIRST = 1000
+"""Lines after which a list without a single file that exists is given up."""
 NAMED_MISSING = 5
-SHOWN = 120
-"""Characters of a line that an error shows."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,8 @@ def _may_be_there(root: Path, path: str) -> bool:
 def missing_error(missing: Sequence[str], total: int, roots: Iterable[Path], *, is_whole: bool) -> DataError:
     """The error for missing files; `is_whole` where all of the lists were looked through."""
     where = ", ".join(str(root) for root in dict.fromkeys(roots))
-    named = ", ".join(missing[:NAMED_MISSING]) + (", …" if len(missing) > NAMED_MISSING else "")
+    shown = [path if len(path) <= SHOWN else f"{path[:SHOWN]}…" for path in missing[:NAMED_MISSING]]
+    named = ", ".join(shown) + (", …" if len(missing) > NAMED_MISSING else "")
     least = "" if is_whole else "at least "
     return DataError(
         f"{least}{len(missing)} of {total} listed files are missing under {where}: {named}; check data.root"

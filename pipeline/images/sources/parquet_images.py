@@ -17,7 +17,7 @@ from pipeline.images.sources.source import leads_outside
 from pipeline.longtail import Rows
 
 RATIO = 64
-"""Decoded bytes a byte of the file: encoded images do not shrink."""
+"""Decoded bytes that each byte of the file may become: encoded images hardly compress further."""
 UNREADABLE = (pages.Unfit, pl.exceptions.PolarsError, pl.exceptions.PanicException)
 NAMED_MISSING = 5
 

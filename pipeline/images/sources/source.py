@@ -13,6 +13,9 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.images.decoding import Item
 from pipeline.longtail import Rows
 
+SHOWN = 120
+"""Characters of a path or line that an error shows."""
+
 
 @dataclass(frozen=True)
 class Raw:
@@ -35,7 +38,8 @@ class Source:
 def expand(key: str, text: str) -> Path:
     """A path setting with `~` and `$VARIABLE` replaced.
 
-    Raises ConfigError for a variable that is not set, for `~name` where there is no such user, and for no path.
+    Raises ConfigError for a variable that is not set, for `~name` where there is no such user, for no path, and for one
+    that cannot be looked at.
     """
     if not text:
         raise ConfigError(f"{key}: wanted a path, found nothing; give one with --set {key}=PATH")
@@ -48,10 +52,19 @@ def expand(key: str, text: str) -> Path:
                 f"--set {key}=PATH{_torchvision(text)}"
             )
     try:
-        return Path(os.path.expandvars(text)).expanduser()
+        path = Path(os.path.expandvars(text)).expanduser()
+        path.stat()
     except RuntimeError:
         user = text.split("/")[0]
         raise ConfigError(f"{key} {text}: there is no user {user}; give a path with --set {key}=PATH") from None
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # the caller knows what is wanted there
+    except OSError as error:
+        shown = text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+        raise ConfigError(
+            f"{key} {shown}: {error.strerror}; give a path that can be read with --set {key}=PATH"
+        ) from None
+    return path
 
 
 def _torchvision(text: str) -> str:

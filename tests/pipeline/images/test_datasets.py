@@ -130,6 +130,17 @@ def test_real_cifar_is_drawn_as_published(real_data):
     assert (found.classes[0], found.classes[-1]) == ("apple", "worm")
 
 
+def test_real_plankton_has_its_names_and_one_image_in_both_splits(real_data, capsys):
+    folder = real_data / "plankton"
+    if not folder.is_dir():
+        pytest.skip("plankton images are wanted in $COATTAIL_DATA/plankton")
+    found = load(settings("parquet", train=f"{folder}/train-*.parquet", test=f"{folder}/test-*.parquet"))
+    assert (len(found.classes), sum(found.counts()), len(found.splits["test"])) == (121, 21233, 6071)
+    assert (found.classes[0], min(found.counts()), max(found.counts())) == ("acantharia_protist", 6, 1385)
+    assert found.decoding == {}
+    assert "data.test: 1 of 6071 images are training images too: " in capsys.readouterr().err
+
+
 # torchvision
 
 

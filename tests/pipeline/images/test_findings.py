@@ -78,6 +78,18 @@ def test_all_broken_images_are_named_up_to_twenty(tmp_path):
         assert text.endswith(" and 10 more; replace them, or leave such images out with --set data.broken=skip")
 
 
+def test_of_many_images_left_out_twenty_are_named(tmp_path, capsys):
+    train = write_folder(tmp_path / "train", {"a": 30, "b": 4})
+    for row in range(25):
+        (tmp_path / "train" / "a" / f"{row}.png").write_bytes(b"broken")
+    test = write_folder(tmp_path / "test", {"a": 1, "b": 1})
+    found = load(settings("folder", train=train, test=test, broken="skip"))
+    assert len(found.skipped) == 25
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("left out: ")]
+    assert len(lines) == 21
+    assert lines[-1] == "left out: 5 more of data.train"
+
+
 def test_a_split_of_broken_images_alone(tmp_path):
     train = write_folder(tmp_path / "train", {"a": 2, "b": 2})
     test = write_folder(tmp_path / "test", {"a": 1})

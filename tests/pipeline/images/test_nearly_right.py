@@ -126,6 +126,28 @@ def test_paths_that_cannot_be_paths(tmp_path, source, key):
     assert str(error) == f"data.{key} 'a\\x00b': wanted a path, found a NUL in it; give one with --set data.{key}=PATH"
 
 
+@pytest.mark.parametrize("source", ["list", "parquet", "folder", "cifar10"])
+def test_a_path_that_cannot_be_looked_at(source):
+    assert str(error_of(settings(source, train="x" * 5000))) == (
+        f"data.train {'x' * 120}…: File name too long; give a path that can be read with --set data.train=PATH"
+    )
+
+
+def test_a_class_folder_that_cannot_be_read(tmp_path, monkeypatch):
+    train = write_folder(tmp_path / "train", {"a": 2, "b": 2})
+    scandir = os.scandir
+
+    def refusing(path):
+        if str(path) == f"{train}/b":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr("os.scandir", refusing)
+    assert str(error_of(settings("folder", train=train, test=train))) == (
+        f"folder {train}/b: Permission denied; make it readable, or move it away"
+    )
+
+
 def test_what_is_no_plain_file_is_not_read(tmp_path):
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "zero").symlink_to("/dev/zero")
