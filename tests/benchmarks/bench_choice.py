@@ -1,11 +1,11 @@
-"""Does the choice made without the test split stand? Arms that cost next to nothing, and `auto`, on caches and on long-tailed draws.
+"""Does the choice made without the test split stand? Arms that cost next to nothing, and `auto`, on caches and long-tailed draws.
 
 python tests/benchmarks/bench_choice.py CACHE… FILE.npz… [--seeds N]
 
-A .npz holds train, y, test, yt (features and labels) of a backbone that never saw the rows. Of each, some draws: exponential from 30
-rows a class to 1 and from 24 to 2 (classes in an order of the seed, as many rows as there are), and every row as it is. There
-`auto` is the committee elected by cross-validation. A cache that holds its stage-1 classifier was trained on its rows: there `auto`
-is the fixed rule. Test rows are for the figures printed and for nothing else.
+A .npz holds train, y, test, yt (features and labels) of a backbone that never saw the rows. Of each, some draws: exponential
+from 30 rows a class to 1 and from 24 to 2 (classes in an order of the seed, as many rows as there are), and every row as it is.
+There `auto` is the committee elected by cross-validation. A cache that holds its stage-1 classifier was trained on its rows:
+there `auto` is the fixed rule. Test rows are for the figures printed and for nothing else.
 """
 
 import argparse
@@ -137,9 +137,8 @@ def measure(draw: Draw) -> dict[str, float]:
     auto = next(name for name in figures if name.startswith("auto"))
     best = max(balanced for name, (balanced, _) in figures.items() if name != auto)
     plain = figures[candidates.name(PLAIN)][0]
-    print(
-        f"auto: regret {best - figures[auto][0]:.1f}, {figures[auto][0] - plain:+.1f} on {candidates.name(PLAIN)}, {seconds:.1f} s"
-    )
+    gain = figures[auto][0] - plain
+    print(f"auto: regret {best - figures[auto][0]:.1f}, {gain:+.1f} on {candidates.name(PLAIN)}, {seconds:.1f} s")
     return {name: balanced for name, (balanced, _) in figures.items()} | {"auto": figures[auto][0], "best": best}
 
 
@@ -152,13 +151,11 @@ def main() -> None:
     print(f"\n{'draw':36s} {'auto':>6s} {'best':>6s} {'regret':>6s} {'on plain':>8s}")
     plain = candidates.name(PLAIN)
     for name, table in tables.items():
-        print(
-            f"{name:36s} {table['auto']:6.1f} {table['best']:6.1f} {table['best'] - table['auto']:6.1f} {table['auto'] - table[plain]:+8.1f}"
-        )
+        regret, gain = table["best"] - table["auto"], table["auto"] - table[plain]
+        print(f"{name:36s} {table['auto']:6.1f} {table['best']:6.1f} {regret:6.1f} {gain:+8.1f}")
     regrets = [table["best"] - table["auto"] for table in tables.values()]
-    print(
-        f"mean regret {sum(regrets) / len(regrets):.2f} ({sum(max(0.0, r) for r in regrets) / len(regrets):.2f} with what is won left out), worst {max(regrets):.2f}"
-    )
+    kept = sum(max(0.0, regret) for regret in regrets) / len(regrets)
+    print(f"mean regret {sum(regrets) / len(regrets):.2f} ({kept:.2f} where a gain counts 0), worst {max(regrets):.2f}")
     print("\nmean over all draws, and regret of each arm taken always")
     common = [name for name in next(iter(tables.values())) if all(name in table for table in tables.values())]
     for name in sorted(common, key=lambda name: -sum(table[name] for table in tables.values())):
