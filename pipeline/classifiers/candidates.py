@@ -96,9 +96,9 @@ def held_out(
     for fold in range(int(fold_N.max()) + 1) if logistics else []:
         out_N = fold_N == fold
         fits = _fit_logistic(logistics, features_ND[~out_N], labels_N[~out_N], classes, tolerance=ROUGH)
-        for fitted, (weight_CD, bias_C) in fits.items():
+        for arm, (weight_CD, bias_C) in fits.items():
             # float64: a raw bias undoes the columns' offsets, which may be large.
-            scores[fitted][out_N] = (features_ND[out_N].double() @ weight_CD.double().T + bias_C.double()).float()
+            scores[arm][out_N] = (features_ND[out_N].double() @ weight_CD.double().T + bias_C.double()).float()
     return scores
 
 

@@ -13,6 +13,9 @@ from torch import Tensor
 BLOCK_VALUES = 1 << 23
 """Logits that are held at a time, 32 MiB."""
 
+ROUNDING = 1e-5
+"""A gradient of this size, in the same norm, is float32's rounding: half its square is what the loss could still fall by."""
+
 MEMORY = 10
 """Pairs of steps and gradient changes that L-BFGS remembers."""
 
@@ -136,7 +139,7 @@ def _minimise(problem: _Problem, start_PCD: Tensor, tolerance: float, limit: int
     result_PCD, done_P = start_PCD.clone(), torch.zeros(len(start_PCD), dtype=torch.bool)
     active_A = torch.arange(len(start_PCD))
     at_ACD, (loss_A, gradient_ACD) = start_PCD, problem.loss(start_PCD)
-    wanted_A = tolerance * problem.size(gradient_ACD)
+    wanted_A = (tolerance * problem.size(gradient_ACD)).clamp(min=ROUNDING)
     memory: list[tuple[Tensor, Tensor]] = []
     length_A = torch.ones(len(start_PCD))
     direction_ACD = -problem.soften(gradient_ACD)

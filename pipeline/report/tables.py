@@ -49,7 +49,7 @@ def comparison_text(comparison: Comparison) -> list[Part]:
     return [
         results_table(comparison.arms, comparison.stage1, title, comparison.held_out.learnt),
         "",
-        f"all: over rows; balanced, many, medium, few: means over the classes with test rows: {groups}; ± is the spread over seeds",
+        f"all: over rows; balanced, many, medium, few: means over the classes with test rows: {groups}; ± over seeds",
         *_choice_lines(comparison.arms, comparison.stage1),
         distance_line(comparison.held_out),
     ]
