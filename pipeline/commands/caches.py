@@ -45,8 +45,8 @@ def ls(place: str | None, whole_keys: bool, as_json: bool) -> None:
         from cache import sharing
         from cache.sharing import offers
 
-        where = place
-        listings = offers.ls(sharing.at(place))
+        where = whole_place(place)
+        listings = offers.ls(sharing.at(where))
 
     def table() -> "list[Part]":
         from pipeline.commands import cache_text
@@ -69,7 +69,7 @@ def push(place: str, references: tuple[str, ...], as_json: bool) -> None:
     from pipeline.commands.cache_progress import push_shown
 
     references = references or (_only_one(),)
-    pushed = [push_shown(cache_path(reference), place) for reference in references]
+    pushed = [push_shown(cache_path(reference), whole_place(place)) for reference in references]
     show([asdict(shared) for shared in pushed], as_json, list(map(cache_text.shared, pushed)))
 
 
@@ -85,7 +85,7 @@ def pull(place: str, references: tuple[str, ...], as_json: bool) -> None:
     from pipeline.commands import cache_text
     from pipeline.commands.cache_progress import pull_shown
 
-    pulled = [pull_shown(place, reference, stores_path()) for reference in references]
+    pulled = [pull_shown(whole_place(place), reference, stores_path()) for reference in references]
     show([asdict(shared) for shared in pulled], as_json, list(map(cache_text.shared, pulled)))
 
 
@@ -259,6 +259,11 @@ def cache_path(reference: str) -> Path:
     from cache import catalog
 
     return catalog.resolve(stores_path(), reference).absolute()
+
+
+def whole_place(place: str) -> str:
+    """The place with the whole path of a folder; an address such as s3://BUCKET is whole."""
+    return place if "://" in place else str(Path(place).expanduser().absolute())
 
 
 def stores_path() -> Path:
