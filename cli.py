@@ -1,4 +1,4 @@
-"""coattail's commands: parse, load the config, call one function, print. No logic and no torch at import."""
+"""coattail's command line: the group of all commands, and what their failures become. Imports no torch by itself."""
 
 import importlib.util
 import io
@@ -23,7 +23,8 @@ HERE = Path(__file__).resolve().parent
 def cli() -> None:
     """Long-tailed image classifiers in decoupled stages: extract features once, then retrain in seconds.
 
-    Caches lie in stores/ (or $COATTAIL_STORES), run folders in runs/ (or $COATTAIL_RUNS).
+    Caches lie in stores/ (or $COATTAIL_STORES), run folders in runs/ (or $COATTAIL_RUNS). Both are looked for in the
+    working folder and those above it, and else made in the working folder.
     """
 
 

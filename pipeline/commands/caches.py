@@ -45,8 +45,8 @@ def ls(place: str | None, whole_keys: bool, as_json: bool) -> None:
         from cache import sharing
         from cache.sharing import offers
 
-        where = place
-        listings = offers.ls(sharing.at(place))
+        where = whole_place(place)
+        listings = offers.ls(sharing.at(where))
 
     def table() -> "list[Part]":
         from pipeline.commands import cache_text
@@ -65,12 +65,11 @@ def push(place: str, references: tuple[str, ...], as_json: bool) -> None:
 
     The manifest goes last, so that others see a whole cache or none. Interrupted, the same command goes on.
     """
-    from cache import catalog
     from pipeline.commands import cache_text
     from pipeline.commands.cache_progress import push_shown
 
     references = references or (_only_one(),)
-    pushed = [push_shown(catalog.resolve(stores_path(), reference), place) for reference in references]
+    pushed = [push_shown(cache_path(reference), whole_place(place)) for reference in references]
     show([asdict(shared) for shared in pushed], as_json, list(map(cache_text.shared, pushed)))
 
 
@@ -86,7 +85,7 @@ def pull(place: str, references: tuple[str, ...], as_json: bool) -> None:
     from pipeline.commands import cache_text
     from pipeline.commands.cache_progress import pull_shown
 
-    pulled = [pull_shown(place, reference, stores_path()) for reference in references]
+    pulled = [pull_shown(whole_place(place), reference, stores_path()) for reference in references]
     show([asdict(shared) for shared in pulled], as_json, list(map(cache_text.shared, pulled)))
 
 
@@ -98,7 +97,7 @@ def show_one(reference: str, as_json: bool) -> None:
     from cache import catalog
     from pipeline.commands import cache_text
 
-    path = catalog.resolve(stores_path(), reference)
+    path = cache_path(reference)
     manifest = catalog.read_manifest(path)
     show(cache_text.document(manifest, path), as_json, cache_text.description(manifest, path))
 
@@ -113,11 +112,10 @@ def verify(references: tuple[str, ...], quick: bool, full: bool, subset: str | N
     """Compare caches with their manifests; what is wrong is named with its file and rows, and the exit code is 1."""
     if quick + full + (subset is not None) > 1:
         raise click.UsageError("--quick, --full and --subset exclude each other")
-    from cache import catalog
     from pipeline.commands import cache_text
     from pipeline.commands.cache_progress import verify_shown
 
-    paths = [catalog.resolve(stores_path(), reference) for reference in references]
+    paths = [cache_path(reference) for reference in references]
     results = [verify_shown(path, quick, subset) for path in paths]
     lines = [line for result in results for line in cache_text.verification(result)]
     show([asdict(result) | {"sound": result.sound} for result in results], as_json, lines)
@@ -142,9 +140,9 @@ def explain(left: str, right: str | None, options: Options) -> None:
     from cache.explain import explain as compare
     from pipeline.commands import cache_text
 
-    first = catalog.read_manifest(catalog.resolve(stores_path(), left))
+    first = catalog.read_manifest(cache_path(left))
     if right is not None:
-        other = catalog.read_manifest(catalog.resolve(stores_path(), right))
+        other = catalog.read_manifest(cache_path(right))
         fields, key = compare(first, other), other.key
     else:
         from pipeline.artefacts.folders import runs_folder
@@ -163,11 +161,10 @@ def explain(left: str, right: str | None, options: Options) -> None:
 @output_options
 def rm(references: tuple[str, ...], yes: bool, as_json: bool) -> None:
     """Delete published caches; one that somebody has open stays."""
-    from cache import catalog
     from cache.remove import rm as remove
     from pipeline.commands import cache_text
 
-    paths = list(dict.fromkeys(catalog.resolve(stores_path(), reference) for reference in references))
+    paths = list(dict.fromkeys(cache_path(reference) for reference in references))
     if not yes:
         _confirm([str(path) for path in paths])
     removed = {str(path): remove(path) for path in paths}
@@ -182,12 +179,11 @@ def rm(references: tuple[str, ...], yes: bool, as_json: bool) -> None:
 @output_options
 def prune(older_than: float | None, keep: tuple[str, ...], yes: bool, as_json: bool) -> None:
     """List what is damaged, or half extracted and untouched for a day; with --yes delete it."""
-    from cache import catalog
     from cache.remove import prune as candidates
     from pipeline.commands import cache_text
 
     stores = stores_path()
-    spared = [catalog.resolve(stores, reference).name for reference in keep]
+    spared = [cache_path(reference).name for reference in keep]
     offered = candidates(stores, None if older_than is None else older_than * DAY, spared, yes=yes)
     show([asdict(candidate) for candidate in offered], as_json, cache_text.candidates(offered, yes))
 
@@ -236,11 +232,10 @@ def import_(sources: tuple[str, ...], name: str, test_share: float, seed: int, a
 @output_options
 def export(reference: str, destination: Path, splits: tuple[str, ...], views: tuple[str, ...], as_json: bool) -> None:
     """A cache -> DEST.npz, DEST.safetensors, DEST.parquet, or a folder of .npy files."""
-    from cache import catalog
     from pipeline.commands import cache_text
     from pipeline.commands.cache_progress import export_shown
 
-    exported = export_shown(catalog.resolve(stores_path(), reference), destination, splits, views)
+    exported = export_shown(cache_path(reference), destination, splits, views)
     show(asdict(exported), as_json, [cache_text.exported(exported)])
 
 
@@ -258,6 +253,18 @@ def _confirm(names: list[str]) -> None:
         raise click.UsageError(f"nobody to ask whether to delete {', '.join(names)}; give --yes")
     if not click.confirm(f"Delete {printable(', '.join(names))}?", err=True):
         raise PipelineError("nothing is deleted")
+
+
+def cache_path(reference: str) -> Path:
+    """The whole path of the cache that a folder, a key or the start of one names. Raises as `catalog.resolve` does."""
+    from cache import catalog
+
+    return catalog.resolve(stores_path(), reference).absolute()
+
+
+def whole_place(place: str) -> str:
+    """The place with the whole path of a folder; an address such as s3://BUCKET is whole."""
+    return place if "://" in place else str(Path(place).expanduser().absolute())
 
 
 def stores_path() -> Path:

@@ -108,7 +108,7 @@ def extract(options: Options, backbone: Path | None, backbone_module: str | None
     if backbone_module is not None:
         settings, run = given(settings, runs_folder(), backbone_module)
     else:
-        run = finished(settings, runs_folder(), backbone)
+        run = finished(settings, runs_folder(), backbone and backbone.absolute())
     path = extract_features(settings, run, stores_folder())
     if path is not None:
         _say_if_done([path / "manifest.json"], started)
@@ -158,7 +158,7 @@ def retrain(options: Options, reference: str | None, stg: Path | None, **chosen:
     check_retrain(resolved.settings, resolved.given, reference is not None, stg is not None)
     from pipeline.report.tables import retrained_table
 
-    folder, result = pipeline.retrain(resolved.settings, cache, runs_folder(), stg)
+    folder, result = pipeline.retrain(resolved.settings, cache, runs_folder(), stg and stg.absolute())
     _say_if_done([folder / "metrics.json"], started)
     document = {"run": str(folder), **result.model_dump()}
     show(document, options.as_json, [retrained_table(result, cache.manifest, folder)])

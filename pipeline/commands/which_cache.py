@@ -79,7 +79,7 @@ def _as_made(settings: Settings, manifest: Manifest) -> Settings:
 
 def _named(cache: str, stores: Path) -> Path:
     if "://" not in cache:
-        return catalog.resolve(stores, cache)
+        return catalog.resolve(stores, cache).absolute()
     from pipeline.commands.cache_progress import here  # obstore, which most commands do not need
 
     return here(cache, stores)

@@ -180,3 +180,13 @@ def test_ls_gives_whole_keys_where_asked_and_a_pipe_has_no_width(stores, key, mo
     short, whole = (run(monkeypatch, "cache", "ls", *more).out.splitlines() for more in ([], ["--long"]))
     assert (short[4].split()[:2], whole[4].split()[:2]) == ([key[:12], "toy"], [key, "toy"])
     assert (len(short), len(whole)) == (5, 5)
+
+
+def test_whole_paths_are_printed_wherever_a_command_starts(stores, key, monkeypatch):
+    monkeypatch.chdir(stores)
+    place = stores / ".." / "place"
+    assert run(monkeypatch, "cache", "ls", ".").out.splitlines()[0] == f"caches in {stores}"
+    assert run(monkeypatch, "cache", "show", key).out.splitlines()[1] == f"path        {stores}/{key}"
+    assert run(monkeypatch, "cache", "push", "../place", f"./{key}").out.startswith(f"{place}/{key}: pushed (")
+    assert run(monkeypatch, "cache", "pull", "../place", key).out.startswith(f"{stores}/{key}: already there (")
+    assert run(monkeypatch, "cache", "rm", "--yes", f"../place/{key}").out.startswith(f"deleted {place}/{key} (")
