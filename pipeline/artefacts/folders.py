@@ -113,7 +113,8 @@ def read_result(folder: Path, model: type[Result]) -> Result:
         raise DataError(f"{path}: cannot be read as JSON ({error}); {AGAIN}") from None
     if wanted is not None and wanted != found:
         raise DataError(
-            f"{path}: changed after it was written: wanted content of checksum {str(wanted)[:12]!r}, found {found[:12]!r}; {AGAIN}"
+            f"{path}: changed after it was written: wanted content of checksum {str(wanted)[:12]!r}, found "
+            f"{found[:12]!r}; {AGAIN}"
         )
     try:
         return model.model_validate(content)
