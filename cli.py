@@ -46,7 +46,9 @@ def main() -> None:
     try:
         _main()
     except (KeyboardInterrupt, click.Abort):
-        sys.exit(fail("interrupted; what was finished is kept, the same command goes on from there", 1))
+        from pipeline.progress import interrupted_text
+
+        sys.exit(fail(interrupted_text(), 1))
 
 
 def _main() -> None:
