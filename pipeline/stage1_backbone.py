@@ -16,7 +16,7 @@ from pipeline.artefacts import folders, tensors
 from pipeline.artefacts import tensors as checkpoint
 from pipeline.artefacts.figures import Digest, Natural, Percent, Seconds
 from pipeline.backbones import build_for
-from pipeline.backbones.ready_made import own_module
+from pipeline.backbones.own import own_module
 from pipeline.errors import DataError, LineageError, TrainingError
 from pipeline.evaluate import backbone_figures, measured
 from pipeline.images.dataset import Dataset, load
@@ -31,6 +31,8 @@ from pipeline.training.epochs import train_epochs
 from pipeline.training.steps import Training
 
 NAME = "backbone.safetensors"
+SOURCE_LENGTH = 16
+"""Hexadecimal digits of a source's digest in a backbone's name."""
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "classifier.scale", "classifier.norm")
 
 
@@ -151,12 +153,17 @@ def _write_frozen(folder: Path, name: str, backbone: nn.Module, key: str) -> Bac
 
 
 def given(settings: Settings, root: Path, reference: str) -> tuple[Settings, BackboneRun]:
-    """The run of one's own `module:attribute`, and the settings that name it. Raises ConfigError as `own_module` does."""
-    backbone = settings.backbone.model_copy(update={"name": f"module:{reference}", "weights": "", "ending": "plain"})
+    """The run of one's own `module:attribute`, and the settings that name it. Raises ConfigError as `own_module` does.
+
+    The name ends with the digest of the module's source, `module:mine:build#0123456789abcdef`, and a cache's identity has
+    the name: weights alone would not tell an edited module.
+    """
+    module = own_module(reference, settings.data.image_size)
+    name = f"module:{reference}#{module.source[:SOURCE_LENGTH]}"
+    backbone = settings.backbone.model_copy(update={"name": name, "weights": "", "ending": "plain"})
     taken_as_it_is = settings.stage1.model_copy(update={"epochs": 0})
     settings = settings.model_copy(update={"backbone": backbone, "stage1": taken_as_it_is})
-    module = own_module(reference, settings.data.image_size)
-    key = tensors.digest(module.state_dict())
+    key = folders.key_of(weights=tensors.digest(module.state_dict()), source=module.source)
     folder = folders.run_folder(root, settings.name, "module", key)
     folders.start(folder, settings)
     return settings, replace(_write_frozen(folder, backbone.name, module, key), module=module)
