@@ -86,7 +86,7 @@ def write(
     if found is not None:
         catalog.check(found, catalog.read_manifest(found))
         return found
-    with CacheWriter(stores, identity, provenance) as writer:
+    with CacheWriter(stores, identity, provenance, at_once=True) as writer:
         for split, table in dataset.splits.items():
             writer.write_rows(split, _rows(table, dataset.classes))
             for view in table.views:

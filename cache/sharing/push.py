@@ -1,6 +1,8 @@
 """Sharing caches: push one to a place, pull one from it, list those it has. What others see there is whole, always."""
 
+import errno
 import hashlib
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,6 +19,8 @@ from cache.sharing.folder import Folder
 from cache.sharing.offers import Offer, Shared, shared
 from cache.sharing.parallel import ATTEMPTS, Advance, Note, concurrently
 from cache.sharing.pull import receive
+
+UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR)
 
 
 def push(
@@ -51,7 +55,17 @@ def push(
 
 
 def _copy(mine: Offer, folder: Folder, advance: Advance, note: Note) -> Shared:
-    if receive(mine, folder.path, advance, note):
+    try:
+        arrived = receive(mine, folder.path, advance, note)
+    except CacheStorage as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        raise CacheStorage(
+            error.errno,
+            f"{folder.url}: cannot be written ({os.strerror(error.errno)}); make the folder writable, or push to another, "
+            "then run the same command again",
+        ) from None
+    if arrived:
         return shared(mine.manifest, f"{folder.url}/{mine.manifest.key}", "pushed")
     theirs = offers.offer(folder, mine.manifest.key)
     if theirs is not None and theirs.content != mine.content:

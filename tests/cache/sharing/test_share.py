@@ -415,3 +415,22 @@ def test_the_commands_say_what_came_of_it(s3, coattail, tmp_path, small):
         2,
         "coattail: ftp://x: ftp:// is not known; wanted a folder, s3://, gs:// or az://BUCKET/FOLDER\n",
     )
+
+
+@pytest.mark.parametrize("part", ["c/1/0", "manifest.json"])
+def test_a_store_that_says_yes_and_keeps_nothing_is_not_believed(s3, small, part):
+    s3.proxy.fault = lambda method, path: "lie" if method == "PUT" and path.endswith(part) else ""
+    with pytest.raises(
+        CacheStorage, match=rf"{part}: wanted \d+ bytes, found none, though the store said that it took it"
+    ):
+        share.push(small, remote.at(s3.url))
+    nothing_is_seen(s3.url, small.name)
+
+
+def test_a_folder_that_cannot_be_written_is_named_alone(small):
+    with pytest.raises(CacheStorage) as caught:
+        share.push(small, remote.at("/proc/team"))
+    assert str(caught.value) == (
+        "/proc/team: cannot be written (No such file or directory); make the folder writable, or push to another, "
+        "then run the same command again"
+    )
