@@ -53,6 +53,8 @@ class Source:
 
     arrays: tuple[SourceArray, ...]
     metadata: Mapping[str, str] = field(default_factory=dict)
+    passed_over: tuple[str, ...] = ()
+    """Columns that hold images or the paths of images, for people."""
 
 
 def step(shape: tuple[int, ...], dtype: np.dtype) -> int:

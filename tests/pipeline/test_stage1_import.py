@@ -83,6 +83,8 @@ def test_small_classes_and_a_classifier(tmp_path, stores):
     assert done.notes == (
         f"train: features {tmp_path}/train.npz[features] (75, 12), labels {tmp_path}/train.npz[labels]",
         f"test: features {tmp_path}/test.npz[features] (32, 12), labels {tmp_path}/test.npz[labels]",
+        "train and test hold class numbers without names, in files of their own: that a number means the same class in "
+        "each cannot be checked",
         "float64 features are stored as float32, rounded to nearest",
         "no class has more than 100 training rows: the 2 largest are taken as head (stg.head_classes=2 is recorded)",
     )

@@ -1,5 +1,7 @@
 """Arrays that lie in a user's files, by name. Opening one reads its description only, and nothing in it can run code."""
 
+import re
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +10,8 @@ import numpy as np
 from cache.errors import CacheInvalid
 from cache.exchange.source import WHOLE_BYTES, Source, SourceArray
 
+WHOLE = re.compile("-?[1-9][0-9]{0,17}|0")
+"""A whole number as a line of text; 007 is a name."""
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".joblib")
 FORMATS = ".npy, .npz, .safetensors, .parquet, or a folder of them"
 
@@ -19,6 +23,7 @@ def open_source(path: Path, prefix: str = "") -> Source:
     """
     if path.is_dir():
         return _folder(path, prefix)
+    check_regular(path)
     if path.suffix in PICKLES:
         raise CacheInvalid(
             f"{path}: a pickle, which can run code when it is read; save the arrays as .npz or .safetensors instead"
@@ -26,6 +31,12 @@ def open_source(path: Path, prefix: str = "") -> Source:
     if path.suffix not in READERS:
         raise CacheInvalid(f"{path}: wanted {FORMATS}, found {path.suffix or 'no suffix'}")
     return READERS[path.suffix](path, prefix)
+
+
+def check_regular(path: Path) -> None:
+    """Raises CacheInvalid for a device or a pipe, from which one could read for ever, OSError where nothing is there."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise CacheInvalid(f"{path}: wanted a file, found a device or a pipe; save the arrays to a file first")
 
 
 def _npy(path: Path, prefix: str) -> Source:
@@ -57,11 +68,12 @@ def _lines(path: Path, prefix: str) -> Source:
     if path.stat().st_size > WHOLE_BYTES // 16:
         raise CacheInvalid(f"{path}: more than {WHOLE_BYTES >> 34} GiB of text; use Parquet")
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError:
         raise CacheInvalid(f"{path}: wanted UTF-8 text, a line a row") from None
-    values = np.array(lines)
-    if lines and all(line.lstrip("-").isdecimal() and len(line) < 19 for line in lines):
+    lines = lines if lines[-1] else lines[:-1]
+    values = np.array(lines, dtype=str)
+    if lines and all(WHOLE.fullmatch(line) for line in lines):
         values = values.astype(np.int64)
     name = prefix or path.stem
     return Source((SourceArray(name, str(path), values.shape, str(values.dtype), lambda: iter([values])),))

@@ -98,7 +98,8 @@ def _header(file: IO[bytes], where: str, size: int) -> tuple[tuple[int, ...], bo
         raise CacheInvalid(
             f"{where}: {shape} of {dtype} takes {wanted} bytes, found {size}; save or copy the file again"
         )
-    return shape, fortran, dtype
+    # A lone number is read as an array of one.
+    return shape or (1,), fortran, dtype
 
 
 def _name(dtype: np.dtype) -> str:

@@ -41,7 +41,8 @@ def open_safetensors(path: Path, prefix: str) -> Source:
 
 
 def _tensor(path: Path, local: str, entry: dict[str, Any], start: int, prefix: str) -> SourceArray:
-    where, shape = f"{path}[{local}]", tuple(entry["shape"])
+    # A lone number is read as an array of one.
+    where, shape = f"{path}[{local}]", tuple(entry["shape"]) or (1,)
     if entry["dtype"] not in DTYPES:
         raise CacheInvalid(f"{where}: {entry['dtype']} is not read; wanted one of {', '.join(DTYPES)}")
     dtype, half = np.dtype(DTYPES[entry["dtype"]]), entry["dtype"] == "BF16"

@@ -283,9 +283,15 @@ REFUSED = [
     ({"x": FEATURES[None]}, "[x]: wanted (rows, features), found (1, 7, 3); pool to one feature a row"),
     ({"x": FEATURES[:0]}, "[x]: empty, (0, 3)"),
     ({"y": LABELS[:5]}, "[y]: wanted 7 labels, one for each row of {}[x], found (5,)"),
-    ({"y": LABELS - 1}, "[y]: row 0: label -1, wanted 0 to 1048575"),
+    ({"y": LABELS - 1}, "[y]: row 0: label -1, wanted 0 to 1048575; "
+     "-1 often marks rows without a label (3 here): leave them out, or number the classes from 0"),
+    ({"y": LABELS - 2}, "[y]: row 0: label -2, wanted 0 to 1048575"),
+    ({"y": LABELS + 1, "classes": np.array(["a", "b", "c"])},
+     "[y]: row 2: label 3, wanted 0 to 2; the labels begin at 1: subtract 1 from all"),
+    ({"y": np.full((N, 3), 0.4)}, "[y]: wanted one label a row, found (7, 3); one-hot rows hold a single 1 and zeros, "
+     "others become labels with scores.argmax(axis=1)"),
     ({"y": LABELS << 40}, "[y]: row 1: label 1099511627776, wanted 0 to 1048575"),
-    ({"y": LABELS / 1}, "[y]: labels are float64, wanted whole numbers or text"),
+    ({"y": LABELS / 1}, "[y]: labels are float64, wanted whole numbers or text; save labels.astype(int)"),
     ({"classes": np.array(["a", "b"])}, "[y]: row 2: label 2, wanted 0 to 1"),
     ({"ids": np.array(list("abcdefa"))}, "[ids]: id 'a' stands twice (rows 0 and 6); ids are unique in a split"),
     ({"ids": IDS[:2]}, "[ids]: wanted 7 ids, one for each row of {}[x], found (2,)"),
@@ -327,7 +333,7 @@ def test_missing_splits_features_and_labels(tmp_path):
 
 def test_text_labels_are_looked_up(tmp_path):
     path = npz(tmp_path / "a.npz", x=FEATURES, y=np.array(list("abcabcd")), classes=np.array(list("cba")))
-    assert refused(request(path)) == f"{path}[y]: row 6: label 'd' is none of the 3 classes"
+    assert refused(request(path)) == f"{path}[y]: row 6: label 'd' is none of the 3 classes of {path}[classes]"
 
 
 def _huge_header(shape: tuple[int, ...]) -> bytes:
