@@ -18,7 +18,7 @@ from cache.exchange.texts import comparable, listed, shown, sound, texts
 
 CLASS_LIMIT = 1 << 20
 """A label beyond this is a mistake, not a class."""
-JSON_BYTES = 256 << 20
+JSON_BYTES = 64 << 20
 """The largest file of class names that is read."""
 DIGITS = 18
 """The longest digit string that is taken as a number."""

@@ -33,12 +33,21 @@ class Request:
 
 def named_path(text: str) -> tuple[str, Path]:
     """`train=features.npy` as split and path; the split is "" where the text is a path alone."""
+    if "\0" in text:
+        raise CacheInvalid(f"{shown(text)}: a path cannot hold NUL")
     split, equals, path = text.partition("=")
     if not text or (equals and not path):
         raise CacheInvalid(f"{text or 'an empty path'}: wanted SPLIT=PATH, or a path")
     if not equals or "/" in split or Path(text).exists():
-        return "", Path(text).expanduser()
-    return SPLITS.get(split, split), Path(path).expanduser()
+        return "", _home(Path(text))
+    return SPLITS.get(split, split), _home(Path(path))
+
+
+def _home(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise CacheInvalid(f"{path}: no user of that name, so no home folder; write the whole path") from None
 
 
 @dataclass(frozen=True)

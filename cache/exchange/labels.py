@@ -9,7 +9,7 @@ from cache.errors import CacheInvalid
 from cache.exchange.classes import CLASS_LIMIT, Named, in_order, translation
 from cache.exchange.gather import Part
 from cache.exchange.source import SourceArray
-from cache.exchange.texts import comparable, shown, texts
+from cache.exchange.texts import comparable, shown, sound, texts
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def _unnamed(values: Mapping[str, np.ndarray], text: list[str], notes: list[str]
                 f"labels: {unified} spellings differ from another only in spaces or in how an accent is written; they are "
                 "taken as the same class"
             )
-        return Named("labels", names)
+        return Named("labels", tuple(sound("labels", name) for name in names))
     highest = max(int(values_N.max()) for values_N in values.values())
     lowest = min(int(values_N.min()) for values_N in values.values())
     if lowest > 0 and highest < CLASS_LIMIT:

@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from cache.errors import CacheInvalid
+from cache.exchange.shards import joined
 from cache.exchange.source import WHOLE_BYTES, Source, SourceArray
 
 WHOLE = re.compile("-?[1-9][0-9]{0,17}|0")
 """A whole number as a line of text; 007 is a name."""
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".joblib")
+ARRAYS, NAME_LENGTH = 10_000, 200
+"""Arrays that a file may hold, and characters that the name of one may have: error lines show names."""
 FORMATS = ".npy, .npz, .safetensors, .parquet, or a folder of them"
 
 
@@ -30,7 +33,14 @@ def open_source(path: Path, prefix: str = "") -> Source:
         )
     if path.suffix not in READERS:
         raise CacheInvalid(f"{path}: wanted {FORMATS}, found {path.suffix or 'no suffix'}")
-    return READERS[path.suffix](path, prefix)
+    source = READERS[path.suffix](path, prefix)
+    longest = max((len(array.local) for array in source.arrays), default=0)
+    if longest > NAME_LENGTH or len(source.arrays) > ARRAYS:
+        raise CacheInvalid(
+            f"{path}: {len(source.arrays)} arrays, the longest name of {longest} characters; wanted at most {ARRAYS} arrays and "
+            f"{NAME_LENGTH} characters"
+        )
+    return source
 
 
 def check_regular(path: Path) -> None:
@@ -72,17 +82,21 @@ def _lines(path: Path, prefix: str) -> Source:
     except UnicodeDecodeError:
         raise CacheInvalid(f"{path}: wanted UTF-8 text, a line a row") from None
     lines = lines if lines[-1] else lines[:-1]
-    values = np.array(lines, dtype=str)
-    if lines and all(WHOLE.fullmatch(line) for line in lines):
-        values = values.astype(np.int64)
+    numbers = bool(lines) and all(WHOLE.fullmatch(line) for line in lines)
+    dtype = "int64" if numbers else f"<U{max(1, *map(len, lines), 1)}"
     name = prefix or path.stem
-    return Source((SourceArray(name, str(path), values.shape, str(values.dtype), lambda: iter([values])),))
+    # Made only when it is read: every line of text takes the room of the longest.
+    return Source((SourceArray(name, str(path), (len(lines),), dtype, lambda: iter([np.array(lines, dtype)])),))
 
 
 def _folder(path: Path, prefix: str) -> Source:
-    """Every array of every file below the folder, by its path; hidden files and files of another kind are passed over."""
+    """Every array of every file below the folder, by its path; hidden files and files of another kind are passed over.
+
+    Numbered files are one array, in the order of their numbers.
+    """
     arrays: list[SourceArray] = []
     metadata: dict[str, str] = {}
+    passed_over: list[str] = []
     for file in sorted(path.rglob("*")):
         inner = file.relative_to(path)
         if file.suffix not in READERS or any(part.startswith(".") for part in inner.parts) or not file.is_file():
@@ -91,9 +105,10 @@ def _folder(path: Path, prefix: str) -> Source:
         source = open_source(file, f"{prefix}/{name}" if prefix else name)
         arrays += source.arrays
         metadata |= source.metadata
+        passed_over += source.passed_over
     if not arrays:
         raise CacheInvalid(f"{path}: no arrays there; wanted {FORMATS}")
-    return Source(tuple(arrays), metadata)
+    return Source(joined(arrays), metadata, tuple(passed_over[:4]))
 
 
 READERS: dict[str, Callable[[Path, str], Source]] = {

@@ -21,18 +21,30 @@ DTYPES = {
     "I8": "i1", "I16": "<i2", "I32": "<i4", "I64": "<i8", "U8": "u1", "U16": "<u2", "U32": "<u4", "U64": "<u8",
 }  # fmt: skip
 TEXT = "text"
+HEADER_BYTES = 32 << 20
+"""Room for the names of as many classes as a cache may have."""
+REASON = 200
+"""Characters of the library's error that are shown."""
 
 
 def open_safetensors(path: Path, prefix: str) -> Source:
     """The tensors of the file and its metadata. CacheInvalid for a file that the library refuses."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if HEADER_BYTES < length < path.stat().st_size:
+        raise CacheInvalid(
+            f"{path}: a header of {length} bytes, at most {HEADER_BYTES} wanted; save fewer tensors in it"
+        )
     try:
         # The library checks the header: its size, and that the tensors fill the file without gap or overlap.
         with safe_open(path, "numpy") as checked:
             metadata = dict(checked.metadata() or {})
     except SafetensorError as error:
-        raise CacheInvalid(f"{path}: not safetensors, or damaged ({error}); save or copy the file again") from None
+        raise CacheInvalid(
+            f"{path}: not safetensors, or damaged ({str(error)[:REASON]}); save or copy the file again"
+        ) from None
     with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
+        file.seek(8)
         header = json.loads(file.read(length))
     header.pop("__metadata__", None)
     arrays = [_tensor(path, name, entry, 8 + length, prefix) for name, entry in header.items()]
