@@ -69,7 +69,7 @@ def read_dataset(request: Request) -> Dataset:
             raise CacheInvalid(
                 f"split {split}: wanted views {', '.join(wanted)}, found {', '.join(sorted(part.views))}"
             )
-    notes = [_taken(split, part) for split, part in gathered.parts.items()]
+    notes = [_taken(split, part) for split, part in gathered.parts.items()] + [*gathered.notes]
     order = None if request.classes is None else names_in_file(request.classes, request.names)
     names = {split: named_array(part.names) for split, part in gathered.parts.items() if part.names is not None}
     labelled = class_labels(gathered.parts, order, names, notes)

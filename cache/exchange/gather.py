@@ -71,6 +71,7 @@ class Gathered:
     parts: dict[str, Part]
     classifier: dict[str, SourceArray]
     classifier_names: SourceArray | None
+    notes: tuple[str, ...] = ()
 
 
 def gather(request: Request) -> Gathered:
@@ -99,6 +100,7 @@ def gather(request: Request) -> Gathered:
     if request.classifier is not None:
         source = open_source(request.classifier)
         arrays = _sort("", source, {})
+        opened.append(("", request.classifier, source))
         classifier_names = _own_names(arrays, source, request.classifier)
         _merge(found, {key: array for key, array in arrays.items() if key[1] in ("weight", "bias")})
     classifier = {role: found["", role, ""] for role in ("weight", "bias") if ("", role, "") in found}
@@ -106,7 +108,8 @@ def gather(request: Request) -> Gathered:
         split: replace(part, origin=origins.get(part.labels.where if part.labels else ""))
         for split, part in _parts(found, opened).items()
     }
-    return Gathered(parts, classifier, classifier_names)
+    notes = tuple(line for _, _, source in opened for line in source.notes)
+    return Gathered(parts, classifier, classifier_names, notes)
 
 
 def _sort(split: str, source: Source, names: Mapping[str, str]) -> Found:

@@ -55,6 +55,8 @@ class Source:
     metadata: Mapping[str, str] = field(default_factory=dict)
     passed_over: tuple[str, ...] = ()
     """Columns that hold images or the paths of images, for people."""
+    notes: tuple[str, ...] = ()
+    """What a user should know of the file."""
 
 
 def step(shape: tuple[int, ...], dtype: np.dtype) -> int:

@@ -97,6 +97,7 @@ def _folder(path: Path, prefix: str) -> Source:
     arrays: list[SourceArray] = []
     metadata: dict[str, str] = {}
     passed_over: list[str] = []
+    notes: list[str] = []
     for file in sorted(path.rglob("*")):
         inner = file.relative_to(path)
         if file.suffix not in READERS or any(part.startswith(".") for part in inner.parts) or not file.is_file():
@@ -106,9 +107,10 @@ def _folder(path: Path, prefix: str) -> Source:
         arrays += source.arrays
         metadata |= source.metadata
         passed_over += source.passed_over
+        notes += source.notes
     if not arrays:
         raise CacheInvalid(f"{path}: no arrays there; wanted {FORMATS}")
-    return Source(joined(arrays), metadata, tuple(passed_over[:4]))
+    return Source(joined(arrays), metadata, tuple(passed_over[:4]), tuple(notes[:1]))
 
 
 READERS: dict[str, Callable[[Path, str], Source]] = {

@@ -3,6 +3,7 @@
 The format has no text: an export keeps it as UTF-8 bytes parted by NUL, in the tensors that the metadata's `text` lists.
 """
 
+import functools
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.numpy
 from safetensors import SafetensorError, safe_open
 
 from cache.errors import CacheInvalid
@@ -49,7 +51,21 @@ def open_safetensors(path: Path, prefix: str) -> Source:
     header.pop("__metadata__", None)
     arrays = [_tensor(path, name, entry, 8 + length, prefix) for name, entry in header.items()]
     text = set(metadata.get(TEXT, "").split("\0"))
-    return Source(tuple(_text(array) if array.local in text else array for array in arrays), metadata)
+    notes: tuple[str, ...] = ()
+    if TEXT not in metadata and mixes_up_strided():
+        notes = (
+            f"{path}: safetensors.numpy {safetensors.__version__}, which is installed here, writes arrays that are not "
+            "contiguous (x.T, x[:, ::2]) with their numbers mixed up; if it wrote such arrays here, save np.ascontiguousarray(x) "
+            "and import again",
+        )
+    return Source(tuple(_text(array) if array.local in text else array for array in arrays), metadata, notes=notes)
+
+
+@functools.cache
+def mixes_up_strided() -> bool:
+    """Whether the installed safetensors.numpy writes arrays that are not contiguous wrongly; found by writing four numbers."""
+    array = np.asfortranarray(np.arange(4.0).reshape(2, 2))
+    return not np.array_equal(safetensors.numpy.load(safetensors.numpy.save({"x": array}))["x"], array)
 
 
 def _tensor(path: Path, local: str, entry: dict[str, Any], start: int, prefix: str) -> SourceArray:

@@ -4,6 +4,7 @@ import json
 import re
 import struct
 import zipfile
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from cache import CacheInvalid, FeatureCache, Provenance, verify
 from cache.errors import CacheStorage
 from cache.exchange.contents import read_dataset
+from cache.exchange.formats import safetensors_files
 from cache.exchange.gather import Request, named_path
 from cache.exchange.importing import digest, write
 from cache.format import layout
@@ -72,6 +74,21 @@ def _safetensors(folder: Path) -> Request:
     tensors = {"embeddings": FEATURES, "targets": LABELS.astype(np.int32), "ids": text}
     save_file(tensors, folder / "all.safetensors", {"text": "ids"})
     return request(folder / "all.safetensors")
+
+
+def test_what_the_installed_safetensors_does_to_arrays_that_are_not_contiguous(tmp_path, monkeypatch):
+    transposed = np.asfortranarray(FEATURES)
+    save_file({"x": transposed, "y": LABELS}, tmp_path / "a.safetensors")
+    wrong = not np.array_equal(load_file(tmp_path / "a.safetensors")["x"], FEATURES)
+    assert safetensors_files.mixes_up_strided() == wrong
+    for mixes in (True, False):
+        monkeypatch.setattr(safetensors_files, "mixes_up_strided", lambda mixes=mixes: mixes)
+        notes = read_dataset(request(tmp_path / "a.safetensors")).notes
+        assert [note for note in notes if "which is installed here" in note] == ([
+            f"{tmp_path}/a.safetensors: safetensors.numpy {version('safetensors')}, which is installed here, writes arrays that "
+            "are not contiguous (x.T, x[:, ::2]) with their numbers mixed up; if it wrote such arrays here, save "
+            "np.ascontiguousarray(x) and import again"
+        ] if mixes else [])  # fmt: skip
 
 
 def _parquet(folder: Path, dtype: pl.DataType = LIST, **options) -> Request:
