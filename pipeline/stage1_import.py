@@ -21,6 +21,8 @@ from pipeline.progress import note, track
 from pipeline.settings import Settings
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+DEFAULT_NAME = "imported"
+"""What `--name` is where it is not given."""
 FRESH = {"start": "fresh", "learning_rate": 1e-2, "schedule": "cosine"}
 FRESH_STEPS = 1000
 """What a new classifier needs; ten epochs at 1e-3 only adjust a trained one. Measured on the pixels of scikit-learn's digits
@@ -91,7 +93,8 @@ def import_features(request: Request, stores: Path, name: str, test_share: float
         _check_space(stores, dataset)
     with track(0 if existed else total, "writing") as progress:
         path = write(stores, digested, _provenance(name, settings), progress.advance)
-    notes = [] if existed else notes
+    if existed:
+        notes = _of_another_name(path, name)
     for line in notes:
         note(line)
     return Imported(path, rows, dataset.width, dataset.dtype, len(dataset.classes), existed, tuple(notes))
@@ -105,7 +108,7 @@ def document(found: Imported) -> dict[str, Any]:
 def text(found: Imported) -> str:
     """What a person is told."""
     rows = ", ".join(f"{split} {count}" for split, count in found.rows.items())
-    state = "there already" if found.existed else "imported"
+    state = "done already" if found.existed else "imported"
     return (
         f"{state}: {rows} rows, {found.width} features ({found.dtype}), {found.classes} classes: {found.path}\n"
         f"next: coattail retrain --cache {found.path.name[:12]}"
@@ -135,6 +138,16 @@ def settings_for(dataset: Dataset, name: str) -> tuple[dict, list[str]]:
             f"(stg.head_classes={heads} is recorded)"
         )
     return settings, notes
+
+
+def _of_another_name(path: Path, name: str) -> list[str]:
+    """What to say where a repeated import asks for another name than the cache has; a cache never changes."""
+    recorded = catalog.read_manifest(path).provenance.name
+    if name in (recorded, DEFAULT_NAME):
+        return []
+    return [
+        f"--name {name} is not used: the same rows are a cache already, called {recorded}; results go on calling it that"
+    ]
 
 
 def _held_out(dataset: Dataset, share: float, seed: int) -> Dataset:

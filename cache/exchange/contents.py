@@ -6,8 +6,10 @@ from typing import Literal
 import numpy as np
 
 from cache.errors import CacheInvalid
-from cache.exchange.gather import Gathered, Part, Request, gather
-from cache.exchange.labels import class_labels, class_names, sample_ids
+from cache.exchange.classes import named_array, names_in_file
+from cache.exchange.classifier import read_classifier
+from cache.exchange.gather import Part, Request, gather
+from cache.exchange.labels import class_labels, sample_ids
 from cache.exchange.source import SourceArray
 from cache.format import layout
 
@@ -67,22 +69,18 @@ def read_dataset(request: Request) -> Dataset:
             raise CacheInvalid(
                 f"split {split}: wanted views {', '.join(wanted)}, found {', '.join(sorted(part.views))}"
             )
-    classes, labels = class_labels(gathered.parts, class_names(gathered, request.classes, request.names))
+    notes = [_taken(split, part) for split, part in gathered.parts.items()] + [*gathered.notes]
+    order = None if request.classes is None else names_in_file(request.classes, request.names)
+    names = {split: named_array(part.names) for split, part in gathered.parts.items() if part.names is not None}
+    labelled = class_labels(gathered.parts, order, names, notes)
     splits = {
-        split: Table(part.views, labels[split], sample_ids(part, len(labels[split])), part.rows_N)
+        split: Table(part.views, labelled.labels[split], sample_ids(part, len(labelled.labels[split])), part.rows_N)
         for split, part in gathered.parts.items()
     }
+    classifier = read_classifier(gathered, labelled, first.shape[1], notes)
     types = {array.dtype for _, _, array in arrays}
     dtype: Literal["float16", "float32"] = "float16" if types == {"float16"} else "float32"
-    return Dataset(
-        splits,
-        classes,
-        first.shape[1],
-        dtype,
-        "float64" in types,
-        _classifier(gathered, classes, first),
-        tuple(_taken(split, part) for split, part in gathered.parts.items()),
-    )
+    return Dataset(splits, labelled.classes.names, first.shape[1], dtype, "float64" in types, classifier, tuple(notes))
 
 
 def _taken(split: str, part: Part) -> str:
@@ -107,22 +105,3 @@ def _check_features(array: SourceArray, first: SourceArray, clean: SourceArray) 
         )
     if array.rows != clean.rows:
         raise CacheInvalid(f"{array.where}: wanted {clean.rows} rows as in {clean.where}, found {array.rows}")
-
-
-def _classifier(gathered: Gathered, classes: tuple[str, ...], features: SourceArray) -> dict[str, np.ndarray] | None:
-    """Weight (C, D) and bias (C,), float32; no bias is a bias of zeros."""
-    if "weight" not in gathered.classifier:
-        return None
-    weight = gathered.classifier["weight"]
-    bias = gathered.classifier.get("bias")
-    wanted = (len(classes), features.shape[1])
-    if weight.shape != wanted or (bias is not None and bias.shape != wanted[:1]):
-        raise CacheInvalid(
-            f"{weight.where}: wanted weight {wanted} and bias {wanted[:1]}, one row a class, "
-            f"found {weight.shape} and {bias.shape if bias else 'none'}"
-        )
-    found = {"weight": weight.read(), "bias": np.zeros(wanted[0], np.float32) if bias is None else bias.read()}
-    for tensor in found.values():
-        if tensor.dtype.kind != "f" or not np.isfinite(tensor.astype(np.float32)).all():
-            raise CacheInvalid(f"{weight.where}: wanted a classifier of finite floating point numbers")
-    return {name: tensor.astype(np.float32) for name, tensor in found.items()}

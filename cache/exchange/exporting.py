@@ -4,17 +4,14 @@ Names are `<split>/features`, `<split>/view-01` …, `<split>/labels` (int64), `
 cache has one, `classifier/weight` and `classifier/bias`. Parquet has a row a sample and a column a view; no classifier.
 """
 
-import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from cache.disk import durable
-from cache.errors import CacheInvalid, CacheStorage
+from cache.errors import CacheInvalid
+from cache.exchange.appearing import appearing
 from cache.exchange.formats.numpy_files import write_folder, write_npz
 from cache.exchange.formats.parquet_files import write_parquet
 from cache.exchange.formats.safetensors_files import write_safetensors
@@ -63,7 +60,7 @@ def export(
     left_out: tuple[str, ...] = ()
     if destination.suffix == ".parquet" and classifier is not None:
         classifier, left_out = None, ("classifier",)
-    with _appearing(destination) as temporary:
+    with appearing(destination, destination.suffix == "") as temporary:
         if destination.suffix == ".parquet":
             write_parquet(temporary, cache, chosen, advance)
         else:
@@ -122,28 +119,3 @@ def blocks(cache: FeatureCache, split: str, view: str, advance: Callable[[int], 
     for start in range(0, rows, step):
         yield cache.slice(split, view, start, min(start + step, rows))
         advance(min(step, rows - start))
-
-
-@contextmanager
-def _appearing(destination: Path) -> Iterator[Path]:
-    """A hidden name beside the destination to write to; on the disk, it gets the destination's name."""
-    if destination.exists():
-        raise CacheStorage(f"{destination}: is there already and is not replaced; remove it or export to another name")
-    temporary = destination.with_name(f".{destination.name}.{os.getpid()}{durable.TEMPORARY}")
-    try:
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        for file in (temporary, *temporary.rglob("*")):
-            durable.sync_folder(file)
-        durable.rename(temporary, destination)
-    except OSError as error:
-        if isinstance(error, CacheStorage):
-            raise
-        raise CacheStorage(
-            f"{destination}: cannot be written ({error.strerror or error}); nothing is left of it"
-        ) from error
-    finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        with suppress(OSError):
-            temporary.unlink()

@@ -1,7 +1,7 @@
 """Which arrays of a user's files make which split: features by view, labels, ids; class names and a classifier beside them."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,7 +11,10 @@ from cache.errors import CacheInvalid
 from cache.exchange.formats import open_source
 from cache.exchange.names import ROLES, SPLITS, meaning, split_and_role
 from cache.exchange.source import Source, SourceArray
+from cache.exchange.texts import listed, shown, sound
 
+Found = dict[tuple[str, str, str], SourceArray]
+"""Split, role and view -> the array; the split is "" for what belongs to all."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -30,12 +33,21 @@ class Request:
 
 def named_path(text: str) -> tuple[str, Path]:
     """`train=features.npy` as split and path; the split is "" where the text is a path alone."""
+    if "\0" in text:
+        raise CacheInvalid(f"{shown(text)}: a path cannot hold NUL")
     split, equals, path = text.partition("=")
     if not text or (equals and not path):
         raise CacheInvalid(f"{text or 'an empty path'}: wanted SPLIT=PATH, or a path")
     if not equals or "/" in split or Path(text).exists():
-        return "", Path(text).expanduser()
-    return SPLITS.get(split, split), Path(path).expanduser()
+        return "", _home(Path(text))
+    return SPLITS.get(split, split), _home(Path(path))
+
+
+def _home(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise CacheInvalid(f"{path}: no user of that name, so no home folder; write the whole path") from None
 
 
 @dataclass(frozen=True)
@@ -46,16 +58,20 @@ class Part:
     labels: SourceArray | None
     ids: SourceArray | None
     rows_N: np.ndarray | None = None
+    names: SourceArray | None = None
+    """The class names that stand beside the labels and say what their numbers mean."""
+    origin: Path | None = None
+    """The file or folder that has the labels."""
 
 
 @dataclass(frozen=True)
 class Gathered:
-    """The splits, `train` among them, and what stands beside them."""
+    """The splits, `train` among them, and the classifier with the class names that stand beside it."""
 
     parts: dict[str, Part]
-    classes: SourceArray | None
     classifier: dict[str, SourceArray]
-    metadata: dict[str, str]
+    classifier_names: SourceArray | None
+    notes: tuple[str, ...] = ()
 
 
 def gather(request: Request) -> Gathered:
@@ -67,23 +83,38 @@ def gather(request: Request) -> Gathered:
     for key in request.names:
         if split_and_role(key)[1] not in ROLES:
             raise CacheInvalid(f"--column {key}: no such role; wanted one of {', '.join(ROLES)}, or SPLIT/ROLE")
-    opened = [(split, open_source(path)) for split, path in request.sources]
-    found: dict[tuple[str, str, str], SourceArray] = {}
-    for split, source in opened:
-        _sort(found, split, source, request.names)
+    opened = [(split, path, open_source(path)) for split, path in request.sources]
+    found: Found = {}
+    classifier_names = None
+    for split, path, source in opened:
+        arrays = _sort(split, source, request.names)
+        own = _own_names(arrays, source, path)
+        if ("", "weight", "") in arrays:
+            classifier_names = own
+        _merge(found, arrays)
+    origins = {array.where: path for _, path, source in opened for array in source.arrays}
     for role, paths in (("labels", request.labels), ("ids", request.ids)):
         for split, path in paths:
-            found[split or "train", role, ""] = only(path, role, request.names)
+            array = found[split or "train", role, ""] = only(path, role, request.names)
+            origins[array.where] = path
     if request.classifier is not None:
-        _sort(found, "", open_source(request.classifier), {})
-    classes = found.get(("", "classes", ""))
-    metadata = {key: value for _, source in opened for key, value in source.metadata.items()}
+        source = open_source(request.classifier)
+        arrays = _sort("", source, {})
+        opened.append(("", request.classifier, source))
+        classifier_names = _own_names(arrays, source, request.classifier)
+        _merge(found, {key: array for key, array in arrays.items() if key[1] in ("weight", "bias")})
     classifier = {role: found["", role, ""] for role in ("weight", "bias") if ("", role, "") in found}
-    arrays = [array for _, source in opened for array in source.arrays]
-    return Gathered(_parts(found, arrays), classes, classifier, metadata)
+    parts = {
+        split: replace(part, origin=origins.get(part.labels.where if part.labels else ""))
+        for split, part in _parts(found, opened).items()
+    }
+    notes = tuple(line for _, _, source in opened for line in source.notes)
+    return Gathered(parts, classifier, classifier_names, notes)
 
 
-def _sort(found: dict[tuple[str, str, str], SourceArray], split: str, source: Source, names: Mapping[str, str]) -> None:
+def _sort(split: str, source: Source, names: Mapping[str, str]) -> Found:
+    """The source's arrays by split, role and view; those whose name says nothing are left out."""
+    found: Found = {}
     for array in source.arrays:
         what = meaning(array.name, array.local, names, split)
         if len(source.arrays) == 1 and not array.local and (what is None or what.role not in ("weight", "bias")):
@@ -91,16 +122,39 @@ def _sort(found: dict[tuple[str, str, str], SourceArray], split: str, source: So
             key = (split or (what.split if what else "") or "train", "features", "clean")
         elif what is None or (split and what.role == "split"):
             continue
-        elif what.role in ("classes", "weight", "bias"):
+        elif what.role == "classes":
+            key = (split or what.split, "classes", "")
+        elif what.role in ("weight", "bias"):
             key = ("", what.role, "")
         else:
             key = (split or what.split or "train", what.role, what.view)
+        _merge(found, {key: array})
+    return found
+
+
+def _merge(found: Found, more: Found) -> None:
+    """Add the arrays of `more`; CacheInvalid where two may be the same thing."""
+    for key, array in more.items():
         if key in found and found[key].where != array.where:
             role = " ".join(part for part in key if part not in ("", "clean"))
             raise CacheInvalid(
                 f"{array.where}: may be the {role}, and so may {found[key].where}; say which with --column {key[1]}=NAME"
             )
         found[key] = array
+
+
+def _own_names(arrays: Found, source: Source, path: Path) -> SourceArray | None:
+    """The class names that the source has for all of its splits, or None; `arrays` gets them for each split in it."""
+    own = arrays.pop(("", "classes", ""), None)
+    if own is None and "classes" in source.metadata:
+        where = f"{path}[metadata classes]"
+        names = np.array([sound(where, name) for name in listed(where, source.metadata["classes"])], dtype=str)
+        own = SourceArray("classes", where, names.shape, str(names.dtype), lambda: iter([names]))
+    if own is not None:
+        splits = {of for of, role, _ in arrays if of and role in ("features", "labels")}
+        for split in splits or {""}:
+            arrays.setdefault((split, "classes", ""), own)
+    return own
 
 
 def only(path: Path, role: str, names: Mapping[str, str]) -> SourceArray:
@@ -113,26 +167,29 @@ def only(path: Path, role: str, names: Mapping[str, str]) -> SourceArray:
     return arrays[0] if len(arrays) == 1 else fitting[0]
 
 
-def _parts(found: Mapping[tuple[str, str, str], SourceArray], arrays: list[SourceArray]) -> dict[str, Part]:
-    parts = {}
+def _parts(found: Found, opened: Sequence[tuple[str, Path, Source]]) -> dict[str, Part]:
+    arrays = [array for _, _, source in opened for array in source.arrays]
+    passed_over = [text for _, _, source in opened for text in source.passed_over]
+    images = (
+        f" ({', '.join(passed_over)}: images or paths, not features; see `coattail extract`)" if passed_over else ""
+    )
+    parts: dict[str, Part] = {}
     for split in dict.fromkeys(split for split, role, _ in found if split and role in ("features", "labels", "ids")):
         views = {view: array for (of, role, view), array in sorted(found.items()) if (of, role) == (split, "features")}
         if not NAME.fullmatch(split):
-            raise CacheInvalid(f"split {split!r}: wanted letters, digits, dots, dashes and underscores")
+            raise CacheInvalid(f"split {shown(split)}: wanted letters, digits, dots, dashes and underscores")
         if "clean" not in views:
             raise CacheInvalid(
-                f"split {split}: no features among {_listing(arrays)}; "
+                f"split {split}: no features among {_listing(arrays)}{images}; "
                 "name them features, embeddings or x, or say --column features=NAME"
             )
-        parts[split] = Part(views, found.get((split, "labels", "")), found.get((split, "ids", "")))
-        if (split, "split", "") in found:
-            del parts[split]
-            parts |= _divided(
-                Part(views, found.get((split, "labels", "")), found.get((split, "ids", ""))), found[split, "split", ""]
-            )
+        names = found.get((split, "classes", ""), found.get(("", "classes", "")))
+        part = Part(views, found.get((split, "labels", "")), found.get((split, "ids", "")), None, names)
+        parts |= _divided(part, found[split, "split", ""]) if (split, "split", "") in found else {split: part}
     if not parts:
         raise CacheInvalid(
-            f"no features among {_listing(arrays)}; name them features, embeddings or x, or say --column features=NAME"
+            f"no features among {_listing(arrays)}{images}; "
+            "name them features, embeddings or x, or say --column features=NAME"
         )
     parts = _labels_by_length(parts, arrays)
     for split, part in parts.items():
@@ -183,7 +240,9 @@ def _divided(part: Part, split: SourceArray) -> dict[str, Part]:
             if view == "clean" or array.missing_N is None or not array.missing_N[rows_N].all()
         }
         if not NAME.fullmatch(value):
-            raise CacheInvalid(f"{split.where}: split {value!r}: wanted letters, digits, dots, dashes and underscores")
+            raise CacheInvalid(
+                f"{split.where}: split {shown(value)}: wanted letters, digits, dots, dashes and underscores"
+            )
         divided[value] = replace(part, views=views, rows_N=rows_N)
     return divided
 

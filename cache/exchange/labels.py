@@ -1,55 +1,57 @@
-"""Labels, ids and class names as people keep them -> class indices 0 to C-1, unique text ids, C names."""
+"""Labels and ids as people keep them -> class indices 0 to C-1 that mean the same in every split, and unique text ids."""
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from cache.errors import CacheInvalid
-from cache.exchange.gather import Gathered, Part, only
+from cache.exchange.classes import CLASS_LIMIT, Named, in_order, translation
+from cache.exchange.gather import Part
 from cache.exchange.source import SourceArray
-
-CLASS_LIMIT = 1 << 20
-"""A label beyond this is a mistake, not a class."""
+from cache.exchange.texts import comparable, shown, sound, texts
 
 
-def class_names(gathered: Gathered, file: Path | None, names: Mapping[str, str]) -> tuple[str, ...] | None:
-    """Names in label order: those of `file`, else those in the files of features; None where nobody names them."""
-    if file is not None:
-        return _checked(str(file), _json(file) if file.suffix == ".json" else _texts(only(file, "classes", names)))
-    if gathered.classes is not None:
-        return _checked(gathered.classes.where, _texts(gathered.classes))
-    if "classes" not in gathered.metadata:
-        return None
-    return _checked("metadata classes", _listed("metadata classes", gathered.metadata["classes"]))
+@dataclass(frozen=True)
+class Labelled:
+    """The classes, the labels (N,) int64 of each split, and what the user should know."""
+
+    classes: Named
+    given: bool
+    """Whether somebody gave the classes an order; else it is that of the text labels, or of the numbers."""
+    text: bool
+    """Whether the labels are names."""
+    labels: dict[str, np.ndarray]
+    notes: list[str] = field(default_factory=list)
 
 
 def class_labels(
-    parts: Mapping[str, Part], names: tuple[str, ...] | None
-) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
-    """The class names and, for each split, class indices (N,) int64.
+    parts: Mapping[str, Part], order: Named | None, names: Mapping[str, Named], notes: list[str] | None = None
+) -> Labelled:
+    """Class indices for each split, all in the order of one list of names.
 
-    Text labels are looked up in the names, in sorted order where none are given; numbers are taken as they are.
-    Raises CacheInvalid for a label of another kind or out of range.
+    `order` is the list that the user gave. `names` has, for a split, the list that stands in the split's own file and says
+    what the numbers there mean; such numbers are matched by name. Text labels are looked up by name too.
+    Raises CacheInvalid for a label of another kind, out of range, or of a class that the list does not have.
     """
-    found = {split: _raw(part) for split, part in parts.items()}
-    kinds = {values_N.dtype.kind == "U" for values_N in found.values()}
-    if len(kinds) > 1:
-        raise CacheInvalid("labels are text in one split and numbers in another; give the same in all")
-    if kinds == {True}:
-        wanted = names or tuple(sorted({str(value) for values_N in found.values() for value in np.unique(values_N)}))
-        _checked("labels", list(wanted))
-        return wanted, {split: _looked_up(parts[split], found[split], wanted) for split in found}
-    limit = len(names) if names else CLASS_LIMIT
-    for split, values_N in found.items():
-        outside_N = (values_N < 0) | (values_N >= limit)
-        if outside_N.any():
-            _refuse(
-                parts[split], int(outside_N.argmax()), f"label {values_N[outside_N.argmax()]}, wanted 0 to {limit - 1}"
-            )
-    classes = names or tuple(str(c) for c in range(1 + max(int(values_N.max()) for values_N in found.values())))
-    return classes, {split: values_N.astype(np.int64) for split, values_N in found.items()}
+    notes = [] if notes is None else notes
+    values = {split: _raw(split, part, notes) for split, part in parts.items()}
+    text = [split for split, values_N in values.items() if values_N.dtype.kind == "U"]
+    bare = [split for split in parts if split not in text and split not in names]
+    if text and bare:
+        raise CacheInvalid(
+            f"labels are text in {', '.join(text)} and numbers without names in {', '.join(bare)}; give the same in all"
+        )
+    given = order or names.get("train") or (None if text else next(iter(names.values()), None))
+    wanted = given or _unnamed(values, text, notes)
+    labels = {}
+    for split, values_N in values.items():
+        if split in text:
+            labels[split] = _looked_up(parts[split], values_N, wanted)
+        else:
+            labels[split] = _numbers(parts[split], values_N, names.get(split), wanted, given is None, notes)
+    _note_unchecked(parts, bare, notes)
+    return Labelled(wanted, given is not None, bool(text), labels, notes)
 
 
 def sample_ids(part: Part, rows: int) -> list[str]:
@@ -57,25 +59,51 @@ def sample_ids(part: Part, rows: int) -> list[str]:
     if part.ids is None:
         return [str(row) for row in (range(rows) if part.rows_N is None else part.rows_N.tolist())]
     _same_length(part, part.ids, "ids")
-    ids = _texts(part.ids)
+    ids = texts(part.ids)
     chosen = ids if part.rows_N is None else [ids[row] for row in part.rows_N.tolist()]
     first: dict[str, int] = {}
-    for row, one in enumerate(chosen):
-        if one in first:
+    for row, sample_id in enumerate(chosen):
+        if sample_id in first:
             raise CacheInvalid(
-                f"{part.ids.where}: id {one!r} stands twice (rows {first[one]} and {row}); ids are unique in a split"
+                f"{part.ids.where}: id {shown(sample_id)} stands twice (rows {first[sample_id]} and {row}); "
+                "ids are unique in a split"
             )
-        first[one] = row
+        first[sample_id] = row
     return chosen
 
 
-def _raw(part: Part) -> np.ndarray:
+def _raw(split: str, part: Part, notes: list[str]) -> np.ndarray:
+    """The labels as they lie in the file, one a row: whole numbers or text."""
     assert part.labels is not None  # gather refuses a split without
-    _same_length(part, part.labels, "labels")
-    values_N = part.labels.read()
+    where, rows = part.labels.where, part.views["clean"].rows
+    if len(part.labels.shape) == 2 and part.labels.shape[0] == rows:
+        values_N = _of_table(split, part.labels, notes)
+    else:
+        _same_length(part, part.labels, "labels")
+        values_N = part.labels.read()
+    if values_N.dtype.kind == "f":
+        raise CacheInvalid(
+            f"{where}: labels are {values_N.dtype}, wanted whole numbers or text; save labels.astype(int)"
+        )
     if values_N.dtype.kind not in "iubU":
-        raise CacheInvalid(f"{part.labels.where}: labels are {values_N.dtype}, wanted whole numbers or text")
+        raise CacheInvalid(f"{where}: labels are {values_N.dtype}, wanted whole numbers or text")
     return values_N if part.rows_N is None else values_N[part.rows_N]
+
+
+def _of_table(split: str, array: SourceArray, notes: list[str]) -> np.ndarray:
+    """Labels that have a second axis: a column of one value a row, or one-hot rows, whose class is where the 1 stands."""
+    values_NC = array.read()
+    if values_NC.shape[1] == 1:
+        return values_NC[:, 0]
+    numbers = values_NC.dtype.kind in "iubf"
+    hot_NC = values_NC == 1 if numbers else np.zeros(values_NC.shape, bool)
+    if not (numbers and (hot_NC.sum(axis=1) == 1).all() and ((values_NC == 0) | hot_NC).all()):
+        raise CacheInvalid(
+            f"{array.where}: wanted one label a row, found {array.shape}; one-hot rows hold a single 1 and zeros, others "
+            "become labels with scores.argmax(axis=1)"
+        )
+    notes.append(f"{split}: labels {array.where} are one-hot, {array.shape}: the class of a row is where its 1 stands")
+    return hot_NC.argmax(axis=1)
 
 
 def _same_length(part: Part, array: SourceArray, what: str) -> None:
@@ -86,60 +114,88 @@ def _same_length(part: Part, array: SourceArray, what: str) -> None:
         )
 
 
-def _looked_up(part: Part, values_N: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
-    index = {name: c for c, name in enumerate(names)}
-    if len(index) != len(names):
-        raise CacheInvalid("class names: one stands twice, so text labels do not say which is meant; use numbers")
-    labels_N = np.array([index.get(value, -1) for value in values_N.tolist()], dtype=np.int64)
+def _unnamed(values: Mapping[str, np.ndarray], text: list[str], notes: list[str]) -> Named:
+    """The classes where nobody names them: the text labels, or as many numbers as the labels need."""
+    if text:
+        names, unified = in_order({str(value) for split in text for value in values[split].tolist()})
+        if unified:
+            notes.append(
+                f"labels: {unified} spellings differ from another only in spaces or in how an accent is written; they are "
+                "taken as the same class"
+            )
+        return Named("labels", tuple(sound("labels", name) for name in names))
+    highest = max(int(values_N.max()) for values_N in values.values())
+    lowest = min(int(values_N.min()) for values_N in values.values())
+    if lowest > 0 and highest < CLASS_LIMIT:
+        notes.append(
+            f"labels run from {lowest} to {highest}: class 0 has no row in any split; "
+            f"if the first class is {lowest}, subtract {lowest} from all"
+        )
+    return Named("labels", tuple(str(number) for number in range(1 + min(max(highest, 0), CLASS_LIMIT - 1))))
+
+
+def _numbers(
+    part: Part, values_N: np.ndarray, own: Named | None, wanted: Named, unnamed: bool, notes: list[str]
+) -> np.ndarray:
+    limit = CLASS_LIMIT if unnamed else len((own or wanted).names)
+    outside_N = (values_N < 0) | (values_N >= limit)
+    if outside_N.any():
+        row = int(outside_N.argmax())
+        _refuse(part, row, f"label {values_N[row]}, wanted 0 to {limit - 1}{_hint(values_N, limit)}")
+    labels_N = values_N.astype(np.int64)
+    if own is None or own == wanted:
+        return labels_N
+    moved_C = translation(own, wanted)
+    if (moved_C < 0).all() and len(moved_C) == len(wanted.names):
+        notes.append(
+            f"{own.where}: no name there is one of {wanted.where}; class numbers are kept, the names are the latter's"
+        )
+        return labels_N
+    if (moved_C[labels_N] < 0).any():
+        row = int((moved_C[labels_N] < 0).argmax())
+        _refuse(
+            part, row, f"class {shown(own.names[labels_N[row]])} is none of the {len(wanted.names)} of {wanted.where}"
+        )
+    if not np.array_equal(moved_C, np.arange(len(moved_C))):
+        notes.append(f"{own.where}: numbers the classes in another order than {wanted.where}; rows are matched by name")
+    return moved_C[labels_N]
+
+
+def _hint(values_N: np.ndarray, limit: int) -> str:
+    """What labels out of range probably are."""
+    count = int((values_N == -1).sum())
+    if count and (values_N >= -1).all():
+        return f"; -1 often marks rows without a label ({count} here): leave them out, or number the classes from 0"
+    if int(values_N.min()) == 1 and int(values_N.max()) == limit:
+        return "; the labels begin at 1: subtract 1 from all"
+    return ""
+
+
+def _looked_up(part: Part, values_N: np.ndarray, wanted: Named) -> np.ndarray:
+    positions = wanted.positions()
+    values = values_N.tolist()
+    index = {value: positions.get(comparable(value), -1) for value in set(values)}
+    labels_N = np.array([index[value] for value in values], dtype=np.int64)
+    blank_N = np.array([not comparable(value) for value in values], dtype=bool)
+    if blank_N.any():
+        _refuse(part, int(blank_N.argmax()), "the label is blank; give the row a class, or leave it out")
     if (labels_N < 0).any():
         row = int((labels_N < 0).argmax())
-        _refuse(part, row, f"label {str(values_N[row])!r} is none of the {len(names)} classes")
+        _refuse(part, row, f"label {shown(values[row])} is none of the {len(wanted.names)} classes of {wanted.where}")
     return labels_N
+
+
+def _note_unchecked(parts: Mapping[str, Part], bare: list[str], notes: list[str]) -> None:
+    """Numbers without names that lie in several files: nothing shows that they mean the same classes."""
+    origins = {split: parts[split].origin for split in bare}
+    if len(set(origins.values())) > 1:
+        notes.append(
+            f"{' and '.join(bare)} hold class numbers without names, in files of their own: that a number means the same "
+            "class in each cannot be checked"
+        )
 
 
 def _refuse(part: Part, row: int, reason: str) -> None:
     assert part.labels is not None
     source_row = row if part.rows_N is None else int(part.rows_N[row])
     raise CacheInvalid(f"{part.labels.where}: row {source_row}: {reason}")
-
-
-def _texts(array: SourceArray) -> list[str]:
-    """Text; numbers as their digits."""
-    values = array.read()
-    if values.dtype.kind not in "iuU" or values.ndim != 1:
-        raise CacheInvalid(
-            f"{array.where}: wanted text or whole numbers, one a row, found {values.dtype} {values.shape}"
-        )
-    return [_sound(array.where, str(value)) for value in values.tolist()]
-
-
-def _checked(where: str, names: list[str]) -> tuple[str, ...]:
-    if not 0 < len(names) <= CLASS_LIMIT:
-        raise CacheInvalid(f"{where}: wanted 1 to {CLASS_LIMIT} class names, found {len(names)}")
-    return tuple(_sound(where, name) for name in names)
-
-
-def _sound(where: str, text: str) -> str:
-    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
-        raise CacheInvalid(f"{where}: {text!r} is no text that a file can hold (NUL, or half a character)")
-    return text
-
-
-def _json(file: Path) -> list[str]:
-    try:
-        return _listed(str(file), file.read_text(encoding="utf-8"))
-    except UnicodeDecodeError:
-        raise CacheInvalid(f"{file}: wanted UTF-8 text") from None
-
-
-def _listed(where: str, text: str) -> list[str]:
-    """A JSON list of names, or an object of index -> name."""
-    try:
-        found = json.loads(text)
-        if isinstance(found, dict):
-            found = [found[str(c)] for c in range(len(found))]
-    except (ValueError, KeyError, RecursionError):
-        found = None
-    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
-        raise CacheInvalid(f'{where}: wanted a JSON list of names, or an object {{"0": name, "1": name, …}}')
-    return found

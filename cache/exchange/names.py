@@ -13,7 +13,7 @@ SPLITS = {
     "test": "test", "testing": "test",
 }  # fmt: skip
 ROLES = {
-    "features": ("features", "feature", "feats", "feat", "embeddings", "embedding", "x", "clean"),
+    "features": ("features", "feature", "feats", "feat", "embeddings", "embedding", "img_emb", "x", "clean"),
     "labels": ("labels", "label", "targets", "target", "y"),
     "ids": ("ids", "id", "sample_ids", "sample_id"),
     "split": ("split", "splits"),
@@ -41,18 +41,20 @@ def meaning(name: str, local: str, given: Mapping[str, str], file_split: str = "
     """
     split = next((of for of, _ in map(_fused, _tokens(name)) if of), "")
     rest = "_".join(left for _, left in map(_fused, _tokens(local or name)) if left)
+    last = "_".join(left for _, left in map(_fused, _tokens(name.rpartition("/")[2])) if left)
     for key, wanted in given.items():
         given_split, role = split_and_role(key)
         if wanted in (local, name, rest) and (not file_split or given_split in ("", file_split)):
             return _of(role, given_split or split)
-    rest = rest.lower()
-    if view := _VIEW.fullmatch(rest):
-        return _of(f"view-{int(view[1]):02d}", split)
     taken = {role for of, role in map(split_and_role, given) if of in ("", file_split or split or "train")}
-    for role, names in ROLES.items():
-        if role not in taken and (rest in names or (rest == "" and role == "features")):
-            return _of(role, split)
-    return None
+    # `img_emb/img_emb.npy`: where the whole path says nothing, the file's own name may.
+    for text in (rest.lower(), "" if local else last.lower()):
+        if view := _VIEW.fullmatch(text):
+            return _of(f"view-{int(view[1]):02d}", split)
+        for role, names in ROLES.items():
+            if role not in taken and text in names:
+                return _of(role, split)
+    return _of("features", split) if rest == "" and "features" not in taken else None
 
 
 def split_and_role(key: str) -> tuple[str, str]:

@@ -53,6 +53,10 @@ class Source:
 
     arrays: tuple[SourceArray, ...]
     metadata: Mapping[str, str] = field(default_factory=dict)
+    passed_over: tuple[str, ...] = ()
+    """Columns that hold images or the paths of images, for people."""
+    notes: tuple[str, ...] = ()
+    """What a user should know of the file."""
 
 
 def step(shape: tuple[int, ...], dtype: np.dtype) -> int:

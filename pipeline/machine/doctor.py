@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cache.disk.doctor import Check, folder_checks, umask_check
+from cache.exchange.formats.safetensors_files import mixes_up_strided
 from pipeline.artefacts.authorship import coattail_version
 from pipeline.settings.files import CONFIGS
 
@@ -19,7 +20,7 @@ REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)\s*>=\s*([0-9.]+)")
 def diagnose(stores: Path, runs: Path) -> list[Check]:
     """Every check; those of the machine first, then the folders'."""
     folders = [*folder_checks("stores", stores), *folder_checks("runs", runs)]
-    return [*version_checks(), _device(), _threads(), umask_check(), *folders]
+    return [*version_checks(), _safetensors(), _device(), _threads(), umask_check(), *folders]
 
 
 def version_checks() -> list[Check]:
@@ -103,6 +104,14 @@ def _device() -> Check:
         return Check("device", "ok", "cpu: stages 2 and 3 want no more; stage 1 on large images wants an accelerator")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return Check("device", "ok", f"{device}: {name}")
+
+
+def _safetensors() -> Check:
+    """Whether safetensors.numpy writes arrays that are not contiguous as they are; coattail itself writes none."""
+    if not mixes_up_strided():
+        return Check("x.T in safetensors", "ok", "written as it is")
+    text = "safetensors.numpy mixes up the numbers of arrays that are not contiguous (x.T, x[:, ::2])"
+    return Check("x.T in safetensors", "warn", text, "save np.ascontiguousarray(x) where you write features yourself")
 
 
 def _threads() -> Check:

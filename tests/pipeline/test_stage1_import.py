@@ -44,9 +44,13 @@ def test_an_import_is_held_out_retrained_and_found_again(coattail, digits, tmp_p
     again = coattail("cache", "import", "digits.npz")
     assert (again.code, again.err) == (0, "")
     assert again.out.splitlines() == [
-        f"there already: train 1438, test 359 rows, 64 features (float32), 10 classes: {done.json['path']}",
+        f"done already: train 1438, test 359 rows, 64 features (float32), 10 classes: {done.json['path']}",
         f"next: coattail retrain --cache {cache.key[:12]}",
     ]
+    renamed = coattail("cache", "import", "digits.npz", "--name", "other")
+    assert (renamed.code, renamed.err) == (
+        0, "--name other is not used: the same rows are a cache already, called digits; results go on calling it that\n",
+    )  # fmt: skip
     retrained = coattail("retrain", "--cache", cache.key[:12], "--augmentation", "none", "--json", "-q")
     assert retrained.code == 0, retrained.err
     assert retrained.json["dataset"] == "digits"
@@ -82,6 +86,8 @@ def test_small_classes_and_a_classifier(tmp_path, stores):
     assert done.notes == (
         f"train: features {tmp_path}/train.npz[features] (75, 12), labels {tmp_path}/train.npz[labels]",
         f"test: features {tmp_path}/test.npz[features] (32, 12), labels {tmp_path}/test.npz[labels]",
+        "train and test hold class numbers without names, in files of their own: that a number means the same class in "
+        "each cannot be checked",
         "float64 features are stored as float32, rounded to nearest",
         "no class has more than 100 training rows: the 2 largest are taken as head (stg.head_classes=2 is recorded)",
     )

@@ -1,14 +1,21 @@
 """Arrays that lie in a user's files, by name. Opening one reads its description only, and nothing in it can run code."""
 
+import re
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from cache.errors import CacheInvalid
+from cache.exchange.shards import joined
 from cache.exchange.source import WHOLE_BYTES, Source, SourceArray
 
+WHOLE = re.compile("-?[1-9][0-9]{0,17}|0")
+"""A whole number as a line of text; 007 is a name."""
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".joblib")
+ARRAYS, NAME_LENGTH = 10_000, 200
+"""Arrays that a file may hold, and characters that the name of one may have: error lines show names."""
 FORMATS = ".npy, .npz, .safetensors, .parquet, or a folder of them"
 
 
@@ -19,13 +26,27 @@ def open_source(path: Path, prefix: str = "") -> Source:
     """
     if path.is_dir():
         return _folder(path, prefix)
+    check_regular(path)
     if path.suffix in PICKLES:
         raise CacheInvalid(
             f"{path}: a pickle, which can run code when it is read; save the arrays as .npz or .safetensors instead"
         )
     if path.suffix not in READERS:
         raise CacheInvalid(f"{path}: wanted {FORMATS}, found {path.suffix or 'no suffix'}")
-    return READERS[path.suffix](path, prefix)
+    source = READERS[path.suffix](path, prefix)
+    longest = max((len(array.local) for array in source.arrays), default=0)
+    if longest > NAME_LENGTH or len(source.arrays) > ARRAYS:
+        raise CacheInvalid(
+            f"{path}: {len(source.arrays)} arrays, the longest name of {longest} characters; wanted at most {ARRAYS} arrays and "
+            f"{NAME_LENGTH} characters"
+        )
+    return source
+
+
+def check_regular(path: Path) -> None:
+    """Raises CacheInvalid for a device or a pipe, from which one could read for ever, OSError where nothing is there."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise CacheInvalid(f"{path}: wanted a file, found a device or a pipe; save the arrays to a file first")
 
 
 def _npy(path: Path, prefix: str) -> Source:
@@ -57,20 +78,26 @@ def _lines(path: Path, prefix: str) -> Source:
     if path.stat().st_size > WHOLE_BYTES // 16:
         raise CacheInvalid(f"{path}: more than {WHOLE_BYTES >> 34} GiB of text; use Parquet")
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError:
         raise CacheInvalid(f"{path}: wanted UTF-8 text, a line a row") from None
-    values = np.array(lines)
-    if lines and all(line.lstrip("-").isdecimal() and len(line) < 19 for line in lines):
-        values = values.astype(np.int64)
+    lines = lines if lines[-1] else lines[:-1]
+    numbers = bool(lines) and all(WHOLE.fullmatch(line) for line in lines)
+    dtype = "int64" if numbers else f"<U{max(1, *map(len, lines), 1)}"
     name = prefix or path.stem
-    return Source((SourceArray(name, str(path), values.shape, str(values.dtype), lambda: iter([values])),))
+    # Made only when it is read: every line of text takes the room of the longest.
+    return Source((SourceArray(name, str(path), (len(lines),), dtype, lambda: iter([np.array(lines, dtype)])),))
 
 
 def _folder(path: Path, prefix: str) -> Source:
-    """Every array of every file below the folder, by its path; hidden files and files of another kind are passed over."""
+    """Every array of every file below the folder, by its path; hidden files and files of another kind are passed over.
+
+    Numbered files are one array, in the order of their numbers.
+    """
     arrays: list[SourceArray] = []
     metadata: dict[str, str] = {}
+    passed_over: list[str] = []
+    notes: list[str] = []
     for file in sorted(path.rglob("*")):
         inner = file.relative_to(path)
         if file.suffix not in READERS or any(part.startswith(".") for part in inner.parts) or not file.is_file():
@@ -79,9 +106,11 @@ def _folder(path: Path, prefix: str) -> Source:
         source = open_source(file, f"{prefix}/{name}" if prefix else name)
         arrays += source.arrays
         metadata |= source.metadata
+        passed_over += source.passed_over
+        notes += source.notes
     if not arrays:
         raise CacheInvalid(f"{path}: no arrays there; wanted {FORMATS}")
-    return Source(tuple(arrays), metadata)
+    return Source(joined(arrays), metadata, tuple(passed_over[:4]), tuple(notes[:1]))
 
 
 READERS: dict[str, Callable[[Path, str], Source]] = {

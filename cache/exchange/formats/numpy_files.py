@@ -1,5 +1,6 @@
 """NumPy's .npy and .npz, read row by row; what a header declares is compared with the file before anything is allocated."""
 
+import io
 import math
 import zipfile
 import zlib
@@ -15,6 +16,13 @@ from cache.exchange.source import SourceArray, native, step
 
 BOMB_BYTES, BOMB_RATIO = 1 << 30, 100
 """A compressed member that would grow to more than this, by more than this factor, is refused."""
+HEADER_BYTES = 10_000
+"""The longest header that NumPy itself reads."""
+REASON = 200
+"""Characters of a library's error that are shown."""
+MEMBERS = 10_000
+"""Arrays that a file may hold."""
+LENGTHS = {(1, 0): 2, (2, 0): 4}
 HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
@@ -40,6 +48,8 @@ def open_npz(path: Path, prefix: str) -> Iterator[SourceArray]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
+            if len(members) > MEMBERS:
+                raise CacheInvalid(f"{path}: {len(members)} arrays, at most {MEMBERS} wanted")
             for info in members:
                 yield _member(path, archive, info, prefix)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
@@ -84,10 +94,12 @@ def _take(file: IO[bytes], where: str, items: int, dtype: np.dtype) -> np.ndarra
 def _header(file: IO[bytes], where: str, size: int) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Shape, whether in Fortran order, and dtype, of an array that fills the file's `size` bytes."""
     try:
-        shape, fortran, dtype = HEADERS[npy.read_magic(file)](file)
+        shape, fortran, dtype = _parsed(file)
     except (ValueError, KeyError, EOFError, SyntaxError, TypeError) as error:
-        reason = str(error).split("\n")[0] or type(error).__name__
+        reason = str(error).split("\n")[0][:REASON] or type(error).__name__
         raise CacheInvalid(f"{where}: not a NumPy array, or damaged ({reason}); save or copy the file again") from None
+    if dtype.names is not None:
+        raise CacheInvalid(f"{where}: a table of {len(dtype.names)} fields; save each field as an array of its own")
     if dtype.hasobject:
         raise CacheInvalid(
             f"{where}: an array of Python objects, which can run code when it is read; "
@@ -98,7 +110,18 @@ def _header(file: IO[bytes], where: str, size: int) -> tuple[tuple[int, ...], bo
         raise CacheInvalid(
             f"{where}: {shape} of {dtype} takes {wanted} bytes, found {size}; save or copy the file again"
         )
-    return shape, fortran, dtype
+    # A lone number is read as an array of one.
+    return shape or (1,), fortran, dtype
+
+
+def _parsed(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """What the header says; its length is looked at before it is read."""
+    version = npy.read_magic(file)
+    length_bytes = file.read(LENGTHS[version])
+    length = int.from_bytes(length_bytes, "little")
+    if length > HEADER_BYTES:
+        raise ValueError(f"a header of {length} bytes, at most {HEADER_BYTES} wanted")
+    return HEADERS[version](io.BytesIO(length_bytes + file.read(length)))
 
 
 def _name(dtype: np.dtype) -> str:

@@ -1,6 +1,7 @@
 """Parquet, a block of rows at a time: features are a list or an array column, the rest one value a row."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,12 +12,17 @@ import polars as pl
 from polars.io.plugins import register_io_source
 
 from cache.errors import CacheInvalid
-from cache.exchange.source import BLOCK_BYTES, Source, SourceArray, native
+from cache.exchange.source import BLOCK_BYTES, WHOLE_BYTES, Source, SourceArray, native
+from cache.exchange.texts import shown
 from cache.parquet import foreign, pages
 from cache.reader import FeatureCache
 
 RATIO = 1024
 """Decoded bytes a byte of the file: labels in order shrink far, features do not."""
+REASON = 200
+"""Characters of polars' error that are shown."""
+PATH = re.compile("(image|img|file)?[_-]?(path|file|filename|url|image|img)", re.IGNORECASE)
+"""What columns with the paths of images are called."""
 METADATA = "coattail"
 """The key, in the file's metadata, of what an export says of itself: class names and the features' dtype, as JSON."""
 
@@ -32,7 +38,12 @@ def open_parquet(path: Path, prefix: str) -> Source:
         metadata = _metadata(pl.read_parquet_metadata(path).get(METADATA))
         half = metadata.get("dtype") == "float16"
         arrays = [_column(path, scan, name, dtype, rows, prefix, half) for name, dtype in schema.items()]
-    return Source(tuple(array for array in arrays if array is not None), metadata)
+    passed_over = [
+        f"{path}[{shown(name)}]"
+        for name, dtype in schema.items()
+        if isinstance(dtype, pl.Struct) or dtype == pl.Binary or (dtype == pl.String and PATH.fullmatch(name))
+    ]
+    return Source(tuple(array for array in arrays if array is not None), metadata, tuple(passed_over[:4]))
 
 
 def _check_path(path: Path) -> None:
@@ -61,7 +72,17 @@ def _column(
             values = scan.select(pl.col(local).cast(plain)).collect()[local]
         if values.null_count():
             raise CacheInvalid(f"{where}: row {values.is_null().arg_max()} holds nothing; fill it or leave the row out")
-        yield np.array(values.to_list(), dtype=str) if plain == pl.String else values.to_numpy()
+        if plain != pl.String:
+            yield values.to_numpy()
+            return
+        # NumPy gives every text the room of the longest.
+        longest = values.str.len_chars().max()
+        size = 4 * rows * longest if isinstance(longest, int) else 0
+        if size > WHOLE_BYTES:
+            raise CacheInvalid(
+                f"{where}: {size >> 30} GiB of text, at most {WHOLE_BYTES >> 30} wanted; shorten the longest"
+            )
+        yield np.array(values.to_list(), dtype=str)
 
     return SourceArray(name, where, (rows,), shown, blocks, local)
 
@@ -119,7 +140,7 @@ def _reading(path: Path) -> Iterator[None]:
     try:
         yield
     except (pages.Unfit, pl.exceptions.PolarsError, pl.exceptions.PanicException, ValueError) as error:
-        reason = str(error).split("\n")[0]
+        reason = str(error).split("\n")[0][:REASON]
         raise CacheInvalid(f"{path}: not Parquet, or damaged ({reason}); save or copy the file again") from None
 
 

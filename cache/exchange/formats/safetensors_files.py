@@ -3,6 +3,7 @@
 The format has no text: an export keeps it as UTF-8 bytes parted by NUL, in the tensors that the metadata's `text` lists.
 """
 
+import functools
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.numpy
 from safetensors import SafetensorError, safe_open
 
 from cache.errors import CacheInvalid
@@ -21,27 +23,54 @@ DTYPES = {
     "I8": "i1", "I16": "<i2", "I32": "<i4", "I64": "<i8", "U8": "u1", "U16": "<u2", "U32": "<u4", "U64": "<u8",
 }  # fmt: skip
 TEXT = "text"
+HEADER_BYTES = 32 << 20
+"""Room for the names of as many classes as a cache may have."""
+REASON = 200
+"""Characters of the library's error that are shown."""
 
 
 def open_safetensors(path: Path, prefix: str) -> Source:
     """The tensors of the file and its metadata. CacheInvalid for a file that the library refuses."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if HEADER_BYTES < length < path.stat().st_size:
+        raise CacheInvalid(
+            f"{path}: a header of {length} bytes, at most {HEADER_BYTES} wanted; save fewer tensors in it"
+        )
     try:
         # The library checks the header: its size, and that the tensors fill the file without gap or overlap.
         with safe_open(path, "numpy") as checked:
             metadata = dict(checked.metadata() or {})
     except SafetensorError as error:
-        raise CacheInvalid(f"{path}: not safetensors, or damaged ({error}); save or copy the file again") from None
+        raise CacheInvalid(
+            f"{path}: not safetensors, or damaged ({str(error)[:REASON]}); save or copy the file again"
+        ) from None
     with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
+        file.seek(8)
         header = json.loads(file.read(length))
     header.pop("__metadata__", None)
     arrays = [_tensor(path, name, entry, 8 + length, prefix) for name, entry in header.items()]
     text = set(metadata.get(TEXT, "").split("\0"))
-    return Source(tuple(_text(array) if array.local in text else array for array in arrays), metadata)
+    notes: tuple[str, ...] = ()
+    if TEXT not in metadata and mixes_up_strided():
+        notes = (
+            f"{path}: safetensors.numpy {safetensors.__version__}, which is installed here, writes arrays that are not "
+            "contiguous (x.T, x[:, ::2]) with their numbers mixed up; if it wrote such arrays here, save np.ascontiguousarray(x) "
+            "and import again",
+        )
+    return Source(tuple(_text(array) if array.local in text else array for array in arrays), metadata, notes=notes)
+
+
+@functools.cache
+def mixes_up_strided() -> bool:
+    """Whether the installed safetensors.numpy writes arrays that are not contiguous wrongly; found by writing four numbers."""
+    array = np.asfortranarray(np.arange(4.0).reshape(2, 2))
+    return not np.array_equal(safetensors.numpy.load(safetensors.numpy.save({"x": array}))["x"], array)
 
 
 def _tensor(path: Path, local: str, entry: dict[str, Any], start: int, prefix: str) -> SourceArray:
-    where, shape = f"{path}[{local}]", tuple(entry["shape"])
+    # A lone number is read as an array of one.
+    where, shape = f"{path}[{local}]", tuple(entry["shape"]) or (1,)
     if entry["dtype"] not in DTYPES:
         raise CacheInvalid(f"{where}: {entry['dtype']} is not read; wanted one of {', '.join(DTYPES)}")
     dtype, half = np.dtype(DTYPES[entry["dtype"]]), entry["dtype"] == "BF16"

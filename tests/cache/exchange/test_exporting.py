@@ -18,11 +18,12 @@ from cache.exchange.contents import read_dataset
 from cache.exchange.exporting import export
 from cache.exchange.gather import Request
 from cache.exchange.importing import digest, write
+from cache.exchange.texts import comparable
 from cache.format import layout
 from cache.verify import verify
 from pipeline.commands import cache_text as tables
 
-NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=5)
+NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\ufeff"), max_size=5).filter(comparable)
 FORMATS = ["a.npz", "a.safetensors", "a.parquet", "a"]
 
 
@@ -191,7 +192,7 @@ def test_modes_are_the_umask_s(cache_path, tmp_path):
     rows=st.integers(1, 30),
     views=st.integers(0, 2),
     name=st.sampled_from(FORMATS),
-    classes=st.lists(NAMES, min_size=1, max_size=4),
+    classes=st.lists(NAMES, min_size=1, max_size=4, unique_by=comparable),
 )
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_round_trips_of_any_shape(tmp_path_factory, rows, views, name, classes):
@@ -200,3 +201,44 @@ def test_round_trips_of_any_shape(tmp_path_factory, rows, views, name, classes):
     extracted = FeatureCache.open(toys.make(folder / "stores", found))
     export(extracted, folder / name)
     same_rows(extracted, imported(folder / "again", folder / name))
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_of_two_exports_to_one_name_the_second_is_refused(cache_path, tmp_path, name):
+    cache, seen = FeatureCache.open(cache_path), []
+
+    def other_export(rows: int) -> None:
+        if not seen:
+            seen.append(rows)
+            export(cache, tmp_path / name, ["test"])
+
+    with pytest.raises(CacheStorage) as caught:
+        export(cache, tmp_path / name, advance=other_export)
+    assert str(caught.value) == (
+        f"{tmp_path / name}: is there already and is not replaced; remove it or export to another name"
+    )
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(f".{name}")] == []
+    whole = Request((("train", tmp_path / name),))
+    assert len(read_dataset(whole).splits["train"].labels_N) == 20
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_what_a_killed_export_left_goes_with_the_next(cache_path, tmp_path, name):
+    killed = tmp_path / f".{name}.{12345}.tmp"
+    others = [tmp_path / f".{name}.notes.tmp", tmp_path / f".b{name}.12345.tmp", tmp_path / f".{name}.12345"]
+    if name == "a":
+        (killed / "train").mkdir(parents=True)
+    else:
+        killed.write_bytes(b"half")
+    for other in others:
+        other.write_text("somebody's")
+    export(FeatureCache.open(cache_path), tmp_path / name)
+    assert not killed.exists()
+    assert all(other.exists() for other in others)
+
+
+def test_a_link_that_leads_nowhere_is_not_replaced(cache_path, tmp_path):
+    (tmp_path / "a.npz").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(CacheStorage, match="is there already and is not replaced"):
+        export(FeatureCache.open(cache_path), tmp_path / "a.npz")
+    assert (tmp_path / "a.npz").is_symlink()

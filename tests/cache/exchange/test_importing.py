@@ -4,6 +4,7 @@ import json
 import re
 import struct
 import zipfile
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from cache import CacheInvalid, FeatureCache, Provenance, verify
 from cache.errors import CacheStorage
 from cache.exchange.contents import read_dataset
+from cache.exchange.formats import safetensors_files
 from cache.exchange.formats.parquet_files import open_parquet
 from cache.exchange.gather import Request, named_path
 from cache.exchange.importing import digest, write
@@ -73,6 +75,21 @@ def _safetensors(folder: Path) -> Request:
     tensors = {"embeddings": FEATURES, "targets": LABELS.astype(np.int32), "ids": text}
     save_file(tensors, folder / "all.safetensors", {"text": "ids"})
     return request(folder / "all.safetensors")
+
+
+def test_what_the_installed_safetensors_does_to_arrays_that_are_not_contiguous(tmp_path, monkeypatch):
+    transposed = np.asfortranarray(FEATURES)
+    save_file({"x": transposed, "y": LABELS}, tmp_path / "a.safetensors")
+    wrong = not np.array_equal(load_file(tmp_path / "a.safetensors")["x"], FEATURES)
+    assert safetensors_files.mixes_up_strided() == wrong
+    for mixes in (True, False):
+        monkeypatch.setattr(safetensors_files, "mixes_up_strided", lambda mixes=mixes: mixes)
+        notes = read_dataset(request(tmp_path / "a.safetensors")).notes
+        assert [note for note in notes if "which is installed here" in note] == ([
+            f"{tmp_path}/a.safetensors: safetensors.numpy {version('safetensors')}, which is installed here, writes arrays that "
+            "are not contiguous (x.T, x[:, ::2]) with their numbers mixed up; if it wrote such arrays here, save "
+            "np.ascontiguousarray(x) and import again"
+        ] if mixes else [])  # fmt: skip
 
 
 def _parquet(folder: Path, dtype: pl.DataType = LIST, **options) -> Request:
@@ -284,9 +301,15 @@ REFUSED = [
     ({"x": FEATURES[None]}, "[x]: wanted (rows, features), found (1, 7, 3); pool to one feature a row"),
     ({"x": FEATURES[:0]}, "[x]: empty, (0, 3)"),
     ({"y": LABELS[:5]}, "[y]: wanted 7 labels, one for each row of {}[x], found (5,)"),
-    ({"y": LABELS - 1}, "[y]: row 0: label -1, wanted 0 to 1048575"),
+    ({"y": LABELS - 1}, "[y]: row 0: label -1, wanted 0 to 1048575; "
+     "-1 often marks rows without a label (3 here): leave them out, or number the classes from 0"),
+    ({"y": LABELS - 2}, "[y]: row 0: label -2, wanted 0 to 1048575"),
+    ({"y": LABELS + 1, "classes": np.array(["a", "b", "c"])},
+     "[y]: row 2: label 3, wanted 0 to 2; the labels begin at 1: subtract 1 from all"),
+    ({"y": np.full((N, 3), 0.4)}, "[y]: wanted one label a row, found (7, 3); one-hot rows hold a single 1 and zeros, "
+     "others become labels with scores.argmax(axis=1)"),
     ({"y": LABELS << 40}, "[y]: row 1: label 1099511627776, wanted 0 to 1048575"),
-    ({"y": LABELS / 1}, "[y]: labels are float64, wanted whole numbers or text"),
+    ({"y": LABELS / 1}, "[y]: labels are float64, wanted whole numbers or text; save labels.astype(int)"),
     ({"classes": np.array(["a", "b"])}, "[y]: row 2: label 2, wanted 0 to 1"),
     ({"ids": np.array(list("abcdefa"))}, "[ids]: id 'a' stands twice (rows 0 and 6); ids are unique in a split"),
     ({"ids": IDS[:2]}, "[ids]: wanted 7 ids, one for each row of {}[x], found (2,)"),
@@ -328,7 +351,7 @@ def test_missing_splits_features_and_labels(tmp_path):
 
 def test_text_labels_are_looked_up(tmp_path):
     path = npz(tmp_path / "a.npz", x=FEATURES, y=np.array(list("abcabcd")), classes=np.array(list("cba")))
-    assert refused(request(path)) == f"{path}[y]: row 6: label 'd' is none of the 3 classes"
+    assert refused(request(path)) == f"{path}[y]: row 6: label 'd' is none of the 3 classes of {path}[classes]"
 
 
 def _huge_header(shape: tuple[int, ...]) -> bytes:

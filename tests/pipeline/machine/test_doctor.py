@@ -1,6 +1,7 @@
 """`doctor` as a user calls it, and versions against those that the project asks for."""
 
 import tomllib
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
@@ -72,3 +73,10 @@ def test_a_device_that_does_not_work(monkeypatch):
     monkeypatch.setattr("pipeline.machine.device.device_of", broken)
     found = doctor._device()
     assert (found.state, found.found) == ("fail", "torch does not work (CUDA driver version is insufficient)")
+
+
+@pytest.mark.parametrize(("mixes", "state"), [(True, "warn"), (False, "ok")])
+def test_a_safetensors_that_mixes_numbers_up(monkeypatch, mixes, state):
+    monkeypatch.setattr(doctor, "mixes_up_strided", lambda: mixes)
+    check = next(check for check in doctor.diagnose(Path("stores"), Path("runs")) if check.name == "x.T in safetensors")
+    assert (check.state, bool(check.remedy)) == (state, mixes)

@@ -1,0 +1,126 @@
+"""What an input may cost is looked at before it is paid, and an error line stays a line."""
+
+import os
+import struct
+import time
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from cache import CacheInvalid
+from cache.exchange.contents import read_dataset
+from cache.exchange.gather import Request, named_path
+
+FEATURES, LABELS = np.ones((4, 2), np.float32), np.arange(4) % 2
+NO_FILE = "wanted a file, found a device or a pipe; save the arrays to a file first"
+
+
+def refused(request: Request) -> str:
+    begun = time.monotonic()
+    with pytest.raises(CacheInvalid) as caught:
+        read_dataset(request)
+    assert time.monotonic() - begun < 5
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 3000
+    return str(caught.value)
+
+
+@pytest.fixture
+def sound(tmp_path):
+    np.savez(tmp_path / "a.npz", x=FEATURES, y=LABELS)
+    return ("", tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".safetensors", ".parquet", ".txt", ".json"])
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_a_pipe_or_a_device_is_not_read(tmp_path, sound, suffix, kind):
+    path = tmp_path / f"b{suffix}"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    requests = [Request((sound,), classes=path)]
+    if suffix != ".json":
+        requests += [
+            Request((("", path),)),
+            Request((sound,), labels=(("", path),)),
+            Request((sound,), ids=(("", path),)),
+            Request((sound,), classifier=path),
+        ]
+    for request in requests:
+        assert refused(request) == f"{path}: {NO_FILE}"
+
+
+def test_headers_that_are_too_long(tmp_path):
+    size = 99 << 20
+    path = tmp_path / "a.safetensors"
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", size))
+        file.truncate(size + 100)
+    assert refused(Request((("", path),))) == (
+        f"{path}: a header of {size} bytes, at most {32 << 20} wanted; save fewer tensors in it"
+    )
+    path = tmp_path / "a.npy"
+    with path.open("wb") as file:
+        file.write(b"\x93NUMPY\x02\x00" + struct.pack("<I", size))
+        file.truncate(size + 100)
+    assert refused(Request((("", path),))) == (
+        f"{path}: not a NumPy array, or damaged (a header of {size} bytes, at most 10000 wanted); save or copy the file again"
+    )
+
+
+def test_texts_that_would_take_the_room_of_the_longest(tmp_path, sound):
+    path = tmp_path / "ids.txt"
+    path.write_text("a\n" * (2 << 20) + "b" * (2 << 10))
+    assert refused(Request((sound,), ids=(("train", path),))) == (
+        f"{path}: wanted 4 ids, one for each row of {sound[1]}[x], found ({(2 << 20) + 1},)"
+    )
+    assert refused(Request((sound,), classes=path)) == f"{path}: 16 GiB, at most 4 wanted; use Parquet"
+    frame = pl.DataFrame({"classes": ["a"] * (1 << 20) + ["b" * (2 << 10)]})
+    frame.write_parquet(tmp_path / "c.parquet")
+    assert refused(Request((sound,), classes=tmp_path / "c.parquet")) == (
+        f"{tmp_path}/c.parquet[classes]: 8 GiB of text, at most 4 wanted; shorten the longest"
+    )
+
+
+def test_a_name_of_a_megabyte(tmp_path, sound):
+    np.savez(tmp_path / "b.npz", **{"n" * 60_000: FEATURES})
+    assert refused(Request((("", tmp_path / "b.npz"),))) == (
+        f"{tmp_path}/b.npz: 1 arrays, the longest name of 60000 characters; wanted at most 10000 arrays and 200 characters"
+    )
+    label = "7" * 1_000_000
+    (tmp_path / "y.txt").write_text(f"0\n1\n0\n{label}\n")
+    assert refused(Request((sound,), labels=(("", tmp_path / "y.txt"),))) == (
+        f"labels: '{'7' * 60}'… (1000000 characters) is too long; wanted at most 1024 characters"
+    )
+    refused(Request(((label, sound[1]),)))
+    table = np.zeros(4, [(f"field{n}", "f4") for n in range(200)])
+    np.savez(tmp_path / "c.npz", x=table, y=LABELS)
+    assert refused(Request((("", tmp_path / "c.npz"),))) == (
+        f"{tmp_path}/c.npz[x]: a table of 200 fields; save each field as an array of its own"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("~nobody-of-that-name/x.npz", "{}: no user of that name, so no home folder; write the whole path"),
+        ("train=~nobody-of-that-name/x.npz", "~nobody-of-that-name/x.npz: no user of that name, so no home "
+         "folder; write the whole path"),
+        ("a\0b.npz", "'a\\x00b.npz': a path cannot hold NUL"),
+    ],
+)  # fmt: skip
+def test_paths_that_are_no_paths(text, line):
+    with pytest.raises(CacheInvalid) as caught:
+        named_path(text)
+    assert str(caught.value) == line.format(text)
+
+
+def test_a_name_that_is_not_utf_8(tmp_path):
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    folder.mkdir()
+    np.savez(folder / "a.npz", x=FEATURES, y=LABELS)
+    assert read_dataset(Request((("", folder / "a.npz"),))).width == 2
+    assert read_dataset(Request((("", folder),))).width == 2
