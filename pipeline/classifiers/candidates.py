@@ -80,7 +80,7 @@ def fit_all(
 def held_out(
     arms: Sequence[Arm], features_ND: Tensor, labels_N: Tensor, classes: int, fold_N: Tensor
 ) -> dict[Arm, Tensor]:
-    """Each arm's scores (N, C) of rows from fits without their fold; NaN for rows that are held out of none (fold -1).
+    """Each arm's scores (H, C) of the rows of a fold, in order, from fits without it; rows of fold -1 are in every fit.
 
     Rows of a `val` split are one fold beside training rows that are held out of none.
     """
@@ -89,16 +89,19 @@ def held_out(
     if wanted:
         grid = [list(dict.fromkeys(values)) for values in zip(*(astuple(arm) for arm in wanted), strict=True)]
         tried = held_out_scores(features_ND, labels_N, classes, fold_N, *grid)
-        scores = {setting: scores_NC for setting, scores_NC in tried if setting in wanted}
+        scores = {setting: scores_NC[fold_N >= 0] for setting, scores_NC in tried if setting in wanted}
     logistics = [arm for arm in arms if isinstance(arm, Logistic)]
+    fold_H = fold_N[fold_N >= 0]
     for member in logistics:
-        scores[member] = torch.full((len(labels_N), classes), torch.nan)
+        scores[member] = torch.full((len(fold_H), classes), torch.nan)
     for fold in range(int(fold_N.max()) + 1) if logistics else []:
         out_N = fold_N == fold
         fits = _fit_logistic(logistics, features_ND[~out_N], labels_N[~out_N], classes, tolerance=ROUGH)
-        for arm, (weight_CD, bias_C) in fits.items():
+        for fitted, (weight_CD, bias_C) in fits.items():
             # float64: a raw bias undoes the columns' offsets, which may be large.
-            scores[arm][out_N] = (features_ND[out_N].double() @ weight_CD.double().T + bias_C.double()).float()
+            scores[fitted][fold_H == fold] = (
+                features_ND[out_N].double() @ weight_CD.double().T + bias_C.double()
+            ).float()
     return scores
 
 

@@ -29,6 +29,12 @@ WORK = 5_000_000_000
 
 Above it fewer folds are held out; above four times it no arm is logistic."""
 
+HELD_VALUES = 500_000_000
+"""Scores of rows held out that all arms together may come to, 2 GB; above, fewer rows are held out."""
+
+MANY_CLASSES = 2000
+"""Above, no arm is of the closed-form grid: each of its settings mixes every class with every other."""
+
 FOLDS = 5
 
 
@@ -78,19 +84,41 @@ def elect(
     grid = arms(metric)
     if features_ND.numel() * classes > 4 * WORK:
         grid = [arm for arm in grid if isinstance(arm, Transfer)]
-    if not bool((fold_M >= 0).any()):
-        weight_CD, bias_C = fit(USUAL[0], features_ND, labels_N, classes)
-        return Committee(weight_CD, bias_C, {USUAL[0]: 1.0}, None, None, 0)
+    if classes > MANY_CLASSES:
+        grid = [arm for arm in grid if isinstance(arm, Logistic)]
+    if not grid or not bool((fold_M >= 0).any()):
+        alone = USUAL[0] if grid else USUAL[1]
+        weight_CD, bias_C = fit(alone, features_ND, labels_N, classes)
+        return Committee(weight_CD, bias_C, {alone: 1.0}, None, None, 0)
+    fold_M = _thinned(fold_M, every_labels_M, HELD_VALUES // (len(grid) * classes), metric)
+    labels_H = every_labels_M[fold_M >= 0]
     scores = held_out(grid, every_MD, every_labels_M, classes, fold_M)
-    choice = choose({name(arm): scores_NC for arm, scores_NC in scores.items()}, every_labels_M, classes, metric)
+    choice = choose({name(arm): scores_HC for arm, scores_HC in scores.items()}, labels_H, classes, metric)
     members = _members(grid, choice, USUAL if metric == "balanced" else ())
     factors = {arm: share / choice.scores[name(arm)].temperature for arm, share in members.items()}
-    blended_NC = torch.stack([factor * scores[arm] for arm, factor in factors.items()]).sum(dim=0)
-    score = choose({"committee": blended_NC}, every_labels_M, classes, metric).scores["committee"]
+    blended_HC = torch.stack([factor * scores[arm] for arm, factor in factors.items()]).sum(dim=0)
+    score = choose({"committee": blended_HC}, labels_H, classes, metric).scores["committee"]
     fits = fit_all(list(factors), features_ND, labels_N, classes)
     weight_CD = torch.stack([factor * fits[arm][0] for arm, factor in factors.items()]).sum(dim=0)
     bias_C = torch.stack([factor * fits[arm][1] for arm, factor in factors.items()]).sum(dim=0)
     return Committee(weight_CD, bias_C, members, score, choice, folds)
+
+
+def _thinned(fold_M: Tensor, labels_M: Tensor, limit: int, metric: str) -> Tensor:
+    """The folds with about `limit` rows held out at most: of each class as many, or, for accuracy, each so many-th row."""
+    held_H = (fold_M >= 0).nonzero()[:, 0]
+    if len(held_H) <= limit:
+        return fold_M
+    if metric == "accuracy":
+        kept_K = held_H[:: -(-len(held_H) // max(1, limit))]
+    else:
+        held_H = held_H[labels_M[held_H].argsort(stable=True)]
+        count_C = torch.bincount(labels_M[held_H])
+        rank_H = torch.arange(len(held_H)) - (count_C.cumsum(0) - count_C)[labels_M[held_H]]
+        kept_K = held_H[rank_H < max(1, limit // int((count_C > 0).sum()))]
+    thinned_M = torch.full_like(fold_M, -1)
+    thinned_M[kept_K] = fold_M[kept_K]
+    return thinned_M
 
 
 def _members(grid: Sequence[Arm], choice: Choice, usual: Sequence[Arm]) -> dict[Arm, float]:

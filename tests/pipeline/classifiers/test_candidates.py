@@ -55,8 +55,8 @@ def test_scores_of_rows_held_out_are_those_of_a_fit_without_them():
         weight, bias = candidates.fit(arm, features[~out], labels[~out], 4)
         # Arms that are only compared stop further from the minimum.
         wanted = (features[out] @ weight.T + bias).softmax(dim=1)
-        torch.testing.assert_close(scores[arm][out].softmax(dim=1), wanted, rtol=0, atol=0.03)
-    assert bool(torch.isnan(scores[PLAIN][labels == 3]).all())
+        torch.testing.assert_close(scores[arm][fold[fold >= 0] == 2].softmax(dim=1), wanted, rtol=0, atol=0.03)
+    assert all(len(scores_of_arm) == 35 for scores_of_arm in scores.values())
 
 
 def test_a_committee_is_the_average_its_members_make():
@@ -127,3 +127,26 @@ def test_where_every_class_has_one_row_the_usual_arm_speaks_alone():
     elected = committee.elect(features, labels, 3)
     assert elected.members == {committee.USUAL[0]: 1.0}
     assert (elected.score, elected.choice, elected.folds) == (None, None, 0)
+
+
+@pytest.mark.parametrize(("metric", "held"), [("balanced", [4, 4, 2]), ("accuracy", [9, 3, 0])])
+def test_where_scores_would_fill_memory_fewer_rows_are_held_out(metric, held):
+    labels = torch.repeat_interleave(torch.arange(3), torch.tensor([80, 20, 2]))
+    fold = stratified_folds(labels, 3, 5)
+    thinned = committee._thinned(fold, labels, 12, metric)
+    kept = thinned >= 0
+    assert torch.equal(thinned[kept], fold[kept])
+    assert torch.bincount(labels[kept], minlength=3).tolist() == held
+    assert torch.equal(committee._thinned(fold, labels, 102, metric), fold)
+
+
+def test_many_classes_are_elected_for_without_a_table_of_all_pairs(monkeypatch):
+    labels = torch.arange(600) % 300
+    features = torch.randn(600, 2, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(committee, "MANY_CLASSES", 200)
+    monkeypatch.setattr(committee, "arms", lambda metric: [Logistic(0.1), Transfer()])
+    elected = committee.elect(features, labels, 300)
+    assert list(elected.members) == [Logistic(0.1)]
+    assert bool(torch.isfinite(elected.weight_CD).all())
+    monkeypatch.setattr(committee, "WORK", 1)
+    assert committee.elect(features, labels, 300).members == {committee.USUAL[1]: 1.0}
