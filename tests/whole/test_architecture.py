@@ -64,6 +64,21 @@ TWICE = {
     "ls": "of a folder; of a place",
     "parse": "a manifest; a Parquet footer",
     "read": "a file; a chunk",
+    "HEADER_BYTES": "of a .npy, of a safetensors file, of a classifier in a cache",
+    "IN_THE_WAY REASON": "what the system says where a file cannot appear; why a format is refused",
+    "BLOCK_VALUES": "numbers held at a time, by what they are",
+    "ROUNDING": "of a column of features; of a gradient",
+    "KINDS Kind kind": "heads; augmentations; a checkpoint's: named with their module",
+    "HEADS TRAINED": "what people call a head; what settings it uses",
+    "METRICS": "of distance; of a choice",
+    "Choice": "the section of settings; what was chosen",
+    "PATIENCE": "of a search on held-out rows; of a generator; of processes that wait",
+    "FIRST": "what a fresh classifier is trained with; lines looked at first",
+    "Training": "what a head trains; a backbone's",
+    "NAMED NAMED_MISSING": "how many are named before the rest are counted",
+    "FORMATS": "of images that are read; that carry an orientation",
+    "stage1": "the stage; the head that is its classifier",
+    "clean PLAIN fit scaled Finite arms": "pure functions and values named with their module",
 }
 """Names that two files of a package define, and why that does not mislead."""
 
