@@ -43,7 +43,7 @@ GROUND = {f"pipeline.{name}" for name in ("losses", "samplers", "rng", "errors",
 GROUND |= {"pipeline.report.printable"}  # pure text, which `progress`, too, prints through
 TWICE = {
     "__all__": "Python's own word",
-    "train_backbone train_stg extract retrain run": "the command, and the function of the science that it calls",
+    "train_backbone train_stg extract retrain run evaluate": "the command, and the function of the science that it calls",
     "load save": "of a module named for what is loaded: tensors.load, dataset.load, settings.load, features.load",
     "digest": "of tensors, of images: both named with their module",
     "build": "a backbone, a generator, a manifest: named with their module",
@@ -54,6 +54,7 @@ TWICE = {
     "available": "configs; samples",
     "candidates": "paths of an image; caches to prune, as text",
     "NAME": "of a file that a module writes, or the pattern of a name",
+    "MADE_BY": "the settings that a cache, that a classifier comes from",
     "LIMIT": "bytes that a module reads at most of a file of its kind",
     "AUGMENTATIONS": "the arms of a comparison; what settings each uses",
     "Draws": "of a step; of an image",
