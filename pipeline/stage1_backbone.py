@@ -10,12 +10,12 @@ from typing import Any
 import filelock
 import torch
 from pydantic import BaseModel, ConfigDict
-from torch import nn
 
 from pipeline.artefacts import folders, tensors
 from pipeline.artefacts import tensors as checkpoint
 from pipeline.artefacts.figures import Digest, Natural, Percent, Seconds
 from pipeline.backbones import build_for
+from pipeline.backbones.backbone import Backbone
 from pipeline.backbones.own import own_module
 from pipeline.errors import DataError, LineageError, TrainingError
 from pipeline.evaluate import backbone_figures, measured
@@ -43,7 +43,7 @@ class BackboneRun:
     digest: str
     metrics: dict[str, Any]
     dataset: Dataset | None = None
-    module: nn.Module | None = None
+    module: Backbone | None = None
     """The backbone itself, where it is one's own and no name builds it."""
 
 
@@ -134,7 +134,7 @@ def train_backbone(settings: Settings, folder: Path, dataset: Dataset | None = N
     return BackboneRun(folder, digest, metrics, dataset)
 
 
-def _write_frozen(folder: Path, name: str, backbone: nn.Module, key: str) -> BackboneRun:
+def _write_frozen(folder: Path, name: str, backbone: Backbone, key: str) -> BackboneRun:
     """A run folder of a backbone that is taken as it is: no classifier, no figures."""
     tensors = {f"backbone.{name}": tensor for name, tensor in backbone.state_dict().items()}
     digest = checkpoint.digest(tensors)

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.backbones.backbone import Backbone
+
 MOMENTUM = 0.1
 """Of the running feature norm, as in batch normalisation."""
 
@@ -57,11 +59,11 @@ class ImageClassifier(nn.Module):
     BBN's backbone takes one more argument, its branches' share.
     """
 
-    def __init__(self, backbone: nn.Module, classes: int, cosine_scale: float | None = None) -> None:
+    def __init__(self, backbone: Backbone, classes: int, cosine_scale: float | None = None) -> None:
         super().__init__()
         self.backbone = backbone
         self.classes = classes
-        width = int(backbone.width)  # type: ignore[arg-type]
+        width = backbone.width
         self.classifier: nn.Linear | CosineClassifier
         if cosine_scale is not None:
             self.classifier = CosineClassifier(width, classes, cosine_scale)

@@ -206,3 +206,16 @@ def test_it_learns():
         losses = [list(training.epoch(Done(epoch), progress))[-1].loss for epoch in range(8)]
     assert losses[0] > 1.8
     assert losses[-1] < 1.2
+
+
+def test_batches_of_one_image(tmp_path):
+    assert train_backbone(small(batch_size=1, epochs=1), tmp_path / "run").metrics["epochs"] == 1
+    alone = small(batch_size=1, epochs=1).model_copy(
+        update={"backbone": small().backbone.model_copy(update={"name": "resnet10"})}
+    )
+    with pytest.raises(TrainingError) as error:
+        train_backbone(alone, tmp_path / "alone")  # its last map has one pixel
+    assert str(error.value) == (
+        "stage 1: a batch of one image cannot be trained on (Expected more than 1 value per channel when training, got input "
+        "size torch.Size([1, 512, 1, 1])); wanted two images or more: raise stage1.batch_size, or train on more images"
+    )
