@@ -1,6 +1,7 @@
 """coattail's commands: parse, load the config, call one function, print. No logic and no torch at import."""
 
 import importlib.util
+import os
 import signal
 import sys
 from pathlib import Path
@@ -11,6 +12,9 @@ from pipeline.commands.about import config_group, doctor
 from pipeline.commands.caches import cache_group
 from pipeline.commands.options import Commands, fail, speaks
 from pipeline.commands.stages import demo, extract, retrain, run, train_backbone, train_stg
+
+# Read when torch loads: threads that spin while they wait take the cores that other processes want.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 HERE = Path(__file__).resolve().parent
 

@@ -217,5 +217,5 @@ def test_batches_of_one_image(tmp_path):
         train_backbone(alone, tmp_path / "alone")  # its last map has one pixel
     assert str(error.value) == (
         "stage 1: a batch of one image cannot be trained on (Expected more than 1 value per channel when training, got input "
-        "size torch.Size([1, 512, 1, 1])); wanted two images or more: raise stage1.batch_size, or train on more images"
+        "size torch.Size([1, 128, 1, 1])); wanted two images or more: raise stage1.batch_size, or train on more images"
     )
