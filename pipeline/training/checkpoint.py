@@ -11,11 +11,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipeline.artefacts import folders
 from pipeline.artefacts import tensors as checkpoint
+from pipeline.artefacts.folders import CHECKPOINT
 from pipeline.errors import DataError, LineageError
 from pipeline.progress import note
 from pipeline.training.steps import Done, Training
 
-CHECKPOINT = "checkpoint.safetensors"
 Kind = TypeVar("Kind")
 Line = dict[str, float]
 """A finished epoch in log.jsonl: epoch (1-based), mean loss, seconds, images a second."""
