@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from pipeline.backbones.backbone import Backbone
 
 MOMENTUM = 0.1
-"""Of the running feature norm, as in batch normalisation."""
+"""How far the running feature norm moves towards a batch's, as in batch normalisation."""
 
 
 class CosineClassifier(nn.Module):
@@ -36,7 +36,7 @@ class CosineClassifier(nn.Module):
 
 
 def head_like(tensors: Mapping[str, Tensor], width: int, classes: int) -> nn.Linear | CosineClassifier:
-    """A classifier (C, D) of the kind that the tensors of a trained backbone name, whatever they hold."""
+    """A new classifier (C, D), linear or cosine, as the names of a trained backbone's tensors say; their values are not taken."""
     return CosineClassifier(width, classes, 1.0) if "classifier.scale" in tensors else nn.Linear(width, classes)
 
 

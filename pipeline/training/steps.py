@@ -27,7 +27,7 @@ from pipeline.training.sam import climbed
 from pipeline.training.schedule import learning_rate
 
 CHECK_EVERY = 25
-"""Steps between looks at the loss: each look waits for the accelerator."""
+"""Steps after which the losses are looked at: each look waits for the accelerator."""
 
 
 @dataclass(frozen=True)
