@@ -2,6 +2,7 @@
 
 import importlib.util
 import io
+import os
 import signal
 import sys
 from pathlib import Path
@@ -14,6 +15,9 @@ from pipeline.commands.failures import exit_code, terminate
 from pipeline.commands.options import Commands
 from pipeline.commands.output import fail
 from pipeline.commands.stages import demo, evaluate, extract, retrain, run, train_backbone, train_stg
+
+# Read when torch loads: threads that spin while they wait take the cores that other processes want.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 HERE = Path(__file__).resolve().parent
 
