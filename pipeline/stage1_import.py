@@ -12,8 +12,8 @@ import numpy as np
 from cache import Provenance, catalog
 from cache.errors import CacheStorage
 from cache.exchange.contents import Dataset, read_dataset
-from cache.exchange.gather import Request, named_path
 from cache.exchange.importing import digest, write
+from cache.exchange.request import Request, named_path
 from pipeline.artefacts.authorship import author, coattail_version, now
 from pipeline.errors import ConfigError, DataError
 from pipeline.longtail import hold_out

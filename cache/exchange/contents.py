@@ -8,8 +8,9 @@ import numpy as np
 from cache.errors import CacheInvalid
 from cache.exchange.classes import named_array, names_in_file
 from cache.exchange.classifier import read_classifier
-from cache.exchange.gather import Part, Request, gather
+from cache.exchange.gather import Part, gather
 from cache.exchange.labels import class_labels, sample_ids
+from cache.exchange.request import Request
 from cache.exchange.source import SourceArray
 from cache.format import layout
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,44 +10,13 @@ import numpy as np
 from cache.errors import CacheInvalid
 from cache.exchange.formats import open_source
 from cache.exchange.names import ROLES, SPLITS, meaning, split_and_role
+from cache.exchange.request import Request
 from cache.exchange.source import Source, SourceArray
 from cache.exchange.texts import listed, shown, sound
 
 Found = dict[tuple[str, str, str], SourceArray]
 """Split, role and view -> the array; the split is "" for what belongs to all."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a user named. A path stands beside its split, "" where the file itself says which rows are whose."""
-
-    sources: tuple[tuple[str, Path], ...]
-    labels: tuple[tuple[str, Path], ...] = ()
-    ids: tuple[tuple[str, Path], ...] = ()
-    classes: Path | None = None
-    classifier: Path | None = None
-    names: Mapping[str, str] = field(default_factory=dict)
-    """Role, or SPLIT/ROLE -> the name that the user's arrays or columns of that role have."""
-
-
-def named_path(text: str) -> tuple[str, Path]:
-    """`train=features.npy` as split and path; the split is "" where the text is a path alone."""
-    if "\0" in text:
-        raise CacheInvalid(f"{shown(text)}: a path cannot hold NUL")
-    split, equals, path = text.partition("=")
-    if not text or (equals and not path):
-        raise CacheInvalid(f"{text or 'an empty path'}: wanted SPLIT=PATH, or a path")
-    if not equals or "/" in split or Path(text).exists():
-        return "", _home(Path(text))
-    return SPLITS.get(split, split), _home(Path(path))
-
-
-def _home(path: Path) -> Path:
-    try:
-        return path.expanduser()
-    except RuntimeError:
-        raise CacheInvalid(f"{path}: no user of that name, so no home folder; write the whole path") from None
 
 
 @dataclass(frozen=True)
@@ -108,13 +77,18 @@ def gather(request: Request) -> Gathered:
         split: replace(part, origin=origins.get(part.labels.where if part.labels else ""))
         for split, part in _parts(found, opened).items()
     }
+    used = {array.where for array in found.values()} | {part.labels.where for part in parts.values() if part.labels}
+    unused = [array for _, _, source in opened for array in source.arrays if array.where not in used]
     notes = tuple(line for _, _, source in opened for line in source.notes)
+    if unused:
+        notes += (f"not used: {_listing(unused)}; say --column SPLIT/ROLE=NAME where one belongs to a split",)
     return Gathered(parts, classifier, classifier_names, notes)
 
 
 def _sort(split: str, source: Source, names: Mapping[str, str]) -> Found:
     """The source's arrays by split, role and view; those whose name says nothing are left out."""
     found: Found = {}
+    of_others: Found = {}
     for array in source.arrays:
         what = meaning(array.name, array.local, names, split)
         if len(source.arrays) == 1 and not array.local and (what is None or what.role not in ("weight", "bias")):
@@ -128,8 +102,10 @@ def _sort(split: str, source: Source, names: Mapping[str, str]) -> Found:
             key = ("", what.role, "")
         else:
             key = (split or what.split or "train", what.role, what.view)
-        _merge(found, {key: array})
-    return found
+        # `train=FILE` of a file that has test's arrays too: they are train's only where train has none of its own.
+        other = what is not None and split != "" and what.split not in ("", split)
+        _merge(of_others if other else found, {key: array})
+    return of_others | found
 
 
 def _merge(found: Found, more: Found) -> None:

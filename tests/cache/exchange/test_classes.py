@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 
 from cache import CacheInvalid
 from cache.exchange.contents import Dataset, read_dataset
-from cache.exchange.gather import Request
+from cache.exchange.request import Request
 
 FEATURES = np.arange(12, dtype=np.float32).reshape(6, 2)
 CALF, CAFE = "caf\u00e9", "cafe\u0301"

@@ -7,7 +7,7 @@ import pytest
 
 from cache import CacheInvalid
 from cache.exchange.contents import Dataset, read_dataset
-from cache.exchange.gather import Request
+from cache.exchange.request import Request
 
 DRAW = np.random.default_rng(0)
 D = 3
