@@ -1,4 +1,4 @@
-"""What an import would store: splits, class names and classifier, checked in all but the features' values."""
+"""What an import is about to store: splits, class names and classifier. All is checked but the features' values."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -34,7 +34,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Dataset:
-    """What is imported, checked in all but the features' values."""
+    """Everything that an import stores; all is checked but the features' values."""
 
     splits: dict[str, Table]
     classes: tuple[str, ...]
@@ -58,7 +58,7 @@ class Dataset:
 
 
 def read_dataset(request: Request) -> Dataset:
-    """Open the files and check shapes, types, labels and ids. Raises CacheInvalid for the first that does not hold."""
+    """Open the files and check shapes, types, labels and ids. Raises CacheInvalid for the first that is wrong."""
     gathered = gather(request)
     arrays = [(split, view, array) for split, part in gathered.parts.items() for view, array in part.views.items()]
     first = arrays[0][2]

@@ -73,10 +73,7 @@ def gather(request: Request) -> Gathered:
         classifier_names = _own_names(arrays, source, request.classifier)
         _merge(found, {key: array for key, array in arrays.items() if key[1] in ("weight", "bias")})
     classifier = {role: found["", role, ""] for role in ("weight", "bias") if ("", role, "") in found}
-    parts = {
-        split: replace(part, origin=origins.get(part.labels.where if part.labels else ""))
-        for split, part in _parts(found, opened).items()
-    }
+    parts = {split: _with_names(part, origins) for split, part in _parts(found, opened).items()}
     used = {array.where for array in found.values()} | {part.labels.where for part in parts.values() if part.labels}
     unused = [array for _, _, source in opened for array in source.arrays if array.where not in used]
     notes = tuple(line for _, _, source in opened for line in source.notes)
@@ -124,13 +121,27 @@ def _own_names(arrays: Found, source: Source, path: Path) -> SourceArray | None:
     own = arrays.pop(("", "classes", ""), None)
     if own is None and "classes" in source.metadata:
         where = f"{path}[metadata classes]"
-        names = np.array([sound(where, name) for name in listed(where, source.metadata["classes"])], dtype=str)
-        own = SourceArray("classes", where, names.shape, str(names.dtype), lambda: iter([names]))
+        own = _text_array(where, listed(where, source.metadata["classes"]))
     if own is not None:
         splits = {of for of, role, _ in arrays if of and role in ("features", "labels")}
         for split in splits or {""}:
             arrays.setdefault((split, "classes", ""), own)
     return own
+
+
+def _with_names(part: Part, origins: Mapping[str, Path]) -> Part:
+    """The part with the file of its labels, and with the class names that the file has for just these labels."""
+    if part.labels is None:
+        return part
+    names = part.names
+    if names is None and part.labels.classes:
+        names = _text_array(f"{part.labels.where}'s class names", part.labels.classes)
+    return replace(part, names=names, origin=origins.get(part.labels.where))
+
+
+def _text_array(where: str, names: Sequence[str]) -> SourceArray:
+    values = np.array([sound(where, name) for name in names], dtype=str)
+    return SourceArray("classes", where, values.shape, str(values.dtype), lambda: iter([values]))
 
 
 def only(path: Path, role: str, names: Mapping[str, str]) -> SourceArray:

@@ -46,6 +46,10 @@ def _join(base: str, group: list[tuple[int, SourceArray, str | None]]) -> Source
         what = f"two shards {wrong - 1}; name them apart" if twice else f"no shard {wrong}; copy it beside the others"
         raise CacheInvalid(f"{first.where} is one of {len(numbers)} shards: found {what}")
     for part in parts:
+        if part.classes != first.classes:
+            raise CacheInvalid(
+                f"{part.where}: wanted the class names of {first.where}, found others; write the shards alike"
+            )
         if part.shape[1:] != first.shape[1:] or np.dtype(part.dtype).kind != np.dtype(first.dtype).kind:
             raise CacheInvalid(
                 f"{part.where}: {part.shape} {part.dtype}, wanted rows as in {first.where}, {first.shape} {first.dtype}"
