@@ -83,8 +83,10 @@ def import_features(request: Request, stores: Path, name: str, test_share: float
         notes = []
     else:
         dataset = _held_out(dataset, test_share, seed)
+    for line in dataset.notes:
+        note(line)  # before the long work: whoever sees a wrong array need not wait
     settings, more = settings_for(dataset, name)
-    notes = [*dataset.notes, *notes, *more]
+    notes += more
     rows = {split: len(table.labels_N) for split, table in dataset.splits.items()}
     total = sum(count * len(dataset.splits[split].views) for split, count in rows.items())
     with track(total, "checking") as progress:
@@ -95,10 +97,10 @@ def import_features(request: Request, stores: Path, name: str, test_share: float
         _check_space(stores, dataset)
     with track(0 if existed else total, "writing") as progress:
         path = write(stores, digested, _provenance(name, settings), progress.advance)
-    if existed:
-        notes = _of_another_name(path, name)
+    notes = _of_another_name(path, name) if existed else notes
     for line in notes:
         note(line)
+    notes = [*dataset.notes, *notes]
     return Imported(path, rows, dataset.width, dataset.dtype, len(dataset.classes), existed, tuple(notes))
 
 

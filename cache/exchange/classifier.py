@@ -23,6 +23,8 @@ def read_classifier(
     Raises CacheInvalid for other shapes, and where nothing says which row is of which class.
     """
     if "weight" not in gathered.classifier:
+        if "bias" in gathered.classifier:
+            raise CacheInvalid(f"{gathered.classifier['bias'].where}: a bias without a weight; give both, or neither")
         return None
     array = gathered.classifier["weight"]
     weight, bias = _finite(array), _finite(gathered.classifier["bias"]) if "bias" in gathered.classifier else None
