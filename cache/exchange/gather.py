@@ -75,7 +75,9 @@ def gather(request: Request) -> Gathered:
     classifier = {role: found["", role, ""] for role in ("weight", "bias") if ("", role, "") in found}
     parts = {split: _with_names(part, origins) for split, part in _parts(found, opened).items()}
     used = {array.where for array in found.values()} | {part.labels.where for part in parts.values() if part.labels}
-    unused = [array for _, _, source in opened for array in source.arrays if array.where not in used]
+    # A model's file has much beside the classifier.
+    sources = [source for _, _, source in opened[: len(request.sources)]]
+    unused = [array for source in sources for array in source.arrays if array.where not in used]
     notes = tuple(line for _, _, source in opened for line in source.notes)
     if unused:
         notes += (f"not used: {_listing(unused)}; say --column SPLIT/ROLE=NAME where one belongs to a split",)

@@ -108,6 +108,10 @@ def test_the_names_that_scikit_learn_and_keras_have(tmp_path):
     keras = npz(tmp_path / "c.npz", kernel=weight.T, bias=np.zeros(5), classes=names)
     for path in (scikit, keras):
         np.testing.assert_array_equal(read(source, classifier=path).classifier["weight"], weight[::-1])
+    numbers = npz(tmp_path / "e.npz", coef_=weight, intercept_=np.zeros(5), classes_=np.arange(5), extra=weight)
+    dataset = read(npz(tmp_path / "f.npz", x=features, y=labels, classes=names), classifier=numbers)
+    np.testing.assert_array_equal(dataset.classifier["weight"], weight)
+    assert dataset.notes == (f"train: features {tmp_path}/f.npz[x] (400, 3), labels {tmp_path}/f.npz[y]",)
     alone = npz(tmp_path / "d.npz", bias=np.zeros(5))
     assert refused(source, classifier=alone) == f"{alone}[bias]: a bias without a weight; give both, or neither"
 
