@@ -1,6 +1,7 @@
-"""coattail's commands: parse, load the config, call one function, print. No logic and no torch at import."""
+"""coattail's command line: the group of all commands, and what their failures become. Imports no torch by itself."""
 
 import importlib.util
+import io
 import signal
 import sys
 from pathlib import Path
@@ -9,7 +10,9 @@ import click
 
 from pipeline.commands.about import config_group, doctor
 from pipeline.commands.caches import cache_group
-from pipeline.commands.options import Commands, fail, speaks
+from pipeline.commands.failures import exit_code, terminate
+from pipeline.commands.options import Commands
+from pipeline.commands.output import fail
 from pipeline.commands.stages import demo, extract, retrain, run, train_backbone, train_stg
 
 HERE = Path(__file__).resolve().parent
@@ -20,7 +23,8 @@ HERE = Path(__file__).resolve().parent
 def cli() -> None:
     """Long-tailed image classifiers in decoupled stages: extract features once, then retrain in seconds.
 
-    Caches lie in stores/ (or $COATTAIL_STORES), run folders in runs/ (or $COATTAIL_RUNS).
+    Caches lie in stores/ (or $COATTAIL_STORES), run folders in runs/ (or $COATTAIL_RUNS). Both are looked for in the
+    working folder and those above it, and else made in the working folder.
     """
 
 
@@ -32,51 +36,29 @@ def _check_neighbours() -> None:
     """`cache` and `pipeline` are common names: an installed stranger of that name must not be taken for ours."""
     for name in ("cache", "pipeline"):
         spec = importlib.util.find_spec(name)
-        found = Path(spec.origin).resolve().parent if spec and spec.origin else None
-        if found != HERE / name:
-            sys.exit(
-                f"coattail: wanted the package {name} in {HERE / name}, found {found}; install coattail in its own environment"
+        folder = Path(spec.origin).resolve().parent if spec and spec.origin else None
+        if folder != HERE / name:
+            text = (
+                f"wanted the package {name} in {HERE / name}, found {folder}; install coattail in its own environment"
             )
+            raise SystemExit(fail([text], 1))
 
 
 def main() -> None:
     """Run a command; a failure is one line on stderr and exit code 1 (failed) or 2 (called wrongly)."""
-    # A cluster that takes the machine back sends SIGTERM; what is finished is kept as it is after Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        _main()
-    except (KeyboardInterrupt, click.Abort):
-        sys.exit(fail("interrupted; what was finished is kept, the same command goes on from there", 1))
+    signal.signal(signal.SIGTERM, terminate)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # What the terminal's encoding lacks is escaped; a name that cannot be printed is no reason to fail.
+            stream.reconfigure(errors="backslashreplace")
+    sys.exit(exit_code(_main))
 
 
 def _main() -> None:
     if str(HERE) not in sys.path:
         sys.path.insert(0, str(HERE))
     _check_neighbours()
-    from cache.errors import CacheError, PlaceInvalid
-    from pipeline.errors import ConfigError, PipelineError, out_of_memory
-
-    try:
-        cli.main(standalone_mode=False)
-    except click.ClickException as error:
-        if speaks():
-            error.show()
-        sys.exit(error.exit_code)
-    except (ConfigError, PlaceInvalid) as error:
-        sys.exit(fail(str(error), 2))
-    except (PipelineError, CacheError) as error:
-        sys.exit(fail(str(error), 1))
-    except ModuleNotFoundError as error:
-        if error.name not in ("torch", "torchvision"):
-            raise
-        sys.exit(fail(f"{error.name} is not installed, and this command wants it; pip install {error.name}", 1))
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        sys.exit(fail(f"{where}{error.strerror or error}", 1))
-    except (RuntimeError, MemoryError) as error:  # click.Abort, too, is a RuntimeError
-        if not (text := out_of_memory(error)):
-            raise
-        sys.exit(fail(text, 1))
+    cli.main(standalone_mode=False)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from cache import manifest
+from cache import manifest, ownership
 from cache.disk import opening
 from cache.errors import CacheError, CacheInvalid, CacheNotFound
 from cache.format import layout
@@ -17,8 +17,11 @@ from cache.manifest import Manifest
 
 STAGING = ".staging"
 LOCAL = ".local"
-"""Where `cache.local` keeps its copies."""
-State = Literal["published", "incomplete", "damaged", "local"]
+"""Where `cache.mapped` keeps its copies."""
+CANDIDATES = 5
+"""How many caches an ambiguous name is answered with."""
+State = Literal["published", "incomplete", "damaged", "foreign", "local"]
+"""`foreign`: a folder that looks like a cache's by its name or a file, and holds something else."""
 UNPUBLISHED: dict[str, State] = {STAGING: "incomplete", LOCAL: "local"}
 
 
@@ -46,12 +49,20 @@ class Listing:
 def read_manifest(path: Path) -> Manifest:
     """The manifest in a cache's folder.
 
-    Raises CacheNotFound where there is none, CacheInvalid where it is not one of ours or a bit of it was changed.
+    Raises CacheNotFound where there is none. Raises CacheInvalid where it is not one of ours, where a bit of it was
+    changed, and where the folder has the key of another cache as its name.
     """
     file = path / manifest.NAME
     if not file.is_file():
         raise CacheNotFound(f"{path}: no cache there (no {manifest.NAME}); `cache ls` lists those there are")
-    return parse_manifest(opening.read(path, manifest.NAME, manifest.LIMIT), str(file))
+    parsed = parse_manifest(opening.read(path, manifest.NAME, manifest.LIMIT), str(file))
+    for name in ownership.names(path):
+        if layout.KEY.fullmatch(name) and name != parsed.key:
+            raise CacheInvalid(
+                f"{file}: wanted the manifest of {name[:12]}, as the folder is called, found that of {parsed.key[:12]}; "
+                f"rename the folder to {parsed.key}, or delete it"
+            )
+    return parsed
 
 
 def parse_manifest(content: bytes, where: str, remedy: str = opening.AGAIN) -> Manifest:
@@ -67,6 +78,15 @@ def parse_manifest(content: bytes, where: str, remedy: str = opening.AGAIN) -> M
     raise CacheInvalid(f"{where}: not a manifest of format {manifest.FORMAT}: {reason}; {remedy}")
 
 
+def refuse_other_key(path: Path) -> None:
+    """Raise CacheInvalid where the folder holds the manifest of another key; one that cannot be read at all is passed over."""
+    try:
+        parse_manifest(opening.read(path, manifest.NAME, manifest.LIMIT), str(path))
+    except CacheError:
+        return
+    read_manifest(path)
+
+
 def manifests(stores: Path) -> Iterator[tuple[Path, Manifest]]:
     """Every published cache, the newest first; a folder that is no cache, or a damaged one, is passed over."""
     for folder in sorted(_folders(stores), key=_modified, reverse=True):
@@ -77,7 +97,10 @@ def manifests(stores: Path) -> Iterator[tuple[Path, Manifest]]:
 
 
 def ls(stores: Path) -> list[Listing]:
-    """Every cache, the newest first, then what is half extracted, damaged, or a local copy of a cache's features."""
+    """Every cache, the newest first, then what is half extracted, damaged, foreign, or a local copy of features.
+
+    A cache counts as published where its files have the sizes that its manifest lists; no file but the manifest is read.
+    """
     found = [describe(folder) for folder in _folders(stores)]
     for inside, state in UNPUBLISHED.items():
         works = [work for work in (stores / inside).glob("*") if work.is_dir()]
@@ -87,13 +110,23 @@ def ls(stores: Path) -> list[Listing]:
 
 
 def describe(folder: Path) -> Listing:
-    """The listing of one cache's folder."""
+    """The listing of one cache's folder: its manifest, and its files' names and sizes."""
     modified = _modified(folder)
     try:
         manifest = read_manifest(folder)
     except CacheError as error:
-        return Listing(folder.name, str(folder), "damaged", _bytes(folder), modified, problem=str(error))
+        state: State = "damaged" if ownership.is_shaped(folder) else "foreign"
+        return Listing(folder.name, str(folder), state, _bytes(folder), modified, problem=str(error))
+    try:
+        check(folder, manifest)
+    except CacheError as error:
+        return Listing(manifest.key, str(folder), "damaged", _bytes(folder), modified, problem=str(error))
     return listing(manifest, str(folder), modified)
+
+
+def check(folder: Path, manifest: Manifest) -> None:
+    """Every file that the manifest lists is there with its size. Raises CacheCorrupt or CacheInvalid where one is not."""
+    opening.check(folder, ((entry.file, entry.size) for entry in manifest.inventory))
 
 
 def listing(manifest: Manifest, path: str, modified: float) -> Listing:
@@ -124,11 +157,21 @@ def published(stores: Path, key: str) -> Path | None:
 
 
 def resolve(stores: Path, reference: str) -> Path:
-    """A cache by its folder, its key, or the start (4 digits or more) of its key; CacheNotFound, or CacheInvalid if several.
+    """A cache by its folder, its key, or the start (4 digits or more) of its key.
 
-    FOLDER/KEY means that folder in place of `stores`.
+    FOLDER/KEY means that folder in place of `stores`. Raises CacheNotFound where there is none, and CacheInvalid where
+    there are several or where the reference is the address of a bucket.
     """
-    if is_cache(path := Path(reference).expanduser()):
+    if "://" in reference:
+        place, _, key = reference.rstrip("/").rpartition("/")
+        raise CacheInvalid(
+            f"cache {reference}: lies in a bucket, a cache of this machine is wanted; "
+            f"run `cache pull {place} {key[:12]}` first, then name it {key[:12]}"
+        )
+    path = ownership.expanded(reference)
+    if path.name in ("", ".."):  # "." has no name, and what is asked of a cache's folder is often its name
+        path = path.resolve()
+    if is_cache(path):
         return path
     if path.parent != Path():
         stores, reference = path.parent, path.name
@@ -137,15 +180,24 @@ def resolve(stores: Path, reference: str) -> Path:
     if len(matching) == 1:
         return matching[0]
     if matching:
-        raise CacheInvalid(f"cache {reference}: {len(matching)} caches in {stores} start so; give more digits")
+        raise CacheInvalid(ambiguous(reference, [path.name for path in matching], str(stores)))
     names = ", ".join(path.name[:12] for path in folders[:5]) or "none"
     raise CacheNotFound(
         f"cache {reference}: neither a cache's folder nor the start of a key in {stores}; found {names}"
     )
 
 
+def ambiguous(reference: str, keys: list[str], place: str) -> str:
+    """The error's text for the start of several keys: the first of them, with as many digits as tell them apart."""
+    digits = 12
+    while len({key[:digits] for key in keys}) < len(set(keys)):
+        digits += 1
+    shown = ", ".join(key[:digits] for key in keys[:CANDIDATES]) + (", …" if len(keys) > CANDIDATES else "")
+    return f"cache {reference}: {len(keys)} caches in {place} start so ({shown}); give more digits"
+
+
 def is_cache(folder: Path) -> bool:
-    """Whether a cache, sound or damaged, is there: a manifest, or a folder that has a key as its name."""
+    """Whether a folder looks like a cache's: it holds a manifest, or has a key as its name. What it is, `describe` says."""
     named = layout.KEY.fullmatch(folder.name) is not None and folder.is_dir()
     return named or (folder / manifest.NAME).is_file()
 

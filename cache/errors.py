@@ -34,3 +34,7 @@ class CacheStorage(CacheError, OSError):
 
 class CacheDropped(CacheStorage):
     """An object store that did not answer, or broke off; another attempt may succeed."""
+
+
+class CacheSilent(CacheDropped):
+    """An object store that took the connection, or did not, and said nothing for so long that nobody waits again."""

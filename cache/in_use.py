@@ -6,7 +6,7 @@ Where the file system has no locks, or the system no flock (Windows), a cache in
 import os
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cache.errors import CacheInUse, CacheNotFound
@@ -27,7 +27,7 @@ def hold(path: Path, reader: object) -> None:
         descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         raise CacheNotFound(f"{path}: no cache there; it was taken away a moment ago") from None
-    weakref.finalize(reader, os.close, descriptor)
+    weakref.finalize(reader, _close, descriptor)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         gone = os.fstat(descriptor).st_nlink == 0 or not os.path.samestat(os.fstat(descriptor), file.stat())
@@ -37,6 +37,11 @@ def hold(path: Path, reader: object) -> None:
         gone = not file.exists()
     if gone:
         raise CacheNotFound(f"{path}: no cache there; it is being removed")
+
+
+def _close(descriptor: int) -> None:
+    with suppress(OSError):  # nobody is left to tell, and nothing was written
+        os.close(descriptor)
 
 
 @contextmanager
@@ -61,4 +66,4 @@ def alone(path: Path) -> Iterator[None]:
             pass
         yield
     finally:
-        os.close(descriptor)
+        _close(descriptor)

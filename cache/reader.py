@@ -20,7 +20,7 @@ from cache.manifest import Manifest
 from cache.parquet import own, pages
 
 HEADER_BYTES = 1 << 16
-"""Of a classifier's file, at most, beside its numbers."""
+"""Bytes of a classifier's file that describe its numbers, at most."""
 
 
 class FeatureCache:
@@ -46,7 +46,7 @@ class FeatureCache:
         cache = cls(path, catalog.read_manifest(path))
         in_use.hold(path, cache)
         identity = cache.manifest.identity
-        opening.check(path, ((entry.file, entry.size) for entry in cache.manifest.inventory))
+        catalog.check(path, cache.manifest)
         for split, rows in ((name, found.rows) for name, found in identity.splits.items()):
             for view in cache.views(split):
                 cache._documents[split, view] = description.read_document(
@@ -139,6 +139,11 @@ class FeatureCache:
             return None
         classes, width = len(self.classes), self.manifest.identity.width
         content = self._proved(CLASSIFIER, 4 * classes * (width + 1) + HEADER_BYTES)
+        described = int.from_bytes(content[:8], "little")
+        if described > HEADER_BYTES:
+            raise CacheCorrupt(
+                f"{self.path / CLASSIFIER}: {described} bytes of description, at most {HEADER_BYTES} wanted; {AGAIN}"
+            )
         try:
             found = load_safetensors(content)
         except (SafetensorError, KeyError, TypeError, ValueError) as error:  # KeyError: a type that numpy has not

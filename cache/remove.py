@@ -1,18 +1,19 @@
-"""Taking caches away: never from under a reader or a writer, and in one step for everybody else."""
+"""Taking caches away: never from under a reader or a writer, never a stranger's folder, and in one step for everybody else."""
 
 import os
 import shutil
 import time
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from cache import catalog, in_use
+from cache import catalog, in_use, manifest, ownership
+from cache.catalog import Listing
 from cache.disk import durable
 from cache.disk.locks import all_free
-from cache.errors import CacheInUse, CacheNotFound, CacheStorage
+from cache.errors import CacheError, CacheInUse, CacheInvalid, CacheNotFound, CacheStorage
 
 TRASH = "trash-"
 
@@ -28,22 +29,63 @@ class Candidate:
     kept: str = ""
 
 
-def rm(path: Path) -> int:
-    """Delete a published cache and its local copy; the bytes they took.
+@dataclass(frozen=True)
+class Removal:
+    """What `rm` took away: the bytes that are free now and, where a link alone went, the folder that it led to."""
 
-    CacheInUse where somebody has it open, CacheNotFound where there is none.
+    bytes: int
+    led_to: str = ""
+
+
+def rm(path: Path, now: float | None = None) -> Removal:
+    """Delete a published cache and its local copy. Of a link to a cache, only the link is removed.
+
+    Raises CacheInUse where somebody has the cache open, and CacheNotFound where there is none. Raises CacheInvalid where
+    nothing proves that the folder is a cache's, or where it has no whole manifest and was changed within the last hour.
     """
     path = Path(path)
+    if path.name in ("", ".."):
+        path = path.resolve()
     if not catalog.is_cache(path):
         raise CacheNotFound(f"{path}: no cache there; `cache ls` lists those there are")
     found = catalog.describe(path)
+    if refusal := _refusal(path, now):
+        raise CacheInvalid(f"{path}: {refusal}")
+    if path.is_symlink():
+        led_to = str(path.resolve())
+        with durable.storing(path):
+            os.unlink(path)
+        return Removal(0, led_to)
     with in_use.alone(path):
-        trash = _to_trash(path, path.parent)
+        trash = to_trash(path, path.parent)
     local = path.parent / catalog.LOCAL / found.key
     freed = found.bytes + sum(file.stat().st_size for file in local.glob("*"))
     for folder in (trash, local):  # whoever has the copy mapped keeps it
         shutil.rmtree(folder, ignore_errors=True)
-    return freed
+    return Removal(freed)
+
+
+def _refusal(path: Path, now: float | None) -> str:
+    """Why a folder that somebody named is not deleted; empty where it may be."""
+    if _is_proven(path):
+        return ""
+    if not ownership.is_shaped(path):
+        return "not a cache's folder, or not provably one; coattail leaves it alone, delete it yourself if it may go"
+    if ownership.is_recent(path, now):
+        return (
+            "has no manifest that names it and was changed within the last hour, so it may still be being copied; "
+            "try again an hour after the last change"
+        )
+    return ""
+
+
+def _is_proven(path: Path) -> bool:
+    """Whether a manifest of ours, which parses whole and has the folder's key, is there."""
+    try:
+        catalog.read_manifest(path)
+    except CacheError:
+        return False
+    return True
 
 
 def prune(
@@ -54,45 +96,78 @@ def prune(
     yes: bool = False,
     now: float | None = None,
 ) -> list[Candidate]:
-    """What is damaged, half extracted and untouched for `incomplete_after` seconds, or published longer than `older_than`
-    seconds ago and not in `keep` (keys); local copies whose cache went are as what is half extracted.
+    """List what may go and, with `yes`, delete it. What is in use, or not provably coattail's, is listed as `kept`.
 
-    Lists it; with `yes`, deletes it, but nothing that is in use: that is `kept`.
+    That is: what is damaged; what is half extracted and untouched for `incomplete_after` seconds; what was published longer
+    than `older_than` seconds ago and is not in `keep` (keys); local copies whose cache went; and what a killed process left
+    of a local copy. Foreign folders are listed and kept.
     """
     now = time.time() if now is None else now
     spared = set(keep)
     found = []
     for one in catalog.ls(stores):
-        age = now - _touched(Path(one.path), one.state, one.modified)
-        if one.state == "damaged":
-            reason = "damaged"
-        elif one.state == "incomplete" and (Path(one.path).name.startswith(TRASH) or age > incomplete_after):
-            reason = f"incomplete, untouched for {age / 3600:.0f} h"
-        elif one.state == "incomplete" and catalog.published(stores, one.key):
-            reason = "left over; the cache is published"
-        elif one.state == "published" and older_than is not None and age > older_than and one.key not in spared:
-            reason = f"published {age / 86_400:.0f} days ago"
-        elif one.state == "local" and age > incomplete_after and catalog.published(stores, one.key) is None:
-            reason = "local copy of a cache that is not here"
-        else:
+        reason = _reason(one, stores, older_than, spared, incomplete_after, now)
+        if not reason:
             continue
-        unpublished = one.state in ("incomplete", "local")
-        kept = _delete(Path(one.path), unpublished) if yes else _used(Path(one.path), unpublished)
+        path, kept = Path(one.path), _kept(one, now)
+        if path.is_symlink():
+            reason += "; a link, what it leads to stays"
+        if not kept:
+            unpublished = one.state in ("incomplete", "local")
+            kept = _delete(path, unpublished) if yes else _used(path, unpublished)
         found.append(Candidate(one.path, one.key, one.bytes, reason, kept))
+    return [*found, *_torn_copies(stores, yes, now)]
+
+
+def _reason(
+    one: Listing, stores: Path, older_than: float | None, spared: set[str], incomplete_after: float, now: float
+) -> str:
+    """Why this may go; empty where it stays."""
+    if one.state in ("damaged", "foreign"):
+        return one.state
+    path = Path(one.path)
+    age = now - (one.modified if one.state == "published" else ownership.changed(path))
+    if one.state == "published":
+        gone_by = older_than is not None and age > older_than and one.key not in spared
+        return f"published {age / 86_400:.0f} days ago" if gone_by else ""
+    published = catalog.published(stores, one.key) is not None
+    if one.state == "local":
+        return "local copy of a cache that is not here" if age > incomplete_after and not published else ""
+    if path.name.startswith(TRASH) or age > incomplete_after:
+        return f"incomplete, untouched for {age / 3600:.0f} h"
+    return "left over; the cache is published" if published else ""
+
+
+def _kept(one: Listing, now: float) -> str:
+    """Why `prune` leaves a damaged or foreign folder alone."""
+    path = Path(one.path)
+    if one.state == "foreign":
+        return "not a cache of coattail's; delete it yourself if it may go"
+    if one.state != "damaged":
+        return ""
+    if ownership.is_recent(path, now):
+        return "changed within the last hour, it may still be being copied"
+    return (
+        ""
+        if _is_proven(path)
+        else f"no whole manifest proves that it is a cache; `cache rm {path.name[:12]}` deletes it"
+    )
+
+
+def _torn_copies(stores: Path, yes: bool, now: float) -> list[Candidate]:
+    """Files of local copies that were cut off while they were made, untouched for an hour: nothing reads them."""
+    found = []
+    for path in sorted((stores / catalog.LOCAL).glob(f"*/.*{durable.TEMPORARY}")):
+        age = now - ownership.changed(path)
+        if age <= ownership.RECENT:
+            continue
+        with suppress(FileNotFoundError):  # whoever made it may have come to its end
+            size = path.stat().st_size
+            if yes:
+                path.unlink()
+            reason = f"part of a local copy, untouched for {age / 3600:.0f} h"
+            found.append(Candidate(str(path), path.parent.name, size, reason))
     return found
-
-
-def _touched(path: Path, state: str, modified: float) -> float:
-    if state != "incomplete":
-        return modified
-    times = [modified]
-    for folder, _, files in os.walk(path):
-        for name in files:
-            try:
-                times.append((Path(folder) / name).lstat().st_mtime)
-            except FileNotFoundError:
-                continue
-    return max(times)
 
 
 def _used(path: Path, unpublished: bool) -> str:
@@ -109,20 +184,41 @@ def _delete(path: Path, unpublished: bool) -> str:
             rm(path)
             return ""
         with _unwritten(path):
-            trash = _to_trash(path, path.parent.parent)
+            trash = to_trash(path, path.parent.parent)
         shutil.rmtree(trash, ignore_errors=True)
-    except (CacheInUse, CacheNotFound, CacheStorage) as error:
+    except CacheError as error:
         return str(error)
     return ""
 
 
-def _to_trash(path: Path, stores: Path) -> Path:
-    """In one step: whoever begins to write there meanwhile finds all of it, or nothing."""
+def to_trash(path: Path, stores: Path) -> Path:
+    """Move a folder to the staging folder, in one step: whoever begins to write there meanwhile finds all of it, or nothing."""
     trash = stores / catalog.STAGING / f"{TRASH}{uuid.uuid4().hex}"
     durable.make_folder(trash.parent)
     with durable.storing(path):
         durable.rename(path, trash)
     return trash
+
+
+def set_aside(path: Path) -> Path | None:
+    """Move what is left of a damaged cache out of the way of a whole one of its key: where it is then.
+
+    None where nothing that looks like a cache's is there. Raises CacheInUse where somebody has it open, CacheInvalid where
+    it is a cache of another key, and CacheStorage where it may still be being copied.
+    """
+    if path.is_symlink() or not catalog.is_cache(path):
+        return None
+    if not _is_proven(path):
+        if not ownership.is_shaped(path):
+            return None
+        if not (path / manifest.NAME).exists() and ownership.is_recent(path):
+            raise CacheStorage(
+                f"{path}: has no manifest and was changed within the last hour, so it may still be being copied; "
+                "try again an hour after the last change, or delete it"
+            )
+        catalog.refuse_other_key(path)
+    with in_use.alone(path):
+        return to_trash(path, path.parent)
 
 
 @contextmanager

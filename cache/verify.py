@@ -1,6 +1,5 @@
 """Whether a cache is what its manifest says, to the bit; what is not is named with its rows."""
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -18,8 +17,6 @@ from cache.format import description, layout
 from cache.identity import samples_digest
 from cache.manifest import Entry, Manifest
 from cache.reader import FeatureCache
-
-BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -84,25 +81,19 @@ def verify(
             raise
         return Verification(path.name, str(path), shown, 0, 0, (Finding(layout.MANIFEST, "missing"),))
     in_use.hold(path, manifest)
-    findings = [*_name(path, manifest), *_listing(path, manifest)]
+    findings = list(_listing(path, manifest))
     read: list[Entry] = []
     if shown != "quick":
         unread = {finding.file for finding in findings}
         read = [entry for entry in _part(manifest, subset) if entry.file not in unread]
         with ThreadPoolExecutor(workers) as pool:
-            for entry, problem in zip(read, pool.map(lambda one: _digest(path, one), read), strict=True):
+            for entry, problem in zip(read, pool.map(lambda entry: opening.difference(path, entry), read), strict=True):
                 advance(entry.size)
                 findings += [_finding(manifest, entry.file, problem)] if problem else []
         if not findings:
             findings += _content(path, manifest, {entry.file for entry in read})
     findings.sort(key=lambda finding: (finding.file, finding.start))
     return Verification(manifest.key, str(path), shown, len(read), sum(entry.size for entry in read), tuple(findings))
-
-
-def _name(path: Path, manifest: Manifest) -> Iterator[Finding]:
-    name = path.resolve().name
-    if layout.KEY.fullmatch(name) and name != manifest.key:
-        yield Finding(layout.MANIFEST, f"wanted the key of its folder, {name[:12]}, found {manifest.key[:12]}")
 
 
 def _listing(path: Path, manifest: Manifest) -> Iterator[Finding]:
@@ -142,19 +133,6 @@ def _part(manifest: Manifest, subset: tuple[int, int] | None) -> list[Entry]:
         if layout.chunk_of(entry.file) is None or number % parts == part - 1:
             chosen.append(entry)
     return chosen
-
-
-def _digest(path: Path, entry: Entry) -> str:
-    digest = hashlib.sha256()
-    try:
-        with opening.opened(path, entry.file) as file:
-            while block := file.read(BLOCK):
-                digest.update(block)
-    except OSError as error:
-        return f"cannot be read ({error.strerror})"
-    except CacheError as error:
-        return str(error).split(": ", 1)[-1]
-    return "" if digest.hexdigest() == entry.sha256 else "its sha256 is not the manifest's"
 
 
 def _finding(manifest: Manifest, file: str, problem: str) -> Finding:

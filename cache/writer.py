@@ -32,6 +32,9 @@ class CacheWriter:
     A shard counts as written once its bytes and then a line of the journal are on the disk. With `workers` > 1 each of them
     owns every `workers`-th shard, and the last to finish publishes (`publish_if_last`). One process at a time is worker k of
     n: another waits, after a line to `note`. Where locks do not lock, the same is written twice, and one rename wins.
+
+    With `at_once` nothing waits for the disk until `publish`, which then syncs all of it: several times as fast where rows
+    are had at no cost. A kill loses nothing then either; a power cut may lose what is not published.
     """
 
     def __init__(
@@ -43,12 +46,13 @@ class CacheWriter:
         worker: int = 0,
         workers: int = 1,
         note: Callable[[str], None] = lambda text: None,
+        at_once: bool = False,
     ) -> None:
         if not 0 <= worker < workers:
             raise CacheInvalid(f"worker {worker} of {workers}: wanted 0 to {workers - 1}")
         self.identity, self.provenance = identity, provenance
         self.stores, self.key = Path(stores), identity.key()
-        self.worker, self.workers, self._note = worker, workers, note
+        self.worker, self.workers, self._note, self._sync = worker, workers, note, not at_once
         self.chunk = rows_per_chunk or layout.rows_per_chunk(identity.width, identity.dtype)
         self.chunks_per_shard = layout.chunks_per_shard(identity, self.chunk)
         self._work = self.stores / catalog.STAGING / self.key
@@ -130,10 +134,10 @@ class CacheWriter:
             return
         with self._unless_published():
             content, checksums = encode.encode(self._document(shard, stored), shard.index, stored)
-            durable.make_folder((self._data / file).parent)
-            durable.replace(self._data / file, content)
+            durable.make_folder((self._data / file).parent, self._sync)
+            durable.replace(self._data / file, content, self._sync)
             checksum = decode.file_checksum(checksums)
-            self._journal.add((shard.split, shard.view, shard.index), file, content, checksum)
+            self._journal.add((shard.split, shard.view, shard.index), file, content, checksum, self._sync)
 
     def publish(self) -> Path:
         """Write rows and, last, the manifest; then one rename makes the cache appear. A lost race is as good as a won one.
@@ -153,7 +157,7 @@ class CacheWriter:
                     self._frames,
                     self._classifier,
                 )
-                sealing.publish(draft, self._work, self.stores, self._journal.done.values())
+                sealing.publish(draft, self._work, self.stores, self._journal.done.values(), self._sync)
         durable.remove_tree(self._work)
         return self.stores / self.key
 

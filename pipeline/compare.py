@@ -1,19 +1,25 @@
 """Every arm on one cache."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from cache import FeatureCache
-from pipeline.longtail import shot_groups
+from pipeline.longtail import group_limits, shot_groups
 from pipeline.progress import note
 from pipeline.settings import Settings
 from pipeline.settings.method_names import stage1_label
-from pipeline.settings.stage3 import POST_HOC
-from pipeline.stage2_stg import train_stg
+from pipeline.settings.stage3 import AUGMENTATIONS
 from pipeline.stage3_retrain import RetrainResult, retrain
 from pipeline.stg.distance import Distance
+from pipeline.stg.trained import STGResult
+
+STAGE1 = ("stage1", "logit-adjustment", "tau-norm")
+"""Heads that want the stage-1 classifier."""
+COMPUTED = ("auto", *STAGE1, "ncm", "knn", "logistic", "lda", "transfer")
+"""Heads that stand in every comparison and train nothing."""
 
 
 class Comparison(BaseModel):
@@ -26,34 +32,47 @@ class Comparison(BaseModel):
     stage1: str
     """What the cache's backbone was trained with, as the table has it."""
     groups: dict[str, int]
+    """Classes with test rows that are many-, medium- and few-shot."""
+    limits: tuple[int, int]
+    """Many-shot classes have more training rows than the first, few-shot ones fewer than the second."""
     held_out: Distance
     arms: list[RetrainResult]
 
 
-def arms(settings: Settings, classifier: bool = True) -> list[Settings]:
-    """The settings of each arm: post-hoc classifiers, then the configured head with each augmentation.
+def arms(settings: Settings, classifier: bool = True, augmentations: Sequence[str] | None = None) -> list[Settings]:
+    """The settings of each arm: post-hoc classifiers, then the configured head with each augmentation, or those given.
 
-    Without a stage-1 `classifier` in the cache, of those post hoc only the nearest class mean.
+    Without a stage-1 `classifier` in the cache, none of those that want it.
     """
-    head = settings.retrain.head if settings.retrain.head not in POST_HOC else "crt"
-    changes: list[dict[str, Any]] = [{"head": name} for name in POST_HOC if classifier or name == "ncm"]
-    changes += [{"head": head, "augmentation": name} for name in ("none", "dropout", "noise", "closed-form", "stg")]
+    head = settings.retrain.head if settings.retrain.is_trained else "crt"
+    changes: list[dict[str, Any]] = [{"head": name} for name in COMPUTED if classifier or name not in STAGE1]
+    changes += [{"head": head, "augmentation": name} for name in augmentations or ("none", *AUGMENTATIONS)]
     return [settings.model_copy(update={"retrain": settings.retrain.model_copy(update=change)}) for change in changes]
 
 
-def compare(settings: Settings, cache: FeatureCache, root: Path) -> Comparison:
-    """Run every arm on the cache, taking those that an equal key says are done."""
-    groups = shot_groups(cache.counts("train").tolist(), settings.longtail.many_above, settings.longtail.few_below)
+def compare(
+    settings: Settings,
+    cache: FeatureCache,
+    root: Path,
+    stg_folder: Path,
+    stg: STGResult,
+    augmentations: Sequence[str] | None = None,
+) -> Comparison:
+    """Run every arm on the cache with a trained generator, taking those that an equal key says are done."""
+    counts = cache.counts("train").tolist()
+    limits = group_limits(counts, settings.longtail.many_above, settings.longtail.few_below)
+    tested = [int(n) > 0 for n in cache.counts("test")]
+    groups = {name: [c for c in members if tested[c]] for name, members in shot_groups(counts, *limits).items()}
     classifier = cache.classifier() is not None
     if not classifier:
         note("the cache holds no stage-1 classifier: it, logit adjustment and tau-normalisation are left out")
-    stg_folder, stg = train_stg(settings, cache, root)
-    results = [retrain(arm, cache, root, stg_folder)[1] for arm in arms(settings, classifier)]
+    results = [retrain(arm, cache, root, stg_folder)[1] for arm in arms(settings, classifier, augmentations)]
     return Comparison(
         dataset=cache.manifest.provenance.name,
         cache=cache.key,
         stage1=stage1_label(cache.manifest),
         groups={name: len(members) for name, members in groups.items()},
+        limits=limits,
         held_out=stg.held_out,
         arms=results,
     )

@@ -6,7 +6,14 @@ class PipelineError(Exception):
 
 
 class ConfigError(PipelineError, ValueError):
-    """Settings that do not hold: unknown key, wrong type, missing file. `cli.py` exits with 2."""
+    """Settings that do not hold: unknown key, wrong type, missing file. `cli.py` exits with 2.
+
+    Each problem is a line of its own.
+    """
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.lines = problems
 
 
 class DataError(PipelineError, ValueError):

@@ -9,6 +9,7 @@ from pipeline import features
 from pipeline.backbones.classifier import ImageClassifier
 from pipeline.backbones.inference import blocks, outputs
 from pipeline.classifiers.linear import Classifier
+from pipeline.classifiers.scored import Scored
 from pipeline.images.dataset import Dataset
 from pipeline.metrics import Metrics, evaluate
 from pipeline.progress import track
@@ -45,14 +46,13 @@ def backbone_figures(settings: Settings, dataset: Dataset, model: ImageClassifie
 
 
 @torch.no_grad()
-def figures(cache: FeatureCache, split: str, classifier: Classifier, settings: Settings) -> list[Metrics]:
+def figures(cache: FeatureCache, split: str, classifier: Classifier | Scored, settings: Settings) -> list[Metrics]:
     """Each replica's metrics on a split's clean features; groups by the training counts."""
     tested = features.load(cache, split, views=False, ram_limit=settings.ram_limit)
     counts = cache.counts("train").tolist()
-    found = []
-    for weight_CD, bias_C in zip(classifier.weight_RCD, classifier.bias_RC, strict=True):
-        logits = [torch.addmm(bias_C, tested.gather(0, rows_B), weight_CD.T) for rows_B in tested.blocks()]
-        probabilities_NC = torch.softmax(torch.cat(logits), dim=1)
-        groups = settings.longtail
-        found.append(evaluate(probabilities_NC, tested.labels_N, counts, groups.many_above, groups.few_below))
-    return found
+    logits_RNC = torch.cat([classifier.logits(tested.gather(0, rows_B)) for rows_B in tested.blocks()], dim=1)
+    groups = settings.longtail
+    return [
+        evaluate(logits_NC.softmax(dim=1), tested.labels_N, counts, groups.many_above, groups.few_below)
+        for logits_NC in logits_RNC
+    ]

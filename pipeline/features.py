@@ -15,8 +15,10 @@ from torch import Tensor
 from cache import FeatureCache
 from cache.mapped import mapped
 from pipeline.artefacts import folders
+from pipeline.coordinates import Coordinates, fit_coordinates
 from pipeline.errors import DataError
 from pipeline.progress import track
+from pipeline.settings import Settings
 
 BLOCK_VALUES = 1 << 24
 """Features that are taken to float32 at a time, 64 MiB."""
@@ -31,6 +33,8 @@ class Features:
     counts_C: Tensor
     rows_N: Tensor | None = None
     """Where only some rows are meant: which of `features_VND` each of the N rows is. They are not copied."""
+    coordinates: Coordinates | None = None
+    """What `gather` takes the stored features to; None leaves them as they are."""
 
     @property
     def views(self) -> int:
@@ -42,13 +46,22 @@ class Features:
 
     def gather(self, view: Tensor | int, row: Tensor) -> Tensor:
         """Features of rows of a view, or of a view a row, float32 (…, D)."""
+        stored_D = take(self.features_VND.flatten(0, 1), self.flat(view, row))
+        return stored_D.float() if self.coordinates is None else self.coordinates.apply(stored_D)
+
+    def flat(self, view: Tensor | int, row: Tensor) -> Tensor:
+        """Where rows of a view lie among all stored rows of all views: view * stored rows + row, of `row`'s shape."""
         stored = row if self.rows_N is None else self.rows_N[row]
-        index = view * self.features_VND.shape[1] + stored
-        return take(self.features_VND.flatten(0, 1), index).float()
+        return view * self.features_VND.shape[1] + stored
 
     def blocks(self) -> tuple[Tensor, ...]:
         """Rows 0 to N-1 in order, BLOCK_VALUES features at a time."""
         return torch.arange(len(self.labels_N)).split(max(1, BLOCK_VALUES // self.width))
+
+    def standardised(self) -> "Features":
+        """The same rows in coordinates fitted on their clean view: no unit and no offset of the features matters."""
+        raw = replace(self, coordinates=None)
+        return replace(self, coordinates=fit_coordinates(lambda: (raw.gather(0, rows_B) for rows_B in raw.blocks())))
 
     def select(self, rows_N: Tensor) -> "Features":
         """The same with only some rows; counts follow."""
@@ -109,9 +122,21 @@ def _mapped(cache: FeatureCache, split: str, shape: tuple[int, int, int]) -> Ten
         return torch.from_numpy(features_VND)
 
 
-def stage1_classifier(cache: FeatureCache, wanted_by: str, remedy: str) -> tuple[Tensor, Tensor]:
-    """The backbone's own classifier, (C, D) and (C,), from the cache; DataError where it holds none."""
+def stage1_classifier(cache: FeatureCache) -> tuple[Tensor, Tensor] | None:
+    """The classifier that the backbone was trained with, weight (C, D) and bias (C,), on raw features; None without one."""
     found = cache.classifier()
     if found is None:
-        raise DataError(f"{wanted_by}: wants the stage-1 classifier, cache {cache.key[:12]} holds none; {remedy}")
+        return None
     return torch.from_numpy(found["weight"]).float(), torch.from_numpy(found["bias"]).float()
+
+
+def is_unseen(cache: FeatureCache) -> bool:
+    """Whether the cache's backbone was not trained on its training rows: imported features, or weights taken as they are."""
+    stage1 = cache.manifest.provenance.settings.get("stage1")
+    return not isinstance(stage1, dict) or stage1.get("epochs") == 0
+
+
+def training_rows(cache: FeatureCache, settings: Settings, views: bool) -> Features:
+    """The training split in the coordinates that stages 2 and 3 of these settings work in."""
+    train = load(cache, views=views, ram_limit=settings.ram_limit)
+    return train.standardised() if settings.coordinates == "standard" else train

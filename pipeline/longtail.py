@@ -26,6 +26,10 @@ def largest_n_max(available: Sequence[int], imbalance_factor: float) -> int:
     return n_max
 
 
+MANY_ABOVE, FEW_BELOW = 100, 20
+"""Many-shot classes have more training rows, few-shot classes fewer (Liu et al., 2019, OLTR)."""
+
+
 def shot_groups(counts: Sequence[int], many_above: int = 100, few_below: int = 20) -> dict[str, list[int]]:
     """Classes by their training counts (C): many > `many_above`, few < `few_below`, medium between, both ends included."""
     return {
@@ -33,6 +37,22 @@ def shot_groups(counts: Sequence[int], many_above: int = 100, few_below: int = 2
         "medium": [c for c, n in enumerate(counts) if few_below <= n <= many_above],
         "few": [c for c, n in enumerate(counts) if n < few_below],
     }
+
+
+def group_limits(counts: Sequence[int], many_above: int = 0, few_below: int = 0) -> tuple[int, int]:
+    """(many_above, few_below) for `shot_groups`; 0 asks for the field's 100 and 20.
+
+    Where no class has more than 100 rows, those would call every class medium or few: 0 then asks for limits at the thirds of
+    the classes by size. A limit that is given is kept.
+    """
+    if max(counts, default=0) > MANY_ABOVE:
+        usual = MANY_ABOVE, FEW_BELOW
+    else:
+        by_size = sorted(counts, reverse=True) or [0]
+        third = len(by_size) // 3
+        usual = by_size[third], by_size[len(by_size) - 1 - third]
+    many = many_above or max(usual[0], few_below - 1)
+    return many, few_below or min(usual[1], many + 1)
 
 
 def draw(labels_N: Rows, counts: Sequence[int], seed: int, how: str = "shuffle") -> Rows:
@@ -84,21 +104,16 @@ def hold_out(labels_N: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
 def head_classes(counts_C: list[int], settings: STG) -> list[int]:
     """Indices of the head classes by training counts, ascending.
 
-    Count > `head_above`; where that covers more than `head_share_limit` of the classes, the largest `head_share`;
+    Count > `head_above`; where that covers no class, or more than `head_share_limit` of them, the largest `head_share`;
     or the `head_classes` largest. Ties go to the lower index.
-    Raises DataError where no class, or every class, would be head.
+    Raises DataError where every class would be head.
     """
     by_size = sorted(range(len(counts_C)), key=lambda c: (-counts_C[c], c))
     chosen = by_size[: settings.head_classes]
     if not settings.head_classes:
         chosen = [c for c in by_size if counts_C[c] > settings.head_above]
-        if len(chosen) > settings.head_share_limit * len(counts_C):
+        if not chosen or len(chosen) > settings.head_share_limit * len(counts_C):
             chosen = by_size[: max(1, round(settings.head_share * len(counts_C)))]
-    if not chosen:
-        raise DataError(
-            f"no head class: wanted a class with more than {settings.head_above} training samples, "
-            f"the largest has {max(counts_C)}; lower stg.head_above or set stg.head_classes"
-        )
     if len(chosen) == len(counts_C):
         raise DataError(
             f"no tail class: all {len(counts_C)} classes are head classes, so nothing would be augmented; "

@@ -4,7 +4,8 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from pipeline.longtail import shot_groups
+from pipeline.artefacts.figures import Percent
+from pipeline.longtail import group_limits, shot_groups
 
 
 class Metrics(BaseModel):
@@ -12,13 +13,13 @@ class Metrics(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    accuracy: float
-    many: float | None
-    medium: float | None
-    few: float | None
-    balanced_accuracy: float
-    ece: float
-    per_class: list[float | None]
+    accuracy: Percent
+    many: Percent | None
+    medium: Percent | None
+    few: Percent | None
+    balanced_accuracy: Percent
+    ece: Percent
+    per_class: list[Percent | None]
 
 
 def expected_calibration_error(probabilities_NC: Tensor, labels_N: Tensor, bins: int = 15) -> float:
@@ -42,27 +43,28 @@ def evaluate(
 ) -> Metrics:
     """Metrics of (N, C) probabilities against (N,) labels; groups by the classes' training counts (C).
 
-    Groups are averaged over their rows, as is usual in this field; on a balanced split that equals the mean over classes.
-    A class without rows in the split is None in `per_class` and left out of `balanced_accuracy`.
+    Accuracy is over rows; groups and balanced accuracy are means over classes, as in the field's `shot_acc` (Liu et al., 2019).
+    A class without rows in the split is None in `per_class` and left out of these means.
     """
     classes = probabilities_NC.shape[1]
     correct_N = (probabilities_NC.argmax(dim=1) == labels_N).double()
     rows_C = torch.bincount(labels_N, minlength=classes).double()
     hits_C = torch.zeros(classes, dtype=torch.float64, device=labels_N.device).index_add_(0, labels_N, correct_N)
-    groups = shot_groups(train_counts, many_above, few_below)
+    groups = shot_groups(train_counts, *group_limits(train_counts, many_above, few_below))
     per_class = [None if n == 0 else 100 * h / n for h, n in zip(hits_C.tolist(), rows_C.tolist(), strict=True)]
     present = [value for value in per_class if value is not None]
     return Metrics(
         accuracy=100 * float(correct_N.mean()),
-        many=_group_accuracy(hits_C, rows_C, groups["many"]),
-        medium=_group_accuracy(hits_C, rows_C, groups["medium"]),
-        few=_group_accuracy(hits_C, rows_C, groups["few"]),
+        many=_mean(per_class, groups["many"]),
+        medium=_mean(per_class, groups["medium"]),
+        few=_mean(per_class, groups["few"]),
         balanced_accuracy=sum(present) / len(present),
         ece=expected_calibration_error(probabilities_NC, labels_N),
         per_class=per_class,
     )
 
 
-def _group_accuracy(hits_C: Tensor, rows_C: Tensor, group: list[int]) -> float | None:
-    rows = float(rows_C[group].sum()) if group else 0.0
-    return 100 * float(hits_C[group].sum()) / rows if rows else None
+def _mean(per_class: list[float | None], group: list[int]) -> float | None:
+    """Over the classes of a group that have rows in the split; None where none has."""
+    present = [value for c in group if (value := per_class[c]) is not None]
+    return sum(present) / len(present) if present else None

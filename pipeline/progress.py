@@ -1,16 +1,52 @@
-"""Progress of long work on stderr: done of total, rate, time to go. Quiet where nobody watches."""
+"""Progress of long work on stderr: done of total, rate, time to go; and what an interrupted command says.
+
+On a terminal a bar; elsewhere, in a pipe or a batch system's log, a line every `EVERY` seconds.
+"""
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from pipeline.report.printable import printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 _verbosity = 1
+EVERY = 30.0
+"""Seconds between two lines where there is no terminal."""
+INTERRUPTED = "interrupted; what was finished is kept, the same command goes on from there"
+_interrupted = INTERRUPTED
+
+
+def interrupted_text() -> str:
+    """What an interrupted command says: what the next start does. As the innermost `on_interrupt` has it."""
+    return _interrupted
+
+
+@contextmanager
+def on_interrupt(text: str) -> Iterator[Callable[[str], None]]:
+    """Within, an interrupted command says "interrupted; " and `text`; what is yielded sets another text.
+
+    The text outlives a KeyboardInterrupt, or whatever else is no Exception, because it is asked for outside.
+    """
+    global _interrupted
+    before = _interrupted
+    _set_interrupted(text)
+    try:
+        yield _set_interrupted
+    except Exception:
+        _interrupted = before
+        raise
+    _interrupted = before
+
+
+def _set_interrupted(text: str) -> None:
+    global _interrupted
+    _interrupted = f"interrupted; {text}"
 
 
 def set_verbosity(level: int) -> None:
@@ -22,17 +58,24 @@ def set_verbosity(level: int) -> None:
 def note(text: str, level: int = 1) -> None:
     """One line on stderr, if the verbosity reaches `level`."""
     if _verbosity >= level:
-        print(text, file=sys.stderr, flush=True)
+        print(printable(text), file=sys.stderr, flush=True)
 
 
 @dataclass
 class Track:
-    """Handle on a running bar; `advance` counts, `note` prints a line above it."""
+    """Handle on running work; `advance` counts, `note` prints a line, on a terminal above the bar.
+
+    `total` is 0 where nobody knows how much there is. `in_lines`: a line every `EVERY` seconds in place of a bar.
+    """
 
     total: int
     unit: str
+    description: str = ""
+    in_lines: bool = False
     done: int = 0
     started: float = field(default_factory=time.monotonic)
+    _said: float = field(default_factory=time.monotonic)
+    _detail: str = ""
     _bar: "Progress | None" = None
     _task: "TaskID | None" = None
 
@@ -44,10 +87,26 @@ class Track:
     def advance(self, n: int = 1) -> None:
         self.done += n
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=self.done, rate=f"{self.rate:,.0f} {self.unit}/s")
+            self._bar.update(self._task, completed=self.done, rate=self._rate())
+        elif self.in_lines and time.monotonic() - self._said >= EVERY:
+            self._said = time.monotonic()
+            note(self.line())
+
+    def line(self) -> str:
+        """What is done, of how much, how fast, and the time to go where it can be told."""
+        known = self.total > 0
+        parts = [f"{self.done:,}/{self.total:,} {self.unit}" if known else f"{self.done:,} {self.unit}", self._rate()]
+        parts += [self._detail] if self._detail else []
+        if known and 0 < self.done < self.total:
+            parts.append(to_go((self.total - self.done) / self.rate))
+        return f"{self.description}: {', '.join(parts)}"
+
+    def _rate(self) -> str:
+        return f"{self.rate:,.0f} {self.unit}/s" if self.rate >= 10 else f"{self.rate:.2g} {self.unit}/s"
 
     def detail(self, text: str) -> None:
         """Show a figure beside the rate."""
+        self._detail = text
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, detail=text)
 
@@ -55,23 +114,36 @@ class Track:
         if _verbosity == 0:
             return
         if self._bar is not None:
-            self._bar.console.print(text, highlight=False, markup=False)
+            self._bar.console.print(printable(text), highlight=False, markup=False)
         else:
             note(text)
 
 
+def to_go(seconds: float) -> str:
+    """A time to go in the unit that suits it: 45 s, 12 min, 3.5 h."""
+    if seconds < 100:
+        return f"{max(1, round(seconds))} s to go"
+    return f"{seconds / 60:.0f} min to go" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h to go"
+
+
 @contextmanager
-def track(total: int, description: str, unit: str = "rows") -> Iterator[Track]:
-    """A bar on a terminal, nothing in a pipe or under `-q`; notes are printed in both."""
+def track(total: int, description: str, unit: str = "rows", shown: bool = True) -> Iterator[Track]:
+    """A bar on a terminal, a line every `EVERY` seconds elsewhere, nothing under `-q`; notes are printed in both.
+
+    `shown` is false in all but the first of several processes that do the same work together.
+    """
+    if _verbosity == 0 or not shown:
+        yield Track(total, unit, description)
+        return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
-    if _verbosity == 0 or not console.is_terminal:
-        yield Track(total, unit)
+    if not console.is_terminal:
+        yield Track(total, unit, description, in_lines=True)
         return
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
@@ -79,4 +151,10 @@ def track(total: int, description: str, unit: str = "rows") -> Iterator[Track]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True) as bar:
-        yield Track(total, unit, _bar=bar, _task=bar.add_task(description, total=total, rate="", detail=""))
+        yield Track(
+            total,
+            unit,
+            description,
+            _bar=bar,
+            _task=bar.add_task(printable(description), total=total, rate="", detail=""),
+        )

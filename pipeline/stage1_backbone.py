@@ -9,12 +9,14 @@ from typing import Any
 
 import filelock
 import torch
+from pydantic import BaseModel, ConfigDict
 from torch import nn
 
 from pipeline.artefacts import folders, tensors
 from pipeline.artefacts import tensors as checkpoint
+from pipeline.artefacts.figures import Digest, Natural, Percent, Seconds
 from pipeline.backbones import build_for
-from pipeline.backbones.ready_made import own_module
+from pipeline.backbones.own import own_module
 from pipeline.errors import DataError, LineageError, TrainingError
 from pipeline.evaluate import backbone_figures, measured
 from pipeline.images.dataset import Dataset, load
@@ -23,11 +25,14 @@ from pipeline.machine.device import device_of, keep_freed_memory
 from pipeline.machine.rank import world
 from pipeline.settings import Settings
 from pipeline.settings.method_names import stage1_method
+from pipeline.settings.stage1 import Backbone
 from pipeline.training.checkpoint import CHECKPOINT
 from pipeline.training.epochs import train_epochs
 from pipeline.training.steps import Training
 
 NAME = "backbone.safetensors"
+SOURCE_LENGTH = 16
+"""Hexadecimal digits of a source's digest in a backbone's name."""
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "classifier.scale", "classifier.norm")
 
 
@@ -43,6 +48,30 @@ class BackboneRun:
     """The backbone itself, where it is one's own and no name builds it."""
 
 
+class BackboneResult(BaseModel):
+    """What metrics.json of a stage-1 run holds; a backbone that is taken as it is has no figures, in percent or otherwise."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    method: str
+    backbone: str
+    digest: Digest
+    epochs: Natural
+    parameters: Natural | None = None
+    processes: Natural | None = None
+    seeds: list[int] | None = None
+    classes: list[str] | None = None
+    counts: list[Natural] | None = None
+    seconds: Seconds | None = None
+    accuracy: Percent | None = None
+    many: Percent | None = None
+    medium: Percent | None = None
+    few: Percent | None = None
+    balanced_accuracy: Percent | None = None
+    ece: Percent | None = None
+    per_class: list[Percent | None] | None = None
+
+
 def stage1(settings: Settings, root: Path, dataset: Dataset | None = None) -> BackboneRun:
     """Train the settings' backbone in its own run folder, or take it as it is where an equal key says it is done."""
     dataset = dataset or load(settings)
@@ -56,12 +85,18 @@ def stage1_key(settings: Settings, dataset: Dataset) -> str:
     return folders.key_of(
         images=[train.samples_digest(), train.content_digest()],
         classes=list(dataset.classes),
-        transform=settings.data.model_dump(mode="json", include={"image_size", "mean", "std"}),
-        backbone=settings.backbone,
+        transform=settings.data.model_dump(mode="json", include={"image_size", "mean", "std"}) | dataset.decoding,
+        backbone=_without_its_place(settings.backbone),
         start=_start_digest(settings.backbone.weights),
         stage1=settings.stage1.model_dump(mode="json", exclude={"device", "compile", "checkpoint_minutes"}),
         seed=settings.seed,
     )
+
+
+def _without_its_place(backbone: Backbone) -> Backbone:
+    """The settings without the folder of a file of starting weights, which is known by its digest."""
+    is_file = backbone.weights.endswith(".safetensors")
+    return backbone.model_copy(update={"weights": ".safetensors"}) if is_file else backbone
 
 
 def _start_digest(weights: str) -> str:
@@ -91,6 +126,8 @@ def train_backbone(settings: Settings, folder: Path, dataset: Dataset | None = N
                 f"{key[:12]}); give a new run folder"
             )
         metrics = _metrics(folder)
+        digest = checkpoint.digest(tensors)
+        folders.prove(folder / NAME, digest, metrics["digest"])
         if settings.stage1.epochs and metrics.get("measured") != measured(settings, dataset):
             model = build_for(settings, len(dataset.classes))
             try:
@@ -101,7 +138,7 @@ def train_backbone(settings: Settings, folder: Path, dataset: Dataset | None = N
             metrics |= backbone_figures(settings, dataset, model.to(device))
             if group.leads():
                 folders.write_json(folder / "metrics.json", metrics)
-    return BackboneRun(folder, checkpoint.digest(tensors), metrics, dataset)
+    return BackboneRun(folder, digest, metrics, dataset)
 
 
 def _write_frozen(folder: Path, name: str, backbone: nn.Module, key: str) -> BackboneRun:
@@ -116,19 +153,27 @@ def _write_frozen(folder: Path, name: str, backbone: nn.Module, key: str) -> Bac
 
 
 def given(settings: Settings, root: Path, reference: str) -> tuple[Settings, BackboneRun]:
-    """The run of one's own `module:attribute`, and the settings that name it. Raises ConfigError as `own_module` does."""
-    backbone = settings.backbone.model_copy(update={"name": f"module:{reference}", "weights": "", "ending": "plain"})
+    """The run of one's own `module:attribute`, and the settings that name it. Raises ConfigError as `own_module` does.
+
+    The name ends with the digest of the module's source, `module:mine:build#0123456789abcdef`, and a cache's identity has
+    the name: weights alone would not tell an edited module.
+    """
+    module = own_module(reference, settings.data.image_size)
+    name = f"module:{reference}#{module.source[:SOURCE_LENGTH]}"
+    backbone = settings.backbone.model_copy(update={"name": name, "weights": "", "ending": "plain"})
     taken_as_it_is = settings.stage1.model_copy(update={"epochs": 0})
     settings = settings.model_copy(update={"backbone": backbone, "stage1": taken_as_it_is})
-    module = own_module(reference, settings.data.image_size)
-    key = tensors.digest(module.state_dict())
+    key = folders.key_of(weights=tensors.digest(module.state_dict()), source=module.source)
     folder = folders.run_folder(root, settings.name, "module", key)
     folders.start(folder, settings)
     return settings, replace(_write_frozen(folder, backbone.name, module, key), module=module)
 
 
 def finished(settings: Settings, root: Path, folder: Path | None = None) -> BackboneRun:
-    """A run that is done: the one in `folder`, by default the settings' own. Raises DataError where it is not done."""
+    """A run that is done: the one in `folder`, by default the settings' own.
+
+    Raises DataError where it is not done, or its weights are not those whose digest it recorded.
+    """
     dataset = None
     if folder is None:
         dataset = load(settings)
@@ -138,7 +183,9 @@ def finished(settings: Settings, root: Path, folder: Path | None = None) -> Back
                 f"backbone {folder}: not trained to its end; run train-backbone with the same --config and --set"
             )
     metrics = _metrics(folder)
-    return BackboneRun(folder, tensors.digest(tensors.load(folder / NAME)[0]), metrics, dataset)
+    digest = tensors.digest(tensors.load(folder / NAME)[0])
+    folders.prove(folder / NAME, digest, metrics["digest"])
+    return BackboneRun(folder, digest, metrics, dataset)
 
 
 def _train(settings: Settings, folder: Path, dataset: Dataset, key: str, device: torch.device) -> None:
@@ -187,10 +234,7 @@ def _document(
 
 
 def _metrics(folder: Path) -> dict[str, Any]:
-    metrics = folders.read_json(folder / "metrics.json")
-    if not isinstance(metrics.get("accuracy", 0.0), float):
-        raise DataError(f"{folder / 'metrics.json'}: accuracy: wanted a number; {folders.AGAIN}")
-    return metrics
+    return folders.read_result(folder, BackboneResult).model_dump(mode="json", exclude_unset=True)
 
 
 @contextmanager

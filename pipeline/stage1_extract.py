@@ -20,13 +20,14 @@ from pipeline.images.dataset import Dataset, Split
 from pipeline.images.transforms.recipe import PLAIN, Recipe
 from pipeline.machine.device import device_of, keep_freed_memory
 from pipeline.machine.rank import rank, world
-from pipeline.progress import note, track
+from pipeline.progress import note, on_interrupt, track
 from pipeline.rng import derive
 from pipeline.settings import Settings, load
 from pipeline.stage1_backbone import BackboneRun
 from pipeline.stage1_identity import frozen_backbone
 
 CLEAN = "clean"
+KEPT = "the features that are written stay, the same command computes the others"
 
 
 def extract(settings: Settings, run: BackboneRun, stores: Path) -> Path | None:
@@ -44,10 +45,11 @@ def extract(settings: Settings, run: BackboneRun, stores: Path) -> Path | None:
         if settings.extract.bn == "shifted":
             reestimate(model.backbone, dataset.splits["train"], settings, "balanced")
         provenance = _provenance(settings, run)
-        for worker in range(world()) if first else [rank()]:
-            with CacheWriter(stores, identity, provenance, worker=worker, workers=world(), note=note) as writer:
-                _fill(writer, settings, dataset, model, tensors)
-                path = writer.publish_if_last()
+        with on_interrupt(KEPT):
+            for worker in range(world()) if first else [rank()]:
+                with CacheWriter(stores, identity, provenance, worker=worker, workers=world(), note=note) as writer:
+                    _fill(writer, settings, dataset, model, tensors)
+                    path = writer.publish_if_last()
     if first and path is None:
         raise CacheStorage(
             f"cache {identity.key()[:12]}: a shard was changed after it was written; run the command again"

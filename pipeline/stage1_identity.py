@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from cache import Identity, SplitIdentity
+from pipeline.artefacts import folders
 from pipeline.artefacts import tensors as checkpoint
 from pipeline.backbones import LAYER, build_for
 from pipeline.backbones.classifier import ImageClassifier, head_like
@@ -34,6 +35,7 @@ def frozen_backbone(
     """Images, backbone, its tensors (without the classifier where that is of other classes), and what they are together."""
     dataset = run.dataset or load(settings)
     tensors, metadata = checkpoint.load(run.folder / NAME)
+    folders.prove(run.folder / NAME, checkpoint.digest(tensors), run.digest)
     if metadata.get("classes") != json.dumps(dataset.classes):
         if "classes" in metadata:
             say(f"backbone {run.folder}: trained on other classes; its features are dumped without its classifier")
@@ -106,6 +108,7 @@ def _identity(settings: Settings, dataset: Dataset, weights: str, width: int) ->
             "interpolation": "bilinear",
             "mean": list(settings.data.mean),
             "std": list(settings.data.std),
+            **dataset.decoding,
         },
         # Shifted statistics are those of augmented images; `weights` is the digest of the weights before the shift.
         view_transform=describe(recipe, geometry.size) if views or shifted else {},

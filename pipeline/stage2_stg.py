@@ -3,61 +3,51 @@
 import time
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
-
 from cache import FeatureCache
-from pipeline import features
 from pipeline.artefacts import folders
+from pipeline.features import training_rows
 from pipeline.progress import note
 from pipeline.settings import Settings
 from pipeline.stg import trained as stg_file
-from pipeline.stg.distance import Distance, distance
+from pipeline.stg.distance import distance
 from pipeline.stg.fit import fit, head_rows
 from pipeline.stg.statistics import split_statistics
 
 
-class STGResult(BaseModel):
-    """What metrics.json of a stage-2 run holds; `held_out` is the distance from the closed form."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    stage: str = "stg"
-    dataset: str
-    cache: str
-    digest: str
-    head_classes: list[int]
-    steps: int
-    loss: float
-    held_out: Distance
-    seconds: float
-
-
 def stg_folder(settings: Settings, cache: FeatureCache, root: Path) -> Path:
     """The run folder of the generator that these settings learn from this cache."""
-    key = folders.key_of(stage="stg", stg=settings.stg, seed=settings.seed, cache=cache.key)
+    key = folders.key_of(
+        stage="stg", stg=settings.stg, coordinates=settings.coordinates, seed=settings.seed, cache=cache.key
+    )
     return folders.run_folder(root, settings.name, "stg", key)
 
 
-def train_stg(settings: Settings, cache: FeatureCache, root: Path) -> tuple[Path, STGResult]:
+def train_stg(settings: Settings, cache: FeatureCache, root: Path) -> tuple[Path, stg_file.STGResult]:
     """Learn the generator, or take it as it is where an equal key says it is done: its run folder and figures.
 
     Raises DataError where no class, or every class, is a head class, or a head class is too small to learn from.
     """
     folder = stg_folder(settings, cache, root)
     if folders.is_done(folder):
+        result = stg_file.proved(folder)
         note(f"done already: {folder}", level=2)
-        return folder, folders.read_result(folder, STGResult)
+        return folder, result
     started = time.monotonic()
-    train = features.load(cache, views=settings.stg.views, ram_limit=settings.ram_limit)
+    train = training_rows(cache, settings, settings.stg.views)
     rows = head_rows(train, cache.classes, settings.stg, settings.seed)
     folders.start(folder, settings)
     with folders.log(folder) as log:
         stg, steps, loss = fit(rows, settings.stg, settings.seed, log)
         held_out = distance(stg, rows)
         log.write(held_out=held_out.model_dump())
+    if not held_out.learnt:
+        note(
+            "the generator has not learnt: on head rows it has not seen its shift is no better than none; give it more head "
+            "rows (stg.head_classes), or use --augmentation closed-form"
+        )
     trained = stg_file.TrainedSTG(stg, rows.heads, split_statistics(rows.fit, len(rows.heads)).mean_CD)
-    digest = stg_file.save(folder, trained, settings.stg, cache)
-    result = STGResult(
+    digest = stg_file.save(folder, trained, settings, cache)
+    result = stg_file.STGResult(
         dataset=cache.manifest.provenance.name,
         cache=cache.key,
         digest=digest,

@@ -9,14 +9,15 @@ from pydantic import BaseModel, ConfigDict, field_validator
 from cache import FeatureCache
 from pipeline.artefacts import folders
 from pipeline.artefacts import tensors as checkpoint
+from pipeline.artefacts.figures import Digest, Percent, Seconds
 from pipeline.classifiers import train_classifier
+from pipeline.classifiers.scored import Selection
 from pipeline.evaluate import figures
 from pipeline.metrics import Metrics
 from pipeline.progress import note
 from pipeline.settings import Settings
 from pipeline.settings.method_names import stage3_method
-from pipeline.settings.stage3 import POST_HOC, uses_stg
-from pipeline.stage2_stg import train_stg
+from pipeline.settings.stage3 import uses_stg
 from pipeline.stg import trained as stg_file
 
 TRANSFER_RULES = {"head_classes", "head_above", "head_share_limit", "head_share", "similarity"}
@@ -33,22 +34,24 @@ class RetrainResult(BaseModel):
     dataset: str
     cache: str
     stg: str | None
-    digest: str
+    digest: Digest
     split: str
-    selection: str = "last epoch"
+    selection: Selection
+    chosen: bool = False
+    """Whether `auto` made it: without the test split, as `selection` says."""
     seeds: list[int]
-    accuracy: float
-    many: float | None
-    medium: float | None
-    few: float | None
-    balanced_accuracy: float
-    ece: float
-    per_class: list[float | None]
+    accuracy: Percent
+    many: Percent | None
+    medium: Percent | None
+    few: Percent | None
+    balanced_accuracy: Percent
+    ece: Percent
+    per_class: list[Percent | None]
     classes: list[str]
-    mean: dict[str, float | None]
-    std: dict[str, float | None]
+    mean: dict[str, Percent | None]
+    std: dict[str, Percent | None]
     each_seed: list[Metrics]
-    seconds: float
+    seconds: Seconds
 
     @field_validator("mean", "std")
     @classmethod
@@ -61,19 +64,22 @@ class RetrainResult(BaseModel):
 def retrain(settings: Settings, cache: FeatureCache, root: Path, stg: Path | None = None) -> tuple[Path, RetrainResult]:
     """Retrain the classifier on a cache, or take the run as it is where an equal key says it is done.
 
-    With `retrain.augmentation = "stg"` the generator is that of `stg` (a stage-2 run folder), by default the one that
-    `settings.stg` learns from this cache. Raises LineageError where `stg` was learnt from another cache, DataError where
+    With `retrain.augmentation = "stg"` the generator is that of `stg`, a stage-2 run folder. Raises LineageError where `stg` was
+    learnt from another cache, DataError where
     the cache lacks a split or the stage-1 classifier that the head starts from.
     """
     trained, stg_digest = None, None
     if uses_stg(settings.retrain):
-        folder = stg or train_stg(settings, cache, root)[0]
-        trained, stg_digest = stg_file.load(folder, cache)
+        if stg is None:
+            raise ValueError("retrain: retrain.augmentation=stg wants the run folder of a generator")
+        trained, stg_digest = stg_file.load(stg, cache, settings.coordinates)
     method = stage3_method(settings.retrain)
-    transfers = settings.retrain.head not in POST_HOC and settings.retrain.augmentation in ("stg", "closed-form")
+    transfers = settings.retrain.is_trained and settings.retrain.augmentation in ("stg", "closed-form")
     rules = settings.stg.model_dump(include=TRANSFER_RULES) if transfers else None
     key = folders.key_of(
         retrain=settings.retrain,
+        choice=settings.choice,
+        coordinates=settings.coordinates,
         seed=settings.seed,
         groups=[settings.longtail.many_above, settings.longtail.few_below],
         stg=stg_digest,
@@ -82,14 +88,17 @@ def retrain(settings: Settings, cache: FeatureCache, root: Path, stg: Path | Non
     )
     folder = folders.run_folder(root, settings.name, method, key)
     if folders.is_done(folder):
+        result = folders.read_result(folder, RetrainResult)
+        path = folder / "classifier.safetensors"
+        folders.prove(path, checkpoint.digest(checkpoint.load(path)[0]), result.digest)
         note(f"done already: {folder}", level=2)
-        return folder, folders.read_result(folder, RetrainResult)
+        return folder, result
     started = time.monotonic()
     folders.start(folder, settings)
     seeds = seeds_of(settings)
     classifier = train_classifier(settings, cache, seeds, trained)
     found = figures(cache, "test", classifier, settings)
-    tensors = {"weight": classifier.weight_RCD, "bias": classifier.bias_RC}
+    tensors = classifier.tensors()
     metadata = {"stage": "classifier", "method": method, "cache": cache.key, "stg": stg_digest or ""}
     checkpoint.save(folder / "classifier.safetensors", tensors, metadata)
     lineage = {"dataset": cache.manifest.provenance.name, "cache": cache.key, "stg": stg_digest}
@@ -100,6 +109,9 @@ def retrain(settings: Settings, cache: FeatureCache, root: Path, stg: Path | Non
         **lineage,
         digest=checkpoint.digest(tensors),
         split="test",
+        selection=classifier.selection
+        or Selection(on="last epoch" if settings.retrain.is_trained else "nothing to choose"),
+        chosen=settings.retrain.head == "auto",
         classes=list(cache.classes),
         seconds=round(time.monotonic() - started, 3),
     )
@@ -109,7 +121,7 @@ def retrain(settings: Settings, cache: FeatureCache, root: Path, stg: Path | Non
 
 def seeds_of(settings: Settings) -> list[int]:
     """`seed`, `seed` + 1, …; a head that draws nothing has one."""
-    count = 1 if settings.retrain.head in POST_HOC else settings.retrain.seeds
+    count = settings.retrain.seeds if settings.retrain.is_trained else 1
     return [settings.seed + offset for offset in range(count)]
 
 

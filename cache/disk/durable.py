@@ -1,5 +1,7 @@
 """The only code that writes a file of a cache or a run. What it returns from is on the disk; a kill leaves no half file.
 
+With `sync=False` it is not on the disk yet: a kill loses nothing, a power cut may, until the file and its folder are synced.
+
 Files get the modes that the umask leaves, so that a team-mate can read them.
 """
 
@@ -46,16 +48,17 @@ def storing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def replace(path: Path, content: bytes) -> None:
+def replace(path: Path, content: bytes, sync: bool = True) -> None:
     """The file appears whole, in place of one that may be there, or not at all."""
     with storing(path):
-        temporary = _temporary(path, content)
+        temporary = _temporary(path, content, sync)
         try:
             os.replace(temporary, path)
         except BaseException:
             _unlink(temporary)
             raise
-        sync_folder(path.parent)
+        if sync:
+            sync_folder(path.parent)
 
 
 @contextmanager
@@ -102,13 +105,14 @@ def link(source: Path, target: Path) -> None:
             replace(target, source.read_bytes())
 
 
-def append(path: Path, line: str) -> None:
+def append(path: Path, line: str, sync: bool = True) -> None:
     """The line is on the disk; a torn one has no line end."""
     with storing(path):
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         try:
             _write_all(descriptor, line.encode() + b"\n")
-            os.fsync(descriptor)
+            if sync:
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
 
@@ -134,7 +138,7 @@ def appear(sealed: Path, path: Path) -> None:
             raise
 
 
-def make_folder(path: Path) -> None:
+def make_folder(path: Path, sync: bool = True) -> None:
     """The folder and those above it; the name of each is on the disk."""
     with storing(path):
         missing = []
@@ -147,7 +151,8 @@ def make_folder(path: Path) -> None:
             except FileExistsError:
                 if not folder.is_dir():
                     raise
-            sync_folder(folder.parent)
+            if sync:
+                sync_folder(folder.parent)
 
 
 def remove_tree(path: Path) -> None:
@@ -167,6 +172,16 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
+def sync_file(path: Path) -> None:
+    """The file's bytes are on the disk; its name is once its folder is synced."""
+    with storing(path):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def sync_tree(path: Path) -> None:
     """Every folder's names are on the disk, the innermost first."""
     for folder, _, _ in os.walk(path, topdown=False):
@@ -179,13 +194,14 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _temporary(path: Path, content: bytes) -> Path:
+def _temporary(path: Path, content: bytes, sync: bool = True) -> Path:
     temporary = _beside(path)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         try:
             _write_all(descriptor, content)
-            os.fsync(descriptor)
+            if sync:
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
     except BaseException:

@@ -1,13 +1,19 @@
 """Opening a file inside a cache: no link is followed at any level, no pipe is waited for, no more is read than it may hold."""
 
+import hashlib
 import os
 import stat
 from collections.abc import Iterable
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from cache.errors import CacheCorrupt, CacheError, CacheInvalid
 
+if TYPE_CHECKING:
+    from cache.manifest import Entry
+
+BLOCK = 1 << 20
+"""Bytes read at a time."""
 AGAIN = "`cache rm` it, then pull or extract it again"
 """A damaged cache counts as published until it is gone: extracting it again would do nothing."""
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
@@ -55,6 +61,23 @@ def read(root: Path, file: str, limit: int) -> bytes:
     if size > limit:
         raise CacheInvalid(f"{root / file}: {size} bytes, at most {limit} wanted; not a cache of ours")
     return content
+
+
+def difference(root: Path, entry: "Entry") -> str:
+    """In what a file under `root` differs from its entry in the manifest, every byte read; empty where in nothing."""
+    digest, size = hashlib.sha256(), 0
+    try:
+        with opened(root, entry.file) as file:
+            while block := file.read(BLOCK):
+                digest.update(block)
+                size += len(block)
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    except CacheError as error:
+        return str(error).split(": ", 1)[-1]
+    if size != entry.size:
+        return f"wanted {entry.size} bytes, found {size}"
+    return "" if digest.hexdigest() == entry.sha256 else "its sha256 is not the manifest's"
 
 
 def _descend(root: Path, file: str) -> int:

@@ -85,8 +85,9 @@ def write(
     dataset, identity = digested.dataset, digested.identity
     published = catalog.published(stores, identity.key())
     if published is not None:
+        catalog.check(published, catalog.read_manifest(published))
         return published
-    with CacheWriter(stores, identity, provenance) as writer:
+    with CacheWriter(stores, identity, provenance, at_once=True) as writer:
         for split, table in dataset.splits.items():
             writer.write_rows(split, _rows(table, dataset.classes))
             for view in table.views:

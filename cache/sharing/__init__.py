@@ -4,11 +4,12 @@ Both hold `KEY/manifest.json`. A folder has the files beside it, as `stores/` ha
 `KEY/CHECKSUM/`, named by the manifest's checksum: nobody writes other bytes to a name that a manifest vouches for.
 """
 
+import os
 import re
-from pathlib import Path
 
 from obstore import exceptions
 
+from cache import ownership
 from cache.errors import PlaceInvalid
 from cache.sharing.bucket import Bucket
 from cache.sharing.folder import Folder
@@ -22,10 +23,10 @@ def at(text: str) -> Folder | Bucket:
     """The place that a command names: a folder, or s3://, gs:// or az://BUCKET/FOLDER. Nothing is asked of it yet.
 
     Endpoint, region and credentials come from the usual variables, such as AWS_ENDPOINT_URL; plain http only where the
-    endpoint says so. Raises PlaceInvalid for any other text.
+    endpoint says so. Raises PlaceInvalid for any other text, CacheStorage for a variable that no store can take.
     """
     if "://" not in text:
-        folder = Path(text).expanduser()
+        folder = ownership.expanded(text)
         if folder.is_file():
             raise PlaceInvalid(f"{text}: wanted a folder of caches, found a file")
         return Folder(folder)
@@ -40,7 +41,9 @@ def at(text: str) -> Folder | Bucket:
             f"{text}: wanted {scheme}://BUCKET/FOLDER, of letters, digits and . _ = + @ - between single slashes"
         )
     url = f"{scheme}://{bucket}" + (f"/{path}" if path else "")
+    SCHEMES[scheme].check(os.environ)
     try:
-        return Bucket(url, scheme, f"{path}/" if path else "", SCHEMES[scheme].client(bucket))
+        reading, writing = (SCHEMES[scheme].client(bucket, reading) for reading in (True, False))
+        return Bucket(url, scheme, f"{path}/" if path else "", reading, writing)
     except (exceptions.BaseError, ValueError) as error:
         raise unconfigured(url, scheme, error) from None

@@ -2,17 +2,17 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import obstore
 from obstore import exceptions
 
-from cache.errors import CacheCorrupt, CacheDropped, CacheError, CacheInvalid, CacheNotFound, CacheStorage
+from cache.errors import CacheCorrupt, CacheDropped, CacheError, CacheInvalid, CacheNotFound, CacheSilent, CacheStorage
 from cache.format.layout import KEY
 from cache.manifest import Manifest
-from cache.sharing.schemes import SCHEMES
+from cache.sharing.schemes import SCHEMES, SILENCE
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -36,6 +36,8 @@ class Bucket:
     scheme: str
     prefix: str
     store: "ObjectStore"
+    """For reading."""
+    writing: "ObjectStore"
 
     def names(self) -> list[str]:
         """Names that may be those of caches; without a manifest they are none."""
@@ -88,15 +90,15 @@ class Bucket:
         """The object appears whole, in place of one that may be there, or not at all."""
         with self._reaching(name, "write"):
             if isinstance(content, bytes):
-                obstore.put(self.store, self.prefix + name, content, use_multipart=False)
+                obstore.put(self.writing, self.prefix + name, content, use_multipart=False)
             else:
-                obstore.put(self.store, self.prefix + name, iter(content), chunk_size=PIECE, max_concurrency=2)
+                obstore.put(self.writing, self.prefix + name, iter(content), chunk_size=PIECE, max_concurrency=2)
 
     def create(self, name: str, content: bytes) -> bool:
         """The object appears whole; False, and nothing is touched, where there is one."""
         with self._reaching(name, "write"):
             try:
-                obstore.put(self.store, self.prefix + name, content, mode="create")
+                obstore.put(self.writing, self.prefix + name, content, mode="create")
             except (exceptions.AlreadyExistsError, exceptions.PreconditionError):
                 return False
             except exceptions.NotSupportedError:
@@ -113,8 +115,13 @@ class Bucket:
     def _again(self, act: Callable[[], Answer], name: str) -> Answer:
         """A small answer that breaks off is asked for again; obstore sees only whether one begins."""
         for _ in range(BROKEN):
-            with suppress(CacheDropped), self._reaching(name):
-                return act()
+            try:
+                with self._reaching(name):
+                    return act()
+            except CacheSilent:
+                raise
+            except CacheDropped:
+                continue
         with self._reaching(name):
             return act()
 
@@ -128,6 +135,12 @@ class Bucket:
             raise
         except (exceptions.BaseError, OSError, ValueError) as error:
             raise _explained(error, self, where, verb) from None
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":  # it cannot be imported, and is no Exception
+                raise
+            raise CacheStorage(
+                f"{where}: the client of {self.scheme}:// broke off ({error}); look at its variables"
+            ) from None
 
 
 def check_size(where: str, wanted: int, found: int) -> None:
@@ -141,20 +154,36 @@ def _explained(error: Exception, bucket: Bucket, where: str, verb: str) -> Excep
     code = re.search(r"<Code>(\w+)</Code>", text)
     if re.search(r"NoSuchBucket|ContainerNotFound|bucket does not exist", text):
         return CacheStorage(f"{bucket.url}: no such bucket; make it, or correct its name")
+    endpoint = SCHEMES[bucket.scheme].endpoints[0]
+    status = re.search(r"status code: ((\d+) [A-Za-z ]+)|HTTP error: (.+)", text)
+    if verb != "read" and (isinstance(error, FileNotFoundError) or (status and status[2] == "404")):
+        return CacheStorage(
+            f"{where}: the store does not let it be written (404 Not Found); look at the bucket's name and at {endpoint}"
+        )
     if isinstance(error, FileNotFoundError):
         return CacheNotFound(f"{where}: no such object")
     if re.search(r"latest/api/token|metadata\.google\.internal|token request", text):
         return CacheStorage(f"{bucket.url}: no credentials found; set {SCHEMES[bucket.scheme].credentials}")
-    if isinstance(error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError):
+    if isinstance(error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError) or (
+        status and status[2] in ("401", "403")
+    ):
         reason = f" ({code[1]})" if code else ""
         return CacheStorage(
             f"{where}: not allowed to {verb}{reason}; ask for permission, or set {SCHEMES[bucket.scheme].credentials}"
         )
     if "redirect without LOCATION" in text:
         return CacheStorage(f"{bucket.url}: the bucket is in another region; set AWS_REGION")
-    status = re.search(r"status code: (\d+ [A-Za-z ]+)|HTTP error: (.+)", text)
-    reason = (status[1] or status[2]) if status else text.split("\n")[0]
-    endpoint = SCHEMES[bucket.scheme].endpoints[0]
+    unreadable = re.search(r'Error parsing Path "(.*)": Encountered', text, re.DOTALL)
+    if unreadable:
+        return CacheStorage(
+            f"{where}: an object there has the name {unreadable[1][:200]!a}, which the client cannot read; "
+            "delete that object, no cache has one"
+        )
+    if "kind: Timeout" in text:
+        return CacheSilent(
+            f"{where}: no answer for {SILENCE} s or more; look at the network and at {endpoint}, then run the same command again"
+        )
+    reason = (status[1] or status[3]) if status else text.split("\n")[0]
     return CacheDropped(
         f"{where}: no whole answer ({reason}); look at the network and at {endpoint}, then run the same command again"
     )

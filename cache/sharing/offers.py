@@ -62,6 +62,8 @@ def ls(place: Folder | Bucket) -> list[Listing]:
 
 
 def _listing(place: Folder | Bucket, key: str) -> Listing | None:
+    if isinstance(place, Folder):
+        return catalog.describe(place.path / key)
     try:
         found = offer(place, key)
     except CacheInvalid as error:

@@ -4,11 +4,12 @@ import hashlib
 import shutil
 import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
-from cache import catalog
-from cache.disk import durable
+from cache import catalog, remove
+from cache.disk import durable, opening
 from cache.disk.locks import locked
 from cache.errors import CacheCorrupt, CacheDropped, CacheError, CacheInvalid, CacheNotFound, CacheStorage
 from cache.format import layout
@@ -17,7 +18,7 @@ from cache.sharing import offers as remote_offers
 from cache.sharing.bucket import Bucket
 from cache.sharing.folder import Folder
 from cache.sharing.offers import Offer, Shared, shared
-from cache.sharing.parallel import ATTEMPTS, Advance, Note, concurrently
+from cache.sharing.parallel import ATTEMPTS, WORKERS, Advance, Note, concurrently
 
 
 class _Part:
@@ -39,13 +40,16 @@ class _Part:
 
 
 def receive(offer: Offer, stores: Path, advance: Advance, note: Note) -> bool:
-    """Publish the cache under `stores`; False where it already is. `advance` is called with the bytes of each file.
+    """Publish the cache under `stores`; False where a whole one of its key is there already, every byte of it compared.
 
-    Raises CacheCorrupt for a file that is not what the manifest says, CacheNotFound for one that is missing, CacheStorage
+    A damaged one is replaced, in one step, once all of the other has arrived. `advance` is called with the bytes of each
+    file. Raises CacheCorrupt for a file that is not what the manifest says, CacheNotFound for one that is missing, CacheStorage
     where a disk or the network fails; whole files are kept, and the next call goes on from there.
     """
     key = offer.manifest.key
-    if catalog.published(stores, key):
+    path = stores / key
+    if is_whole(path):
+        advance(offer.manifest.size)
         return False
     work = stores / catalog.STAGING / f"{key}.pull"
     durable.make_folder(work.parent)
@@ -54,17 +58,28 @@ def receive(offer: Offer, stores: Path, advance: Advance, note: Note) -> bool:
         note(f"cache {key[:12]}: another process brings it; waiting until it is done")
 
     with locked(work.parent / f"{work.name}.lock", waiting):
-        if catalog.published(stores, key):
+        if is_whole(path):
             return False
         try:
             with durable.storing(work):
                 _gather(offer, work / layout.DATA, advance)
-                _publish(offer, work, stores / key)
+                _publish(offer, work, path)
         except (OSError, CacheError):
-            if not catalog.published(stores, key):  # else another was faster, where locks do not lock
+            if not is_whole(path):  # else another was faster, where locks do not lock
                 raise
         durable.remove_tree(work)
     return True
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a cache is there whose files are, byte for byte, those of its manifest."""
+    try:
+        manifest = catalog.read_manifest(path)
+        catalog.check(path, manifest)
+    except CacheError:
+        return False
+    with ThreadPoolExecutor(WORKERS) as pool:
+        return not any(pool.map(lambda entry: opening.difference(path, entry), manifest.inventory))
 
 
 def _gather(offer: Offer, data: Path, advance: Advance) -> None:
@@ -89,7 +104,10 @@ def _publish(offer: Offer, work: Path, path: Path) -> None:
             durable.make_folder((sealed / entry.file).parent)
             durable.link(work / layout.DATA / entry.file, sealed / entry.file)
         durable.replace(sealed / layout.MANIFEST, offer.content)
+        damaged = remove.set_aside(path)
         durable.appear(sealed, path)
+        if damaged is not None:
+            durable.remove_tree(damaged)
     finally:
         durable.remove_tree(sealed)
 
@@ -143,7 +161,7 @@ def find(place: Folder | Bucket, reference: str) -> Offer:
         keys = [key for key in place.names() if key.startswith(reference)]
     offers = [found for key in keys if (found := remote_offers.offer(place, key))]
     if len(offers) > 1:
-        raise CacheInvalid(f"cache {reference}: {len(offers)} caches in {place.url} start so; give more digits")
+        raise CacheInvalid(catalog.ambiguous(reference, sorted(found.manifest.key for found in offers), place.url))
     if not offers:
         raise CacheNotFound(
             f"cache {reference}: neither a key nor the start of one in {place.url}; `cache ls {place.url}` lists those there are"
@@ -152,6 +170,6 @@ def find(place: Folder | Bucket, reference: str) -> Offer:
 
 
 def pull(offer: Offer, stores: Path, advance: Advance = lambda size: None, note: Note = lambda text: None) -> Shared:
-    """Bring a cache of a place under `stores`; see `arrival.receive`."""
+    """Bring a cache of a place under `stores`; see `receive`."""
     arrived = receive(offer, stores, advance, note)
     return shared(offer.manifest, str(stores / offer.manifest.key), "pulled" if arrived else "there")

@@ -1,13 +1,16 @@
 """Sharing caches: push one to a place, pull one from it, list those it has. What others see there is whole, always."""
 
+import errno
 import hashlib
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
 from cache.disk.opening import AGAIN
-from cache.errors import CacheCorrupt, CacheDropped, CacheError, CacheNotFound, CacheStorage
+from cache.errors import CacheCorrupt, CacheDropped, CacheError, CacheInvalid, CacheNotFound, CacheStorage
 from cache.format.layout import MANIFEST
 from cache.manifest import Entry, Manifest
 from cache.sharing import offers
@@ -17,32 +20,61 @@ from cache.sharing.offers import Offer, Shared, shared
 from cache.sharing.parallel import ATTEMPTS, Advance, Note, concurrently
 from cache.sharing.pull import receive
 
+UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR)
+
 
 def push(
     path: Path, place: Folder | Bucket, advance: Advance = lambda size: None, note: Note = lambda text: None
 ) -> Shared:
     """Bring a local cache to a place: its files, each compared with the manifest as it is read, then the manifest.
 
-    In a bucket, objects that are there already are read back, and sent again where they differ: a push after one that
-    stopped goes on, and one of a cache that is there proves or repairs it. Where another's cache of the same key was
-    there first, that one stays. Raises CacheCorrupt where the local cache is damaged, and nobody sees anything of it;
+    What is there already is read back, and sent again where it differs: a push after one that stopped goes on, and one of
+    a cache that is there proves or repairs it. A damaged manifest is replaced. Where another's whole cache of the same key
+    was there first, that one stays. Raises CacheCorrupt where the local cache is damaged, and nobody sees anything of it;
     CacheStorage where the place does not take it.
     """
     from cache.reader import FeatureCache  # zarr and polars, which `ls` has no time for
 
+    path = Path(path).resolve()  # no link is followed inside a place
     held = FeatureCache.open(path)  # and so it is not removed meanwhile
     content = (path / MANIFEST).read_bytes()
     mine = Offer(Folder(path.parent), held.manifest, content, path.name, 0.0)
-    theirs = offers.offer(place, held.key)
-    if theirs is not None and theirs.content != content:
-        return _theirs(theirs)
     if isinstance(place, Folder):
-        arrived = receive(mine, place.path, advance, note)
-        return shared(held.manifest, f"{place.url}/{held.key}", "pushed" if arrived else "there")
-    return _send_all(mine, place, theirs is not None, advance)
+        return _copy(mine, place, advance, note)
+    try:
+        theirs = offers.offer(place, held.key)
+    except CacheInvalid:
+        return _send_all(mine, place, "damaged", advance)
+    if theirs is None:
+        return _send_all(mine, place, "none", advance)
+    if theirs.content == content:
+        return _send_all(mine, place, "mine", advance)
+    if _missing(place, theirs.home, theirs.manifest):
+        return _send_all(mine, place, "damaged", advance)
+    return _theirs(theirs)
 
 
-def _send_all(mine: Offer, bucket: Bucket, published: bool, advance: Advance) -> Shared:
+def _copy(mine: Offer, folder: Folder, advance: Advance, note: Note) -> Shared:
+    try:
+        arrived = receive(mine, folder.path, advance, note)
+    except CacheStorage as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        raise CacheStorage(
+            error.errno,
+            f"{folder.url}: cannot be written ({os.strerror(error.errno)}); make the folder writable, or push to another, "
+            "then run the same command again",
+        ) from None
+    if arrived:
+        return shared(mine.manifest, f"{folder.url}/{mine.manifest.key}", "pushed")
+    theirs = offers.offer(folder, mine.manifest.key)
+    if theirs is not None and theirs.content != mine.content:
+        return _theirs(theirs)
+    return shared(mine.manifest, f"{folder.url}/{mine.manifest.key}", "there")
+
+
+def _send_all(mine: Offer, bucket: Bucket, published: Literal["none", "mine", "damaged"], advance: Advance) -> Shared:
+    """The files, then the manifest. `published` is what stands under the manifest's name as yet."""
     home, inventory = bucket.home(mine.manifest), mine.manifest.inventory
     there, sent = bucket.sizes(home), threading.Event()
 
@@ -52,13 +84,24 @@ def _send_all(mine: Offer, bucket: Bucket, published: bool, advance: Advance) ->
             sent.set()
 
     concurrently(send, inventory, advance)
-    _check_sizes(bucket, home, mine.manifest)
-    where = f"{bucket.url}/{mine.manifest.key}"
-    if published:
+    if missing := _missing(bucket, home, mine.manifest):
+        raise CacheStorage(
+            f"{missing}, though the store said that it took it; look at the store, then run the same command again"
+        )
+    where, name = f"{bucket.url}/{mine.manifest.key}", f"{mine.manifest.key}/{MANIFEST}"
+    if published == "mine":
         return shared(mine.manifest, where, "pushed" if sent.is_set() else "there")
-    bucket.create(f"{mine.manifest.key}/{MANIFEST}", mine.content)
+    if published == "damaged":
+        bucket.put(name, mine.content)
+    else:
+        bucket.create(name, mine.content)
     theirs = offers.offer(bucket, mine.manifest.key)
-    if theirs is not None and theirs.content != mine.content:
+    if theirs is None:
+        raise CacheStorage(
+            f"{bucket.url}/{name}: wanted {len(mine.content)} bytes, found none, though the store said that it took it; "
+            "look at the store, then run the same command again"
+        )
+    if theirs.content != mine.content:
         # Nobody will ever read ours; not to be allowed to delete is no failure.
         with suppress(CacheError):
             bucket.delete(f"{home}/{entry.file}" for entry in inventory)
@@ -110,18 +153,15 @@ def _pieces(mine: Offer, entry: Entry, halted: threading.Event) -> Iterator[byte
 
 
 def _theirs(found: Offer) -> Shared:
-    """Another's cache of the same key, which stays, if every object of it is there."""
-    if isinstance(found.place, Bucket):
-        _check_sizes(found.place, found.home, found.manifest)
+    """Another's whole cache of the same key, which stays."""
     return shared(found.manifest, found.where, "theirs")
 
 
-def _check_sizes(bucket: Bucket, home: str, manifest: Manifest) -> None:
+def _missing(bucket: Bucket, home: str, manifest: Manifest) -> str:
+    """The first object that is not there with the size that the manifest lists, and what is; empty where all are."""
     there = bucket.sizes(home)
     for entry in manifest.inventory:
         if there.get(entry.file) != entry.size:
             found = f"{there[entry.file]} bytes" if entry.file in there else "none"
-            who = manifest.provenance.author or "whoever made it"
-            raise CacheStorage(
-                f"{bucket.url}/{home}/{entry.file}: wanted {entry.size} bytes, found {found}; let {who} push it again"
-            )
+            return f"{bucket.url}/{home}/{entry.file}: wanted {entry.size} bytes, found {found}"
+    return ""

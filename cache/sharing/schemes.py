@@ -1,7 +1,8 @@
 """The object stores that caches are shared through, one row a scheme: credentials, endpoints, client."""
 
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,11 @@ RETRY: "RetryConfig" = {
     "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=4), "base": 2},
     "retry_timeout": timedelta(seconds=60),
 }
+SILENCE = 7
+"""Seconds without a byte after which a read is given up; it is asked for once more."""
+_PRINTABLE = re.compile(r"[!-~]*")
+_REGION = re.compile(r"[A-Za-z0-9-]*")
+_ENDPOINT = re.compile(r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(\d{1,5}))?(/[!-~]*)?")
 
 
 @dataclass(frozen=True)
@@ -28,28 +34,68 @@ class Scheme:
     """The variables to set, as an error names them."""
     endpoints: tuple[str, ...]
     """Variables that may hold the endpoint's URL, the usual one first."""
+    secrets: tuple[str, ...]
+    """Variables that go into a request as they are, and are never shown."""
+    regions: tuple[str, ...]
+    """Variables that hold a region's name."""
     make: "Callable[..., ObjectStore]"
     options: dict[str, Any]
     """Further arguments of `make`."""
 
-    def client(self, bucket: str) -> "ObjectStore":
-        """A client for a bucket; plain http only where the endpoint says so. Nothing is asked of the store yet."""
+    def check(self, variables: Mapping[str, str]) -> None:
+        """Raise CacheStorage, naming the variable, for a value that cannot stand in a request.
+
+        The client breaks off with a panic there, not with an error.
+        """
+        for name in self.secrets:
+            value = variables.get(name, "")
+            if not _PRINTABLE.fullmatch(value):
+                place, sign = next((place, sign) for place, sign in enumerate(value, 1) if not "!" <= sign <= "~")
+                raise CacheStorage(
+                    f"{name}: wanted letters, digits and signs of ASCII, found {sign!a} as character {place} of "
+                    f"{len(value)}; set it again"
+                )
+        for name in self.regions:
+            if not _REGION.fullmatch(value := variables.get(name, "")):
+                raise CacheStorage(f"{name}: wanted a region such as us-east-1, found {value[:60]!a}; set it again")
+        for name in self.endpoints:
+            value = variables.get(name, "")
+            match = _ENDPOINT.fullmatch(value)
+            if value and (match is None or int(match[2] or 0) > 65535):
+                raise CacheStorage(
+                    f"{name}: wanted https://HOST or http://HOST:PORT, found {value.rpartition('@')[2][:60]!a}; set it again"
+                )
+
+    def client(self, bucket: str, reading: bool) -> "ObjectStore":
+        """A client for a bucket; plain http only where the endpoint says so. Nothing is asked of the store yet.
+
+        One for reading gives a silent store up after about twice SILENCE seconds. Writing waits longer: the store is silent
+        while a piece is on its way.
+        """
         endpoint = next((os.environ[name] for name in self.endpoints if os.environ.get(name)), "")
         config: ClientConfig = {"allow_http": endpoint.startswith("http://"), "timeout": "60s", "connect_timeout": "5s"}
-        return self.make(bucket, client_options=config, retry_config=RETRY, **self.options)
+        retry = RETRY
+        if reading:
+            config["read_timeout"] = f"{SILENCE}s"
+            retry = {**RETRY, "retry_timeout": timedelta(seconds=SILENCE + 1)}
+        return self.make(bucket, client_options=config, retry_config=retry, **self.options)
 
 
 SCHEMES: dict[str, Scheme] = {
     "s3": Scheme(
         "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_SKIP_SIGNATURE=true for a public bucket",
         ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT"),
+        ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
+        ("AWS_REGION", "AWS_DEFAULT_REGION"),
         S3Store,
         {"conditional_put": "etag"},
     ),
-    "gs": Scheme("GOOGLE_APPLICATION_CREDENTIALS", ("GOOGLE_BASE_URL",), GCSStore, {}),
+    "gs": Scheme("GOOGLE_APPLICATION_CREDENTIALS", ("GOOGLE_BASE_URL",), (), (), GCSStore, {}),
     "az": Scheme(
         "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
         ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
+        ("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_SAS_TOKEN"),
+        (),
         AzureStore,
         {},
     ),

@@ -20,15 +20,17 @@ class Journal:
         self._work, self._data = work, data
         self._own = work / f"journal-{worker}.jsonl"
 
-    def add(self, shard: ShardKey, file: str, content: bytes, crc32c: str) -> None:
-        """The shard's bytes are on the disk; now that is on record too."""
+    def add(self, shard: ShardKey, file: str, content: bytes, crc32c: str, sync: bool = True) -> None:
+        """The shard's bytes are in their file; now that is on record too."""
         entry = Entry(file=file, size=len(content), sha256=hashlib.sha256(content).hexdigest(), crc32c=crc32c)
         split, view, index = shard
         fresh = not self._own.exists()
         if fresh or not _ends_with_a_line(self._own):
-            durable.append(self._own, "")  # after a torn line, a new one
-        durable.append(self._own, json.dumps({"split": split, "view": view, "index": index, **entry.model_dump()}))
-        if fresh:
+            durable.append(self._own, "", sync)  # after a torn line, a new one
+        durable.append(
+            self._own, json.dumps({"split": split, "view": view, "index": index, **entry.model_dump()}), sync
+        )
+        if fresh and sync:
             durable.sync_folder(self._work)
         self.done[shard] = entry
 

@@ -55,9 +55,10 @@ class Draft:
         return manifest.to_bytes(built)
 
 
-def publish(draft: Draft, work: Path, stores: Path, written: Iterable[Entry]) -> None:
-    """The draft and the features in a staging folder appear as a cache, by one rename.
+def publish(draft: Draft, work: Path, stores: Path, written: Iterable[Entry], synced: bool = True) -> None:
+    """The draft and the features in a staging folder appear as a cache, by one rename, once all of it is on the disk.
 
+    `synced` says whether the features are on the disk already, or in part still in memory.
     Raises CacheStorage where a shard is not, byte for byte, what the journal says was written, where the disk does not
     take it, or where something is in the way. The staging folder stays as it was.
     """
@@ -66,12 +67,15 @@ def publish(draft: Draft, work: Path, stores: Path, written: Iterable[Entry]) ->
         with durable.storing(path):
             fresh = draft.files()
             for file, content in fresh.items():
-                durable.make_folder((sealed / file).parent)
+                durable.make_folder((sealed / file).parent, sync=False)  # `appear` syncs the folders, each once
                 durable.replace(sealed / file, content)
             known = {entry.file: entry for entry in written}
             rows_per_file = draft.rows_per_chunk * draft.chunks_per_shard
             files = [file for file in layout.files(draft.identity, rows_per_file) if file not in fresh]
             inventory = [_collect(work / layout.DATA, sealed, file, known.get(file)) for file in files]
+            if not synced:
+                for file in files:
+                    durable.sync_file(sealed / file)
             inventory += [_entry(sealed, file) for file in fresh]
             durable.replace(sealed / layout.MANIFEST, draft.manifest(inventory))
             durable.appear(sealed, path)
@@ -84,7 +88,7 @@ def _collect(data: Path, sealed: Path, file: str, written: Entry | None) -> Entr
     changed = CacheStorage(f"{data / file}: not what was written; run the same command again")
     if not (data / file).is_file():
         raise changed
-    durable.make_folder((sealed / file).parent)
+    durable.make_folder((sealed / file).parent, sync=False)
     durable.link(data / file, sealed / file)
     found = _entry(sealed, file)
     if written is None:

@@ -6,6 +6,7 @@
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,16 +25,51 @@ KEY_LENGTH = 12
 LIMIT = 1 << 26
 """Bytes of a JSON file that are read at most: the figures of 20,000 classes and 100 seeds."""
 AGAIN = "delete the folder and run the command again"
+CHECKSUM = "checksum"
+"""The key in metrics.json of the sha256 over all its other keys, as canonical JSON."""
 
 
 def stores_folder() -> Path:
-    """Where caches are: $COATTAIL_STORES, else `stores/` in the working folder."""
-    return Path(os.environ.get("COATTAIL_STORES") or "stores").expanduser()
+    """Where caches are, as a whole path: $COATTAIL_STORES, else the nearest `stores/` upwards, else one to be made here."""
+    return _folder("COATTAIL_STORES", "stores", ("*/manifest.json", ".staging", ".local"))
 
 
 def runs_folder() -> Path:
-    """Where run folders are: $COATTAIL_RUNS, else `runs/` in the working folder."""
-    return Path(os.environ.get("COATTAIL_RUNS") or "runs").expanduser()
+    """Where run folders are, as a whole path: $COATTAIL_RUNS, else the nearest `runs/` upwards, else one to be made here."""
+    return _folder("COATTAIL_RUNS", "runs", ("*/*/config.toml", "*/*/metrics.json"))
+
+
+def _folder(variable: str, name: str, contents: tuple[str, ...]) -> Path:
+    """The folder that the variable names; else `name` in the working folder or, as with .git, in the nearest one above it.
+
+    Above, one that holds something else than coattail's (`contents`) is passed over: other programs, too, have `runs/`.
+    """
+    from pipeline.settings.paths import home_expanded
+
+    here = Path.cwd()
+    if given := os.environ.get(variable):
+        return here / home_expanded(variable, given)
+    above = (folder / name for folder in here.parents)
+    nearest = here / name
+    if nearest.is_dir():
+        return nearest
+    return next((folder for folder in above if _is_ours(folder, contents)), nearest)
+
+
+def _is_ours(folder: Path, contents: tuple[str, ...]) -> bool:
+    """Whether it is a folder of coattail's, or an empty one, and nobody else's trap."""
+    try:
+        if not folder.is_dir() or not _is_trusted(folder):
+            return False
+        return not any(os.scandir(folder)) or any(next(folder.glob(pattern), None) for pattern in contents)
+    except OSError:
+        return False
+
+
+def _is_trusted(folder: Path) -> bool:
+    """Whether its owner is no stranger: in a folder such as /tmp, where everybody may write, only one's own counts."""
+    everybody_writes = folder.parent.stat().st_mode & stat.S_IWOTH
+    return not everybody_writes or folder.stat().st_uid == os.getuid()
 
 
 def key_of(**parts: Any) -> str:
@@ -68,9 +104,10 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: BaseModel | dict[str, Any]) -> None:
-    """The value as indented JSON, written whole or not at all."""
+    """The value as indented JSON, written whole or not at all, with a `checksum` of its own content as the last key."""
     plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
-    write_text(path, json.dumps(plain, indent=2) + "\n")
+    plain = {name: part for name, part in plain.items() if name != CHECKSUM}
+    write_text(path, json.dumps({**plain, CHECKSUM: key_of(**plain)}, indent=2) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -95,15 +132,37 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_result(folder: Path, model: type[Result]) -> Result:
-    """The metrics.json of a finished run. Raises DataError where it is not what this version writes."""
+    """The metrics.json of a finished run.
+
+    Raises DataError where the file is not what this version writes, where a figure is out of its range, or where the
+    content is not the one that its checksum was taken of. Earlier versions wrote no checksum; their files are held to
+    the ranges alone.
+    """
+    path = folder / "metrics.json"
+    content = read_json(path)
+    wanted = content.pop(CHECKSUM, None)
     try:
-        return model.model_validate(read_json(folder / "metrics.json"))
+        found = key_of(**content)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: cannot be read as JSON ({error}); {AGAIN}") from None
+    if wanted is not None and wanted != found:
+        raise DataError(
+            f"{path}: changed after it was written: wanted the checksum {str(wanted)[:12]!r}, found {found[:12]!r}; {AGAIN}"
+        )
+    try:
+        return model.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
+        raise DataError(f"{path}: {where}: {first['msg'].removeprefix('Value error, ')}; {AGAIN}") from None
+
+
+def prove(path: Path, tensors: str, recorded: str) -> None:
+    """Raises DataError where the digest of a file's tensors is not the one that the run's metrics.json recorded."""
+    if tensors != recorded:
         raise DataError(
-            f"{folder / 'metrics.json'}: {where}: {first['msg'].removeprefix('Value error, ')}; {AGAIN}"
-        ) from None
+            f"{path}: changed after it was written: wanted tensors of digest {recorded[:12]!r}, found {tensors[:12]!r}; {AGAIN}"
+        )
 
 
 @contextmanager

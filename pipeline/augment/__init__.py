@@ -1,9 +1,9 @@
 """Features of tail rows augmented: the settings' augmentation, and the paper's Eq. 3 and 4."""
 
 import torch
+from torch import Tensor
 
-from cache import FeatureCache
-from pipeline.augment.kinds import Augmentation, class_strength, mix, transform
+from pipeline.augment.kinds import UNCHANGED, Augmentation, class_strength, kind, mix, transform
 from pipeline.augment.transfer import from_closed_form, from_generator, nearest_heads
 from pipeline.features import Features
 from pipeline.longtail import head_classes
@@ -11,23 +11,24 @@ from pipeline.settings import Settings
 from pipeline.stg.statistics import head_statistics
 from pipeline.stg.trained import TrainedSTG
 
-__all__ = ["augmentation_for", "class_strength", "mix", "transform"]
+__all__ = ["UNCHANGED", "Augmentation", "augmentation_for", "class_strength", "mix", "transform"]
 
 
 def augmentation_for(
-    settings: Settings, cache: FeatureCache, train: Features, trained: TrainedSTG | None
+    settings: Settings, train: Features, stage1: tuple[Tensor, Tensor] | None, trained: TrainedSTG | None
 ) -> Augmentation:
+    """The settings' augmentation on these training rows; `trained` is the generator, None for its closed form."""
     retrain = settings.retrain
     if retrain.augmentation not in ("stg", "closed-form"):
-        return Augmentation(retrain.augmentation, None, torch.zeros(len(cache.classes)))
+        return Augmentation(kind(retrain.augmentation), None, torch.zeros(len(train.counts_C)))
     chosen = trained.heads if trained else head_classes(train.counts_C.tolist(), settings.stg)
     beta_C = class_strength(train.counts_C)
     if retrain.augmented == "tail":
         beta_C[chosen] = 0.0
     statistics = head_statistics(train, chosen)
     centroids_HD = trained.centroids_HD if trained else statistics.mean_CD
-    nearest_F = nearest_heads(settings.stg.similarity, cache, train, centroids_HD, chosen)
+    nearest_F = nearest_heads(settings.stg.similarity, stage1, train, centroids_HD, chosen)
     if trained is None:
-        return Augmentation(retrain.augmentation, from_closed_form(nearest_F, statistics), beta_C)
+        return Augmentation(kind(retrain.augmentation), from_closed_form(nearest_F, statistics), beta_C)
     transformations = from_generator(trained.stg, train, nearest_F, beta_C[train.labels_N] > 0)
-    return Augmentation(retrain.augmentation, transformations, beta_C)
+    return Augmentation(kind(retrain.augmentation), transformations, beta_C)

@@ -1,6 +1,6 @@
-"""Semantic transformation augmentation (paper, section 3.4): Eq. 3 and Eq. 4. Pure."""
+"""The augmentations of features, one row each, and the paper's Eq. 3 and Eq. 4 (section 3.4). Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,7 +39,7 @@ def transform(
         noise_BD = torch.randn(
             features_BD.shape, generator=generator, dtype=features_BD.dtype, device=features_BD.device
         )
-    return features_BD + (variance_BD.sqrt() * noise_BD + mean_BD) * strength_B[..., None]
+    return _move(features_BD, _transformation(mean_BD, variance_BD.sqrt(), noise_BD), strength_B[..., None])
 
 
 def mix(
@@ -55,44 +55,110 @@ def mix(
     """
     if uniform_BD is None:
         uniform_BD = torch.rand(features_BD.shape, generator=generator, device=features_BD.device)
-    return torch.where(uniform_BD < threshold, augmented_BD, features_BD)
+    return torch.where(_chosen(uniform_BD, threshold), augmented_BD, features_BD)
 
 
-@dataclass
+def _transformation(mean: Tensor, deviation: Tensor, noise: Tensor) -> Tensor:
+    """Eq. 3's sqrt(Sigma) eps + mu."""
+    return torch.addcmul(mean, deviation, noise)
+
+
+def _move(features: Tensor, transformation: Tensor, strength: Tensor) -> Tensor:
+    """Eq. 3's a + transformation * strength."""
+    return torch.addcmul(features, transformation, strength)
+
+
+def _chosen(uniform: Tensor, threshold: float | Tensor) -> Tensor:
+    """Eq. 4's mask: where m < t."""
+    return uniform < threshold
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One step's rows of S seeds and the random numbers drawn for them."""
+
+    features_SBD: Tensor
+    labels_SB: Tensor
+    flat_SB: Tensor
+    """Which row of which view each is: view * N + row."""
+    noise_SBD: Tensor
+    """N(0, 1); empty, as `uniform_SBD`, where the augmentation draws none."""
+    uniform_SBD: Tensor
+    """U(0, 1)."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """An augmentation: which random numbers a step draws for it, and what it makes of the step's features."""
+
+    draws_noise: bool
+    draws_uniform: bool
+    act: "Callable[[Draw, Each, Augmentation], Tensor]"
+    """-> (V or 1, S, B, D): the features of each of V variants of the settings."""
+
+
+@dataclass(frozen=True)
 class Augmentation:
-    """How a step's features are augmented, before settings are applied."""
+    """The settings' augmentation on the rows of a cache, before its strength is applied."""
 
-    kind: str
+    kind: Kind
     transformations: Transformations | None
+    """Of Eq. 1, for the kinds that move features by them."""
     beta_C: Tensor
     """beta_c of Eq. 3, 0 for classes that are not augmented."""
 
 
-def augment(
-    features_SBD: Tensor,
-    labels_SB: Tensor,
-    flat_SB: Tensor,
-    random: tuple[Tensor, Tensor],
-    variants: Sequence[Retrain],
-    augmentation: Augmentation,
-) -> Tensor:
-    """(V or 1, S, B, D): each variant's augmentation of the same features; `random` is noise and uniform, (S, B, D)."""
-    noise_SBD, uniform_SBD = random
+@dataclass(frozen=True)
+class Each:
+    """Values of a setting in V variants that are trained side by side."""
 
-    def each(name: str) -> Tensor:
+    variants: Sequence[Retrain]
+
+    def __call__(self, name: str) -> Tensor:
         """(V, 1, 1, 1), or (1, 1, 1, 1) where all variants agree."""
-        values = [getattr(variant, name) for variant in variants]
+        values = [getattr(variant, name) for variant in self.variants]
         return torch.tensor(values if len(set(values)) > 1 else values[:1]).view(-1, 1, 1, 1)
 
-    if augmentation.kind == "none":
-        return features_SBD[None]
-    if augmentation.kind == "noise":
-        return features_SBD + each("noise") * noise_SBD
-    if augmentation.kind == "dropout":
-        keep = (uniform_SBD >= each("dropout")).to(features_SBD.dtype)
-        return features_SBD * keep / (1 - each("dropout"))
+
+def augment(draw: Draw, variants: Sequence[Retrain], augmentation: Augmentation) -> Tensor:
+    """(V or 1, S, B, D): each variant's augmentation of the same features."""
+    return augmentation.kind.act(draw, Each(variants), augmentation)
+
+
+def _unchanged(draw: Draw, _each: Each, _augmentation: Augmentation) -> Tensor:
+    return draw.features_SBD[None]
+
+
+def _noise(draw: Draw, each: Each, _augmentation: Augmentation) -> Tensor:
+    return draw.features_SBD + each("noise") * draw.noise_SBD
+
+
+def _dropout(draw: Draw, each: Each, _augmentation: Augmentation) -> Tensor:
+    keep = (draw.uniform_SBD >= each("dropout")).to(draw.features_SBD.dtype)
+    return draw.features_SBD * keep / (1 - each("dropout"))
+
+
+def _semantic(draw: Draw, each: Each, augmentation: Augmentation) -> Tensor:
     assert augmentation.transformations is not None
-    mean_SBD, deviation_SBD = augmentation.transformations(features_SBD, flat_SB)
-    # Eq. 4 of Eq. 3 as one sum: the mask and beta act on the transformation before lambda tells the variants apart.
-    moved_SBD = torch.addcmul(mean_SBD, deviation_SBD, noise_SBD).mul_(augmentation.beta_C[labels_SB][..., None])
-    return torch.addcmul(features_SBD, moved_SBD * (uniform_SBD < each("threshold")), each("strength"))
+    mean_SBD, deviation_SBD = augmentation.transformations(draw.features_SBD, draw.flat_SB)
+    beta_SB1 = augmentation.beta_C[draw.labels_SB][..., None]
+    # The mask and beta act on the transformation before lambda tells the variants apart: Eq. 4 of Eq. 3 as one sum.
+    moved_SBD = _transformation(mean_SBD, deviation_SBD, draw.noise_SBD).mul_(beta_SB1)
+    return _move(draw.features_SBD, moved_SBD * _chosen(draw.uniform_SBD, each("threshold")), each("strength"))
+
+
+KINDS: dict[str, Kind] = {
+    "none": Kind(False, False, _unchanged),
+    "dropout": Kind(False, True, _dropout),
+    "noise": Kind(True, False, _noise),
+    "closed-form": Kind(True, True, _semantic),
+    "stg": Kind(True, True, _semantic),
+}
+UNCHANGED = Augmentation(KINDS["none"], None, torch.zeros(0))
+
+
+def kind(name: str) -> Kind:
+    """The augmentation of this name; ValueError, listing all, for a name that has no row."""
+    if name not in KINDS:
+        raise ValueError(f"augmentation {name!r}: no such augmentation; wanted one of {', '.join(KINDS)}")
+    return KINDS[name]

@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cache import FeatureCache
 from pipeline.errors import DataError
-from pipeline.features import Features, stage1_classifier, take
+from pipeline.features import Features, take
 from pipeline.stg.generator import SemanticTransformationGenerator
 from pipeline.stg.statistics import ClassStatistics
 
@@ -69,14 +68,17 @@ def _live(stg: SemanticTransformationGenerator, head_index_F: Tensor) -> Transfo
 
 
 def nearest_heads(
-    similarity: str, cache: FeatureCache, train: Features, centroids_HD: Tensor, chosen: list[int]
+    similarity: str, stage1: tuple[Tensor, Tensor] | None, train: Features, centroids_HD: Tensor, chosen: list[int]
 ) -> Tensor:
     """The nearest head class of each flat row, view * N + row: an index into `chosen`; a head row's is its own."""
     weight_HD, bias_H = None, None
     if similarity == "logit":
-        weight_CD, bias_C = stage1_classifier(cache, "stg.similarity=logit", "use l2 or cosine")
-        weight_HD, bias_H = weight_CD[chosen], bias_C[chosen]
-    own_C = torch.full((len(cache.classes),), -1)
+        if stage1 is None:
+            raise DataError(
+                "stg.similarity=logit: wants the stage-1 classifier, the cache holds none; use l2 or cosine"
+            )
+        weight_HD, bias_H = stage1[0][chosen], stage1[1][chosen]
+    own_C = torch.full((len(train.counts_C),), -1)
     own_C[chosen] = torch.arange(len(chosen))
     own_N = own_C[train.labels_N]
     found = []

@@ -1,7 +1,5 @@
-"""Backbones that are taken as they are: timm's by name, or one's own module, named on the command line and nowhere else."""
+"""Backbones that are taken as they are: timm's, by name, and weights from torchvision or a file."""
 
-import importlib
-import sys
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -53,38 +51,6 @@ def timm_backbone(name: str, pretrained: bool) -> Given:
             "random weights with --set backbone.weights=''"
         ) from None
     return Given(network, int(network.num_features))
-
-
-def own_module(reference: str, size: int) -> Given:
-    """`module:attribute` imported from the working folder: an nn.Module, or a function that returns one, giving (B, D).
-
-    It runs the caller's code, so `reference` must come from the command line. Raises ConfigError for what cannot be imported
-    or is no such module.
-    """
-    where, _, attribute = reference.partition(":")
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        found = getattr(importlib.import_module(where), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(
-            f"--backbone-module {reference}: wanted module:attribute that can be imported from {Path.cwd()}, found {error}"
-        ) from None
-    finally:
-        sys.path.pop(0)
-    try:
-        module = found if isinstance(found, nn.Module) else found() if callable(found) else found
-    except TypeError as error:
-        raise ConfigError(
-            f"--backbone-module {reference}: wanted an nn.Module, or what returns one without arguments, found {error}"
-        ) from None
-    if not isinstance(module, nn.Module):
-        raise ConfigError(f"--backbone-module {reference}: wanted an nn.Module, found {type(module).__name__}")
-    device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
-    with torch.inference_mode():
-        shape = tuple(module.eval()(torch.zeros(2, 3, size, size, device=device)).shape)
-    if len(shape) != 2 or shape[0] != 2:
-        raise ConfigError(f"--backbone-module {reference}: wanted features (B, D), found shape {shape} of 2 images")
-    return Given(module, shape[1])
 
 
 def load_weights(backbone: nn.Module, name: str, weights: str) -> None:

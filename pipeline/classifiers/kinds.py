@@ -1,38 +1,37 @@
-"""One row a head: what it trains, its loss."""
+"""The heads, one row each. A new head is a file, a row here, its name in `settings/stage3.py`, and a test."""
 
-from torch import Tensor
-from torch.nn import functional
+from collections.abc import Callable
 
-from pipeline import losses
-from pipeline.classifiers.linear import LinearHeads
-from pipeline.settings.stage3 import Retrain
+from pipeline.classifiers import computed, post_hoc, trained
+from pipeline.classifiers.linear import Classifier
+from pipeline.classifiers.problem import Problem
+from pipeline.classifiers.scored import Scored
+from pipeline.classifiers.trained import Training
 
-VECTOR = 16
-"""Numbers that a processor's widest instruction takes at a time, float32."""
+TRAININGS: dict[str, Training] = {
+    "crt": Training(trained.weights_and_bias, trained.cross_entropy),
+    "lws": Training(trained.scales, trained.cross_entropy, wants_trained=True),
+    "generalized": Training(trained.scales_first, trained.label_aware, wants_trained=True),
+    "logit-adjusted": Training(trained.weights_and_bias, trained.logit_adjusted),
+}
+"""Heads that are trained step by step: what each trains, its loss."""
+KINDS: dict[str, Callable[[Problem], Classifier | Scored]] = {
+    "stage1": post_hoc.stage1,
+    "logit-adjustment": post_hoc.logit_adjusted,
+    "tau-norm": post_hoc.tau_norm,
+    "ncm": post_hoc.ncm,
+    "knn": computed.knn,
+    "ridge": computed.ridge,
+    "logistic": computed.logistic,
+    "lda": computed.lda,
+    "transfer": computed.transfer,
+    "auto": computed.auto,
+    **{name: trained.head(training) for name, training in TRAININGS.items()},
+}
 
 
-def trainable_tensors(heads: LinearHeads, settings: Retrain) -> tuple[list[Tensor], list[float]]:
-    """The tensors a head trains and each one's share of the learning rate."""
-    chosen = {
-        "crt": ([heads.weight_RCD, heads.bias_RC], [1.0, 1.0]),
-        "lws": ([heads.scale_RC], [1.0]),
-        "generalized": (
-            [heads.weight_RCD, heads.bias_RC, heads.scale_RC],
-            [settings.classifier_factor, settings.classifier_factor, 1.0],
-        ),
-    }[settings.head]
-    for parameter in chosen[0]:
-        parameter.requires_grad_(True)
-    return chosen
-
-
-def replica_loss(logits_RBC: Tensor, labels_RB: Tensor, settings: Retrain, smoothing_C: Tensor) -> Tensor:
-    """Sum over replicas of the mean over the batch, so that replicas do not scale each other's gradients."""
-    replicas, _, classes = logits_RBC.shape
-    if classes < VECTOR and settings.head != "generalized":
-        # The softmax then runs across the batch: along so few classes it would go value by value.
-        return replicas * functional.cross_entropy(logits_RBC.transpose(1, 2), labels_RB)
-    logits, labels = logits_RBC.flatten(0, 1), labels_RB.flatten()
-    if settings.head == "generalized":
-        return replicas * losses.label_aware_smoothing(logits, labels, smoothing_C)
-    return replicas * functional.cross_entropy(logits, labels)
+def kind(head: str) -> Callable[[Problem], Classifier | Scored]:
+    """What makes a classifier of this kind; ValueError, listing all, for a name that has no row."""
+    if head not in KINDS:
+        raise ValueError(f"head {head!r}: no such head; wanted one of {', '.join(KINDS)}")
+    return KINDS[head]

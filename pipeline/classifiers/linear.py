@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pipeline.classifiers.scored import Selection
+from pipeline.coordinates import Coordinates
 from pipeline.rng import generator
 
 
@@ -32,6 +34,11 @@ def from_classifier(weight_CD: Tensor, bias_C: Tensor, replicas: int) -> LinearH
     """R copies of one classifier, scale 1."""
     weight_RCD = weight_CD.float().expand(replicas, -1, -1).clone()
     bias_RC = bias_C.float().expand(replicas, -1).clone()
+    return LinearHeads(weight_RCD, bias_RC, torch.ones_like(bias_RC))
+
+
+def from_classifiers(weight_RCD: Tensor, bias_RC: Tensor) -> LinearHeads:
+    """One head a given classifier, scale 1."""
     return LinearHeads(weight_RCD, bias_RC, torch.ones_like(bias_RC))
 
 
@@ -88,3 +95,17 @@ class Classifier:
 
     weight_RCD: Tensor
     bias_RC: Tensor
+    selection: Selection | None = None
+
+    def logits(self, features_BD: Tensor) -> Tensor:
+        """(B, D) -> (R, B, C)."""
+        pairs = zip(self.weight_RCD, self.bias_RC, strict=True)
+        return torch.stack([torch.addmm(bias_C, features_BD, weight_CD.T) for weight_CD, bias_C in pairs])
+
+    def folded(self, coordinates: Coordinates) -> "Classifier":
+        """The same classifiers on raw features; these act on features in the coordinates."""
+        return Classifier(*coordinates.fold(self.weight_RCD, self.bias_RC), self.selection)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What is saved."""
+        return {"weight": self.weight_RCD, "bias": self.bias_RC}

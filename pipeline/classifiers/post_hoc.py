@@ -1,14 +1,13 @@
 """Classifiers that train nothing: made from the stage-1 classifier, or from class means. Pure."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cache import FeatureCache
-from pipeline import features
 from pipeline.classifiers.linear import Classifier
-from pipeline.features import stage1_classifier
-from pipeline.settings.stage3 import Retrain
+from pipeline.classifiers.problem import Problem
 
 
 def logit_adjustment(bias_C: Tensor, counts_C: Tensor, tau: float = 1.0) -> Tensor:
@@ -22,27 +21,46 @@ def tau_normalised(weight_CD: Tensor, tau: float = 1.0) -> Tensor:
     return weight_CD / weight_CD.norm(dim=1, keepdim=True).clamp(min=1e-12) ** tau
 
 
-def nearest_class_mean(features_ND: Tensor, labels_N: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+def nearest_class_mean(blocks: Iterable[tuple[Tensor, Tensor]], classes: int, width: int) -> tuple[Tensor, Tensor]:
     """(C, D) weight and (C,) bias whose argmax is the nearest L2-normalised class mean (Kang et al., 2019, NCM).
 
-    An empty class gets bias -inf.
+    `blocks` are features (B, D) and labels (B,). A class without rows gets bias -inf.
     """
-    sum_CD = torch.zeros(classes, features_ND.shape[1])
-    for features_BD, labels_B in zip(features_ND.split(8192), labels_N.split(8192), strict=True):
+    sum_CD, count_C = torch.zeros(classes, width), torch.zeros(classes, dtype=torch.long)
+    for features_BD, labels_B in blocks:
         sum_CD.index_add_(0, labels_B, functional.normalize(features_BD.float(), dim=1))
-    count_C = torch.bincount(labels_N, minlength=classes)
+        count_C += torch.bincount(labels_B, minlength=classes)
     weight_CD = functional.normalize(sum_CD, dim=1)
     return weight_CD, torch.where(count_C > 0, 0.0, -torch.inf)
 
 
-def post_hoc_classifier(settings: Retrain, cache: FeatureCache, ram_limit: float) -> Classifier:
-    if settings.head == "ncm":
-        train = features.load(cache, views=False, ram_limit=ram_limit)
-        weight_CD, bias_C = nearest_class_mean(train.features_VND[0], train.labels_N, len(cache.classes))
-        return Classifier(weight_CD[None], bias_C[None])
-    weight_CD, bias_C = stage1_classifier(cache, f"retrain.head={settings.head}", "use retrain.head=ncm or crt")
-    if settings.head == "logit-adjustment":
-        bias_C = logit_adjustment(bias_C, torch.from_numpy(cache.counts()), settings.tau)
-    if settings.head == "tau-norm":
-        weight_CD, bias_C = tau_normalised(weight_CD, settings.tau), torch.zeros_like(bias_C)
+def stage1(problem: Problem) -> Classifier:
+    """The classifier that the backbone was trained with, as it is."""
+    weight_CD, bias_C = _stage1(problem)
     return Classifier(weight_CD[None], bias_C[None])
+
+
+def logit_adjusted(problem: Problem) -> Classifier:
+    """The stage-1 classifier, its bias adjusted by the training prior."""
+    weight_CD, bias_C = _stage1(problem)
+    return Classifier(weight_CD[None], logit_adjustment(bias_C, problem.train.counts_C, problem.settings.tau)[None])
+
+
+def tau_norm(problem: Problem) -> Classifier:
+    """The stage-1 classifier, its weights' norms taken to the power 1 - tau."""
+    weight_CD, bias_C = _stage1(problem)
+    return Classifier(tau_normalised(weight_CD, problem.settings.tau)[None], torch.zeros_like(bias_C)[None])
+
+
+def ncm(problem: Problem) -> Classifier:
+    """The nearest mean of the normalised features of a class, clean view."""
+    train = problem.train
+    blocks = (
+        (train.gather(0, rows_B), train.labels_N[rows_B]) for rows_B in torch.arange(len(train.labels_N)).split(8192)
+    )
+    weight_CD, bias_C = nearest_class_mean(blocks, problem.classes, train.width)
+    return Classifier(weight_CD[None], bias_C[None])
+
+
+def _stage1(problem: Problem) -> tuple[Tensor, Tensor]:
+    return problem.stage1_classifier(f"retrain.head={problem.settings.head}", "use retrain.head=ncm or crt")

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from pipeline import losses
-from pipeline.augment.kinds import Augmentation, augment
-from pipeline.classifiers.kinds import replica_loss, trainable_tensors
+from pipeline.augment.kinds import Augmentation, Draw, augment
 from pipeline.classifiers.linear import LinearHeads, ReplicaOptimizer
 from pipeline.errors import ConfigError, TrainingError
 from pipeline.features import Features
@@ -41,35 +39,43 @@ class Draws:
 def train_heads(
     features: Features,
     start: LinearHeads,
+    tensors: list[tuple[Tensor, float]],
+    loss_of: Callable[[Tensor, Tensor], Tensor],
     variants: Sequence[Retrain],
     seeds: Sequence[int],
     augmentation: Augmentation,
+    steps: int,
     description: str = "retrain",
+    go_on: Callable[[int, LinearHeads], bool] | None = None,
 ) -> LinearHeads:
     """Train one classifier for each variant and seed as R = len(variants) * len(seeds) replicas; replica = (variant, seed).
 
-    `start` holds R classifiers and is trained in place. Variants may differ in PER_REPLICA only. A replica does not depend
-    on which others are trained beside it, up to the rounding of batched products. Raises TrainingError on divergence.
+    `start` holds R classifiers and is trained in place: `tensors` of it, each at its share of the rate, by `loss_of`
+    (logits_RBC, labels_RB), which sums over replicas. Variants may differ in PER_REPLICA only. A replica does not depend
+    on which others are trained beside it, up to the rounding of batched products. After each step `go_on` (step, heads) may end
+    the training. Raises TrainingError on divergence.
     """
     settings = _common(variants)
-    sampler = RowSampler(features.labels_N, settings.sampling)
-    steps = settings.epochs * math.ceil(len(features.labels_N) / settings.batch_size)
-    trainable, factors = trainable_tensors(start, settings)
+    sampler = RowSampler(features.labels_N, settings.sampled)
+    trainable, factors = [tensor.requires_grad_(True) for tensor, _ in tensors], [factor for _, factor in tensors]
     optimizer = ReplicaOptimizer(trainable, settings.optimizer, settings.momentum, settings.weight_decay)
     rate_R = torch.tensor([variant.learning_rate for variant in variants]).repeat_interleave(len(seeds))
-    smoothing_C = losses.smoothing_by_class(features.counts_C, settings.smoothing_head, settings.smoothing_tail)
     step = 0
     with track(steps, description, "steps") as bar:
-        for draws in _blocks(features, sampler, settings, seeds, steps):
+        for draws in _blocks(features, sampler, settings, augmentation, seeds, steps):
             for k in range(draws.steps):
                 inputs_RBD, labels_RB = _inputs(features, draws, k, variants, augmentation)
-                loss = replica_loss(start.logits(inputs_RBD), labels_RB, settings, smoothing_C)
+                loss = loss_of(start.logits(inputs_RBD), labels_RB)
                 gradients = torch.autograd.grad(loss, trainable)
                 scale = 0.5 * (1 + math.cos(math.pi * step / steps)) if settings.schedule == "cosine" else 1.0
                 optimizer.step(gradients, [rate_R * (scale * factor) for factor in factors])
                 step += 1
+                if go_on is not None and not go_on(step, start):
+                    break
             bar.advance(draws.steps)
             _check(loss, step, steps, rate_R)
+            if k + 1 < draws.steps:
+                break
     for parameter in trainable:
         parameter.requires_grad_(False)
     return start
@@ -88,16 +94,19 @@ def _common(variants: Sequence[Retrain]) -> Retrain:
 
 
 def _blocks(
-    features: Features, sampler: RowSampler, settings: Retrain, seeds: Sequence[int], steps: int
+    features: Features,
+    sampler: RowSampler,
+    settings: Retrain,
+    augmentation: Augmentation,
+    seeds: Sequence[int],
+    steps: int,
 ) -> Iterator[Draws]:
     """Draws for all steps, some steps at a time; how many depends on the batch alone, so that seeds do not meet."""
     purposes = ("rows", "views", "noise", "uniform")
     generators = {purpose: [generator(seed, "retrain", purpose) for seed in seeds] for purpose in purposes}
     size = max(1, 2**18 // (settings.batch_size * features.width))
     views = features.views
-    needs_noise = settings.augmentation in ("stg", "closed-form", "noise")
-    needs_uniform = settings.augmentation in ("stg", "closed-form", "dropout")
-
+    kind = augmentation.kind
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
         for start in range(0, steps, size):
             shape = (min(size, steps - start), settings.batch_size)
@@ -106,8 +115,8 @@ def _blocks(
             yield Draws(
                 torch.stack([sampler.draw(shape, source) for source in generators["rows"]]),
                 torch.stack([torch.randint(views, shape, generator=source) for source in generators["views"]]),
-                _fill(torch.randn, wide, generators["noise"], threads) if needs_noise else none,
-                _fill(torch.rand, wide, generators["uniform"], threads) if needs_uniform else none,
+                _fill(torch.randn, wide, generators["noise"], threads) if kind.draws_noise else none,
+                _fill(torch.rand, wide, generators["uniform"], threads) if kind.draws_uniform else none,
             )
 
 
@@ -130,11 +139,11 @@ def _inputs(
 ) -> tuple[Tensor, Tensor]:
     """One step's augmented features (R, B, D) and labels (R, B)."""
     row_SB, view_SB = draws.rows_SKB[:, k], draws.views_SKB[:, k]
-    flat_SB = view_SB * len(features.labels_N) + row_SB
+    flat_SB = features.flat(view_SB, row_SB)
     features_SBD = features.gather(view_SB, row_SB)
     labels_SB = features.labels_N[row_SB]
-    random = draws.noise_SKBD[:, k], draws.uniform_SKBD[:, k]
-    inputs_VSBD = augment(features_SBD, labels_SB, flat_SB, random, variants, augmentation)
+    draw = Draw(features_SBD, labels_SB, flat_SB, draws.noise_SKBD[:, k], draws.uniform_SKBD[:, k])
+    inputs_VSBD = augment(draw, variants, augmentation)
     inputs_VSBD = inputs_VSBD.expand(len(variants), *features_SBD.shape)
     return inputs_VSBD.flatten(0, 1), labels_SB.expand(len(variants), *labels_SB.shape).flatten(0, 1)
 

@@ -3,7 +3,8 @@
 import click
 
 from pipeline.commands.caches import stores_path
-from pipeline.commands.options import Commands, common, output_options, show
+from pipeline.commands.options import Command, Commands, Options, common, output_options
+from pipeline.commands.output import show
 
 
 @click.group("config", cls=Commands)
@@ -13,17 +14,17 @@ def config_group() -> None:
 
 @config_group.command("show")
 @common
-def config_show(config: str | None, overrides: tuple[str, ...], seed: int | None, as_json: bool) -> None:
+def config_show(options: Options) -> None:
     """Print the resolved settings, as TOML, and where each value came from."""
+    from pipeline.commands.which_cache import resolve_settings
     from pipeline.settings.files import to_toml
-    from pipeline.settings.load import load
 
-    resolved = load(config, overrides, seed)
+    resolved = resolve_settings(options)
     document = {"settings": resolved.settings.model_dump(mode="json"), "origins": resolved.origins}
-    show(document, as_json, to_toml(resolved.settings, resolved.origins).rstrip())
+    show(document, options.as_json, to_toml(resolved.settings, resolved.origins).rstrip().split("\n"))
 
 
-@click.command("doctor")
+@click.command("doctor", cls=Command)
 @output_options
 def doctor(as_json: bool) -> None:
     """Check versions, device, and the folders of caches and runs: space, kind, locks, fsync; exit code 1 if one fails."""
@@ -31,6 +32,6 @@ def doctor(as_json: bool) -> None:
     from pipeline.machine.doctor import diagnose, document, failed, text
 
     checks = diagnose(stores_path(), runs_folder())
-    show(document(checks), as_json, text(checks))
+    show(document(checks), as_json, text(checks).split("\n"))
     if failed(checks):
         raise SystemExit(1)

@@ -1,4 +1,4 @@
-"""`cache.share` with a bar, and a cache in a bucket as if it were here: it is pulled once."""
+"""Push, pull, export and verify with a progress bar; a cache in a bucket is pulled once and then used from here."""
 
 import re
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ from pipeline.progress import note, track
 
 
 def push_shown(path: Path, place: str) -> offers.Shared:
-    """Push the cache at `path`; see `cache.share.push`."""
+    """Push the cache at `path`; see `cache.sharing.push`."""
     to = sharing.at(place)
     with track(catalog.read_manifest(path).size, f"pushing {path.name[:12]}", "bytes") as progress:
         return push.push(path, to, progress.advance, progress.note)
 
 
 def pull_shown(place: str, reference: str, stores: Path) -> offers.Shared:
-    """Pull a cache, by its key or the start of one, into `stores`; see `cache.share.pull`."""
+    """Pull a cache, by its key or the start of one, into `stores`; see `cache.sharing.pull`."""
     offer = pull.find(sharing.at(place), reference)
     with track(offer.manifest.size, f"pulling {offer.manifest.key[:12]}", "bytes") as progress:
         return pull.pull(offer, stores, progress.advance, progress.note)
@@ -37,8 +37,8 @@ def here(url: str, stores: Path) -> Path:
     if "://" not in place:
         raise PlaceInvalid(f"{url}: wanted the address of one cache, such as s3://BUCKET/FOLDER/KEY")
     sharing.at(place)
-    if layout.KEY.fullmatch(key) and (found := catalog.published(stores, key)):
-        return found
+    if layout.KEY.fullmatch(key) and (path := catalog.published(stores, key)):
+        return path
     pulled = pull_shown(place, key, stores)
     note(f"{url}: {pulled.state} at {pulled.path}" if pulled.state == "pulled" else f"{url}: {pulled.path} is used")
     return Path(pulled.path)
@@ -47,9 +47,9 @@ def here(url: str, stores: Path) -> Path:
 def export_shown(path: Path, destination: Path, splits: Sequence[str], views: Sequence[str]) -> Exported:
     """Export the cache at `path`; raises as `export` does."""
     cache = FeatureCache.open(path)
-    found = cache.manifest.identity.splits
+    known = cache.manifest.identity.splits
     total = sum(
-        found[split].rows * (len(views) or found[split].views + 1) for split in splits or found if split in found
+        known[split].rows * (len(views) or known[split].views + 1) for split in splits or known if split in known
     )
     with track(total, f"exporting {cache.key[:12]}") as progress:
         return export(cache, destination, splits, views, progress.advance)
@@ -63,10 +63,10 @@ def verify_shown(path: Path, quick: bool, subset: str | None) -> Verification:
 
 
 def _part(text: str) -> tuple[int, int]:
-    found = re.fullmatch("([0-9]{1,9})/([0-9]{1,9})", text)
-    if found is None or not 1 <= int(found[1]) <= int(found[2]):
+    match = re.fullmatch("([0-9]{1,9})/([0-9]{1,9})", text)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
         raise ConfigError(f"--subset {text}: wanted I/N with 1 <= I <= N, such as 1/5")
-    return int(found[1]), int(found[2])
+    return int(match[1]), int(match[2])
 
 
 def _size(path: Path) -> int:

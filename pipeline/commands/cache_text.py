@@ -1,21 +1,18 @@
-"""Caches as text for a terminal. Nothing here reads a file."""
+"""Caches as lines and tables for a terminal; `show` makes what others wrote printable. Nothing here reads a file."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.box import SIMPLE_HEAD
-from rich.console import RenderableType
-from rich.table import Table
-
 from cache.format import layout
+from pipeline.report.layout import Column, Part, Table, figures, names
 
 if TYPE_CHECKING:
     from cache.catalog import Listing
     from cache.exchange.exporting import Exported
     from cache.explain import Difference
     from cache.manifest import Manifest
-    from cache.remove import Candidate
+    from cache.remove import Candidate, Removal
     from cache.sharing.offers import Shared
     from cache.verify import Verification
 
@@ -23,22 +20,22 @@ SHORT = 12
 """Digits of a key that are shown; 4 are enough to name a cache."""
 
 
-def listings(found: "Sequence[Listing]", place: str, now: float) -> RenderableType:
-    """One line a cache."""
-    if not found:
-        return f"no caches in {place}"
-    table = _table(
-        f"caches in {place}", ("key", "data set", "backbone"), ("rows", "D", "views", "size", "age", "state")
-    )
-    for one in found:
-        numbers = (f"{one.rows:,}", str(one.width), str(one.views)) if one.state == "published" else ("", "", "")
-        names = (one.key[:SHORT], one.name, one.backbone)
-        table.add_row(*names, *numbers, size(one.bytes), age(now - one.modified), one.state)
-    return table
+def listings(caches: "Sequence[Listing]", place: str, now: float, whole_keys: bool = False) -> list[Part]:
+    """A row a cache; keys by their first 12 digits, or whole."""
+    if not caches:
+        return [f"no caches in {place}"]
+    columns = (Column("key"), *names("data set", "backbone"), *figures("rows", "D", "views", "size", "age", "state"))
+    return [Table(f"caches in {place}", columns, tuple(_listed(cache, now, whole_keys) for cache in caches))]
 
 
-def description(manifest: "Manifest", path: Path) -> str:
-    """What a cache holds and what it was made from."""
+def _listed(cache: "Listing", now: float, whole_key: bool) -> tuple[str, ...]:
+    numbers = (f"{cache.rows:,}", str(cache.width), str(cache.views)) if cache.state == "published" else ("", "", "")
+    key = cache.key if whole_key else cache.key[:SHORT]
+    return key, cache.name, cache.backbone, *numbers, size(cache.bytes), age(now - cache.modified), cache.state
+
+
+def description(manifest: "Manifest", path: Path) -> list[Part]:
+    """What a cache holds and what it was made from, a line each."""
     identity, made = manifest.identity, manifest.provenance
     chunk = f"{size(manifest.raw_chunk_bytes)} or less"
     lines = [
@@ -56,7 +53,7 @@ def description(manifest: "Manifest", path: Path) -> str:
         ("made", f"{made.created or 'at a time not recorded'} by {made.author or 'somebody'} ({identity.kind})"),
         ("files", f"{len(manifest.inventory) + 1:,}, {size(manifest.size)}, chunks of {chunk}"),
     ]
-    return "\n".join(f"{name:<12}{text}" for name, text in lines)
+    return [f"{name:<12}{text}" for name, text in lines]
 
 
 def document(manifest: "Manifest", path: Path) -> dict[str, Any]:
@@ -69,32 +66,79 @@ def document(manifest: "Manifest", path: Path) -> dict[str, Any]:
     }
 
 
-def verification(found: "Verification") -> str:
+def verification(result: "Verification") -> list[Part]:
     """The findings, a line each, and what was looked at."""
     looked = {"quick": "file list and sizes compared", "full": "every byte compared", "subset": "a part compared"}
-    read = f"{looked[found.mode]}, {found.files:,} files, {size(found.bytes)} read"
-    verdict = "sound" if found.sound else f"{len(found.findings)} findings"
-    lines = [*(f"{found.path}: {finding}" for finding in found.findings), f"{found.key[:SHORT]}: {verdict} ({read})"]
-    return "\n".join(lines)
+    read = f"{looked[result.mode]}, {result.files:,} files, {size(result.bytes)} read"
+    verdict = "sound" if result.sound else f"{len(result.findings)} findings"
+    return [
+        *(f"{result.path}: {finding}" for finding in result.findings),
+        f"{result.key[:SHORT]}: {verdict} ({read})",
+    ]
 
 
-def differences(found: "Sequence[Difference]", left: str, right: str) -> str:
-    """A line a field."""
-    if not found:
-        return "no differences: the same rows"
-    head = f"{left[:SHORT]} | {right[:SHORT]}"
-    return "\n".join([head, *map(str, found)])
+ASPECTS = {
+    "images": ("classes", "splits"),
+    "weights": ("weights", "backbone", "layer", "width", "kind"),
+    "transform": ("transform",),
+    "views": ("view_transform", "views_seed"),
+    "number format": ("dtype",),
+    "autocast": ("autocast",),
+    "batch normalisation": ("bn",),
+}
+"""What people call the fields of an identity."""
+DIGESTS = ("weights", "samples", "content", "backbone_run")
+"""Fields that differ without telling how; they come last."""
 
 
-def candidates(found: "Sequence[Candidate]", deleted: bool) -> str:
+def differences(fields: "Sequence[Difference]", left: str, right: str) -> list[Part]:
+    """A sentence, such as "same images, other weights", then a line a field, digests last."""
+    if not fields:
+        return ["no differences: the same rows"]
+    ordered = sorted(fields, key=lambda difference: _last(difference.field) in DIGESTS)
+    return [summary(fields), f"{left[:SHORT]} | {right[:SHORT]}", *map(str, ordered)]
+
+
+def summary(fields: "Sequence[Difference]") -> str:
+    """In a few words, what of images, weights, transform, views and the rest is the same and what is not."""
+    differing = {aspect for difference in fields if (aspect := _aspect(difference.field))}
+    if not differing:
+        return "the same rows; what is recorded beside them differs"
+    told = [aspect for aspect in ASPECTS if aspect in ("images", "weights") or aspect in differing]
+    return ", ".join(f"{'other' if aspect in differing else 'same'} {aspect}" for aspect in told)
+
+
+def _aspect(field: str) -> str | None:
+    """The aspect that a field of an identity belongs to; None for one that makes no other rows."""
+    section, _, path = field.partition(".")
+    if section != "identity":
+        return None
+    name = path.partition(".")[0].partition("[")[0]
+    if name == "splits" and _last(field) == "views":
+        return "views"
+    return next((aspect for aspect, names in ASPECTS.items() if name in names), name)
+
+
+def _last(field: str) -> str:
+    return field.rpartition(".")[2]
+
+
+def candidates(offered: "Sequence[Candidate]", deleted: bool) -> list[Part]:
     """What `prune` would take away, or has taken away, a line each."""
-    if not found:
-        return "nothing to prune"
-    lines = []
-    for one in found:
-        done = "kept, " + one.kept if one.kept else "deleted" if deleted else "would be deleted"
-        lines.append(f"{one.path} ({size(one.bytes)}, {one.reason}): {done}")
-    return "\n".join(lines if deleted else [*lines, "nothing is deleted without --yes"])
+    if not offered:
+        return ["nothing to prune"]
+    lines: list[Part] = []
+    for candidate in offered:
+        done = "kept, " + candidate.kept if candidate.kept else "deleted" if deleted else "would be deleted"
+        lines.append(f"{candidate.path} ({size(candidate.bytes)}, {candidate.reason}): {done}")
+    return lines if deleted else [*lines, "nothing is deleted without --yes"]
+
+
+def removal(path: str, one: "Removal") -> str:
+    """What `rm` has taken away."""
+    if one.led_to:
+        return f"removed the link {path}; the cache that it led to, {one.led_to}, stays"
+    return f"deleted {path} ({size(one.bytes)})"
 
 
 def shared(one: "Shared") -> str:
@@ -142,12 +186,3 @@ def _split(manifest: "Manifest", name: str) -> str:
 
 def _plain(values: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items()) or "none"
-
-
-def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="", box=SIMPLE_HEAD, pad_edge=False)
-    for name in left:
-        table.add_column(name, overflow="fold")
-    for name in right:
-        table.add_column(name, justify="right", no_wrap=True)
-    return table

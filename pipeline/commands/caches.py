@@ -1,4 +1,4 @@
-"""`coattail cache …`: look at caches, verify, compare, share, remove. No torch: whoever has a cache needs none for this."""
+"""`coattail cache …`: look at caches, verify, compare, share, import, export, remove. None of it needs torch."""
 
 import sys
 import time
@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.commands.options import Commands, Finite, common, output_options, show
+from pipeline.commands.options import Commands, Finite, Options, common, output_options
+from pipeline.commands.output import show
+from pipeline.errors import PipelineError
+from pipeline.report.printable import printable
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from pipeline.report.layout import Part
 
 DAY = 86_400.0
 
@@ -26,8 +29,9 @@ def cache_group() -> None:
 
 @cache_group.command("ls")
 @click.argument("place", required=False)
+@click.option("--long", "whole_keys", is_flag=True, help="Whole keys.")
 @output_options
-def ls(place: str | None, as_json: bool) -> None:
+def ls(place: str | None, whole_keys: bool, as_json: bool) -> None:
     """List the caches, the newest first, then what is half extracted, damaged, or a local copy.
 
     PLACE: a folder, s3://, gs:// or az://BUCKET/FOLDER; by default stores/ (or $COATTAIL_STORES).
@@ -36,20 +40,20 @@ def ls(place: str | None, as_json: bool) -> None:
         from cache import catalog
 
         where = str(stores_path())
-        found = catalog.ls(stores_path())
+        listings = catalog.ls(stores_path())
     else:
         from cache import sharing
         from cache.sharing import offers
 
-        where = place
-        found = offers.ls(sharing.at(place))
+        where = whole_place(place)
+        listings = offers.ls(sharing.at(where))
 
-    def table() -> "RenderableType":
+    def table() -> "list[Part]":
         from pipeline.commands import cache_text
 
-        return cache_text.listings(found, where, time.time())
+        return cache_text.listings(listings, where, time.time(), whole_keys)
 
-    show([asdict(one) for one in found], as_json, table)
+    show([asdict(listing) for listing in listings], as_json, table)
 
 
 @cache_group.command("push")
@@ -61,13 +65,12 @@ def push(place: str, references: tuple[str, ...], as_json: bool) -> None:
 
     The manifest goes last, so that others see a whole cache or none. Interrupted, the same command goes on.
     """
-    from cache import catalog
     from pipeline.commands import cache_text
     from pipeline.commands.cache_progress import push_shown
 
     references = references or (_only_one(),)
-    found = [push_shown(catalog.resolve(stores_path(), reference), place) for reference in references]
-    show([asdict(one) for one in found], as_json, "\n".join(map(cache_text.shared, found)))
+    pushed = [push_shown(cache_path(reference), whole_place(place)) for reference in references]
+    show([asdict(shared) for shared in pushed], as_json, list(map(cache_text.shared, pushed)))
 
 
 @cache_group.command("pull")
@@ -82,8 +85,8 @@ def pull(place: str, references: tuple[str, ...], as_json: bool) -> None:
     from pipeline.commands import cache_text
     from pipeline.commands.cache_progress import pull_shown
 
-    found = [pull_shown(place, reference, stores_path()) for reference in references]
-    show([asdict(one) for one in found], as_json, "\n".join(map(cache_text.shared, found)))
+    pulled = [pull_shown(whole_place(place), reference, stores_path()) for reference in references]
+    show([asdict(shared) for shared in pulled], as_json, list(map(cache_text.shared, pulled)))
 
 
 @cache_group.command("show")
@@ -94,7 +97,7 @@ def show_one(reference: str, as_json: bool) -> None:
     from cache import catalog
     from pipeline.commands import cache_text
 
-    path = catalog.resolve(stores_path(), reference)
+    path = cache_path(reference)
     manifest = catalog.read_manifest(path)
     show(cache_text.document(manifest, path), as_json, cache_text.description(manifest, path))
 
@@ -109,15 +112,14 @@ def verify(references: tuple[str, ...], quick: bool, full: bool, subset: str | N
     """Compare caches with their manifests; what is wrong is named with its file and rows, and the exit code is 1."""
     if quick + full + (subset is not None) > 1:
         raise click.UsageError("--quick, --full and --subset exclude each other")
-    from cache import catalog
     from pipeline.commands import cache_text
     from pipeline.commands.cache_progress import verify_shown
 
-    paths = [catalog.resolve(stores_path(), reference) for reference in references]
-    found = [verify_shown(path, quick, subset) for path in paths]
-    text = "\n".join(cache_text.verification(one) for one in found)
-    show([asdict(one) | {"sound": one.sound} for one in found], as_json, text)
-    if not all(one.sound for one in found):
+    paths = [cache_path(reference) for reference in references]
+    results = [verify_shown(path, quick, subset) for path in paths]
+    lines = [line for result in results for line in cache_text.verification(result)]
+    show([asdict(result) | {"sound": result.sound} for result in results], as_json, lines)
+    if not all(result.sound for result in results):
         raise SystemExit(1)
 
 
@@ -125,31 +127,32 @@ def verify(references: tuple[str, ...], quick: bool, full: bool, subset: str | N
 @click.argument("left", metavar="CACHE")
 @click.argument("right", metavar="[CACHE]", required=False)
 @common
-def explain(
-    left: str, right: str | None, config: str | None, overrides: tuple[str, ...], seed: int | None, as_json: bool
-) -> None:
+def explain(left: str, right: str | None, options: Options) -> None:
     """In which fields two caches, or a cache and what --config would extract, differ.
 
     Fields that make another key come first, then, of two caches, where they come from.
     """
-    if (right is None) == (config is None):
+    if (right is None) == (options.config is None):
         raise click.UsageError("another cache or --config is wanted, one of the two")
+    if right is not None and (options.overrides or options.seed is not None):
+        raise click.UsageError("--set and --seed have no effect on a cache; they go with --config")
     from cache import catalog
     from cache.explain import explain as compare
     from pipeline.commands import cache_text
 
-    one = catalog.read_manifest(catalog.resolve(stores_path(), left))
-    if config is None:
-        other = catalog.read_manifest(catalog.resolve(stores_path(), str(right)))
-        found, key = compare(one, other), other.key
+    first = catalog.read_manifest(cache_path(left))
+    if right is not None:
+        other = catalog.read_manifest(cache_path(right))
+        fields, key = compare(first, other), other.key
     else:
         from pipeline.artefacts.folders import runs_folder
-        from pipeline.settings.load import load
+        from pipeline.commands.which_cache import resolve_settings
         from pipeline.stage1_identity import identity_wanted
 
-        wanted = identity_wanted(load(config, overrides, seed).settings, runs_folder())
-        found, key = compare(one, wanted), wanted.key()
-    show([asdict(difference) for difference in found], as_json, cache_text.differences(found, one.key, key))
+        wanted = identity_wanted(resolve_settings(options).settings, runs_folder())
+        fields, key = compare(first, wanted), wanted.key()
+    lines = cache_text.differences(fields, first.key, key)
+    show([asdict(difference) for difference in fields], options.as_json, lines)
 
 
 @cache_group.command("rm")
@@ -158,16 +161,15 @@ def explain(
 @output_options
 def rm(references: tuple[str, ...], yes: bool, as_json: bool) -> None:
     """Delete published caches; one that somebody has open stays."""
-    from cache import catalog
     from cache.remove import rm as remove
     from pipeline.commands import cache_text
 
-    paths = list(dict.fromkeys(catalog.resolve(stores_path(), reference) for reference in references))
+    paths = list(dict.fromkeys(cache_path(reference) for reference in references))
     if not yes:
         _confirm([str(path) for path in paths])
-    freed = {str(path): remove(path) for path in paths}
-    text = "\n".join(f"deleted {path} ({cache_text.size(count)})" for path, count in freed.items())
-    show(freed, as_json, text)
+    removed = {str(path): remove(path) for path in paths}
+    text = [cache_text.removal(path, removal) for path, removal in removed.items()]
+    show({path: removal.bytes for path, removal in removed.items()}, as_json, text)
 
 
 @cache_group.command("prune")
@@ -177,14 +179,13 @@ def rm(references: tuple[str, ...], yes: bool, as_json: bool) -> None:
 @output_options
 def prune(older_than: float | None, keep: tuple[str, ...], yes: bool, as_json: bool) -> None:
     """List what is damaged, or half extracted and untouched for a day; with --yes delete it."""
-    from cache import catalog
     from cache.remove import prune as candidates
     from pipeline.commands import cache_text
 
     stores = stores_path()
-    spared = [catalog.resolve(stores, reference).name for reference in keep]
-    found = candidates(stores, None if older_than is None else older_than * DAY, spared, yes=yes)
-    show([asdict(one) for one in found], as_json, cache_text.candidates(found, yes))
+    spared = [cache_path(reference).name for reference in keep]
+    offered = candidates(stores, None if older_than is None else older_than * DAY, spared, yes=yes)
+    show([asdict(candidate) for candidate in offered], as_json, cache_text.candidates(offered, yes))
 
 
 @cache_group.command("import")
@@ -219,8 +220,8 @@ def import_(sources: tuple[str, ...], name: str, test_share: float, seed: int, a
     from pipeline import stage1_import
 
     request = stage1_import.request(sources, **options)
-    found = stage1_import.import_features(request, stores_path(), name, test_share, seed)
-    show(stage1_import.document(found), as_json, stage1_import.text(found))
+    imported = stage1_import.import_features(request, stores_path(), name, test_share, seed)
+    show(stage1_import.document(imported), as_json, stage1_import.text(imported).split("\n"))
 
 
 @cache_group.command("export")
@@ -231,30 +232,43 @@ def import_(sources: tuple[str, ...], name: str, test_share: float, seed: int, a
 @output_options
 def export(reference: str, destination: Path, splits: tuple[str, ...], views: tuple[str, ...], as_json: bool) -> None:
     """A cache -> DEST.npz, DEST.safetensors, DEST.parquet, or a folder of .npy files."""
-    from cache import catalog
     from pipeline.commands import cache_text
     from pipeline.commands.cache_progress import export_shown
 
-    found = export_shown(catalog.resolve(stores_path(), reference), destination, splits, views)
-    show(asdict(found), as_json, cache_text.exported(found))
+    exported = export_shown(cache_path(reference), destination, splits, views)
+    show(asdict(exported), as_json, [cache_text.exported(exported)])
 
 
 def _only_one() -> str:
     from cache import catalog
 
-    found = [one.key[:12] for one in catalog.ls(stores_path()) if one.state == "published"]
-    if len(found) != 1:
-        raise click.UsageError(f"which cache? {stores_path()} has {', '.join(found) or 'none'}; name it after DEST")
-    return found[0]
+    keys = [listing.key[:12] for listing in catalog.ls(stores_path()) if listing.state == "published"]
+    if len(keys) != 1:
+        raise click.UsageError(f"which cache? {stores_path()} has {', '.join(keys) or 'none'}; name it after DEST")
+    return keys[0]
 
 
 def _confirm(names: list[str]) -> None:
     if not sys.stdin.isatty():
         raise click.UsageError(f"nobody to ask whether to delete {', '.join(names)}; give --yes")
-    click.confirm(f"Delete {', '.join(names)}?", abort=True, err=True)
+    if not click.confirm(f"Delete {printable(', '.join(names))}?", err=True):
+        raise PipelineError("nothing is deleted")
+
+
+def cache_path(reference: str) -> Path:
+    """The whole path of the cache that a folder, a key or the start of one names. Raises as `catalog.resolve` does."""
+    from cache import catalog
+
+    return catalog.resolve(stores_path(), reference).absolute()
+
+
+def whole_place(place: str) -> str:
+    """The place with the whole path of a folder; an address such as s3://BUCKET is whole."""
+    return place if "://" in place else str(Path(place).expanduser().absolute())
 
 
 def stores_path() -> Path:
+    """Where caches are; imported late, for `--help` does without."""
     from pipeline.artefacts.folders import stores_folder
 
     return stores_folder()

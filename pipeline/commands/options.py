@@ -1,25 +1,58 @@
-"""What coattail's command modules share: groups that suggest, the options every command takes, one way to print and to fail."""
+"""The options that commands share, and groups that suggest the closest command."""
 
 import functools
-import json
 import math
-import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import click
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
+from pipeline.commands.failures import stoppable
+from pipeline.errors import ConfigError
 
-Command = Callable[..., Any]
+Function = Callable[..., Any]
 SHARED = ("train-backbone", "extract")
 """Commands whose work the processes of torchrun share."""
+SUMMARY = 1000
+"""Characters of a command's summary in --help: the whole sentence."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says of the settings, and whether the answer is JSON."""
+
+    config: str | None = None
+    overrides: tuple[str, ...] = ()
+    """`--set` texts, `section.key=value`."""
+    seed: int | None = None
+    as_json: bool = False
+    chosen: tuple[str, ...] = ()
+    """Settings that have an option of their own, such as `retrain.head=lws` for `--head lws`."""
+    preset: tuple[str, ...] = ()
+    """Settings that the command itself puts over the config's, and under the user's."""
+
+
+class Command(click.Command):
+    """A command that refuses text which can be no path, and an option given twice (click takes the last, without a word)."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        for text in args:
+            _check_text(text)
+        _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        for option in order:
+            single = isinstance(option, click.Option) and not option.multiple and not option.is_flag
+            if single and order.count(option) > 1:
+                raise click.UsageError(f"{option.opts[0]} is given {order.count(option)} times; give it once", ctx)
+        return super().parse_args(ctx, args)
 
 
 class Commands(click.Group):
-    """A group that suggests the closest command."""
+    """A group that suggests the closest command and shows whole summaries."""
+
+    command_class = Command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -29,6 +62,15 @@ class Commands(click.Group):
             hint = f"did you mean {close[0]}?" if close else f"wanted one of: {', '.join(self.list_commands(ctx))}"
             ctx.fail(f"no such command {args[0]!r}; {hint}")
         return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = []
+        for name in self.list_commands(ctx):
+            command = self.get_command(ctx, name)
+            if command is not None and not command.hidden:
+                rows.append((name, command.get_short_help_str(SUMMARY)))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
 
 class Finite(click.FloatRange):
@@ -41,9 +83,9 @@ class Finite(click.FloatRange):
         return float(number)
 
 
-def common(command: Command) -> Command:
-    """The options of every command that reads settings."""
-    options = (
+def common(command: Function) -> Function:
+    """The options of every command that reads settings; the command gets them as one `options: Options`."""
+    declared = (
         click.option(
             "--config",
             help="A name or a path to a TOML file; a method may follow: cifar10-lt+ldam-drw.",
@@ -51,12 +93,19 @@ def common(command: Command) -> Command:
         click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Override a setting."),
         click.option("--seed", type=int, help="Seed of everything that is random."),
     )
-    return functools.reduce(lambda inner, option: option(inner), reversed(options), output_options(command))
+
+    @functools.wraps(command)
+    def gathered(
+        config: str | None, overrides: tuple[str, ...], seed: int | None, as_json: bool, **arguments: Any
+    ) -> Any:
+        return command(options=Options(config, overrides, seed, as_json), **arguments)
+
+    return functools.reduce(lambda inner, option: option(inner), reversed(declared), output_options(gathered))
 
 
-def output_options(command: Command) -> Command:
+def output_options(command: Function) -> Function:
     """The options of every command."""
-    options = (
+    declared = (
         click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout, nothing else there."),
         click.option("-q", "--quiet", is_flag=True, help="No progress."),
         click.option("-v", "--verbose", is_flag=True, help="More detail."),
@@ -72,41 +121,22 @@ def output_options(command: Command) -> Command:
             raise click.UsageError(f"torchrun is for {' and '.join(SHARED)}; run {name} without it")
         # Of several processes on one terminal, the first one talks.
         set_verbosity(0 if quiet or rank() else 2 if verbose else 1)
-        return command(**arguments)
+        with stoppable():
+            return command(**arguments)
 
-    return functools.reduce(lambda inner, option: option(inner), reversed(options), wrapped)
-
-
-def show(document: Any, as_json: bool, text: "RenderableType | Callable[[], RenderableType]") -> None:
-    """The document as JSON, or the text, or what gives it, for a person; under torchrun the first process's alone."""
-    from pipeline.machine.rank import rank
-
-    if rank():
-        return
-    if as_json:
-        click.echo(json.dumps(document))
-        return
-    from rich.console import Console
-
-    console = Console(highlight=False, markup=False)
-    # A pipe has no width; a table cut to 80 columns would lose figures.
-    console.width = console.width if console.is_terminal else max(console.width, 120)
-    text = text() if callable(text) else text
-    console.print(text, soft_wrap=isinstance(text, str))
+    return functools.reduce(lambda inner, option: option(inner), reversed(declared), wrapped)
 
 
-def fail(text: str, code: int) -> int:
-    """The text on stderr, each line with our name before it; the exit code."""
-    if speaks():
-        for line in text.splitlines():
-            click.echo(f"coattail: {line}", err=True)
-    return code
-
-
-def speaks() -> bool:
-    """Whether a failure is this process's to print; where one of torchrun's fails, all do, and one says why."""
-    if os.environ.get("WORLD_SIZE", "1") == "1":
-        return True
-    from pipeline.machine.group import speaks_first
-
-    return speaks_first()
+def _check_text(text: str) -> None:
+    """Refuse what no path can be: text with a NUL, and `~USER` of a user there is not."""
+    if "\0" in text:
+        raise ConfigError(f"{text[:60]!r}: a path or value cannot hold a NUL character")
+    path = text.rpartition("=")[2]
+    if path[:1] == "~":
+        try:
+            Path(path).expanduser()
+        except RuntimeError:
+            raise ConfigError(
+                f"{text}: no user {path[1:].partition('/')[0]!r}, whose home folder ~ would name; write the path out, or "
+                "begin it with ./ where a file is called so"
+            ) from None

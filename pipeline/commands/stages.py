@@ -1,15 +1,17 @@
 """Demo, run, train-backbone, extract, train-stg, retrain."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.commands.options import common, show
+from pipeline.commands.options import Command, Options, common
+from pipeline.commands.output import show
 
 if TYPE_CHECKING:
-    from cache import FeatureCache
     from pipeline.compare import Comparison
     from pipeline.settings import Settings
 
@@ -19,41 +21,60 @@ def cache_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--cache", "reference", help="A cache's folder, key, start of its key, or s3://…/KEY.")(command)
 
 
-@click.command()
+def classifier_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Those settings of stage 3 that have an option of their own."""
+    from pipeline.settings.used import AUGMENTATIONS, HEADS
+
+    command = click.option("--seeds", type=int, help="How many seeds to train side by side.")(command)
+    command = click.option("--augmentation", help=f"{', '.join(AUGMENTATIONS)}.")(command)
+    return click.option("--head", help=f"{', '.join(HEADS)}.")(command)
+
+
+def _with(options: Options, chosen: dict[str, str | int | None]) -> Options:
+    """The options with those of stage 3 that were given."""
+    texts = tuple(f"retrain.{name}={value}" for name, value in chosen.items() if value is not None)
+    return replace(options, chosen=texts)
+
+
+@click.command(cls=Command)
 @common
 @click.option("--sample", help="Stages 2 and 3 only, on features that ship with coattail: cifar100-lt.")
-def demo(config: str | None, overrides: tuple[str, ...], seed: int | None, as_json: bool, sample: str | None) -> None:
+def demo(options: Options, sample: str | None) -> None:
     """All three stages on embedded data, in about a minute; or, with --sample, on real features, in seconds."""
-    overrides = ("retrain.seeds=5", *overrides)
+    options = replace(options, preset=("retrain.seeds=5",))
     if sample is None:
-        _run(config or "digits-lt", overrides, seed, as_json)
+        _run(options if options.config is not None else replace(options, config="digits-lt"), None)
         return
     from pipeline.commands.which_cache import sample_path
 
-    _run(config, overrides, seed, as_json, str(sample_path(sample)))
+    _run(options, str(sample_path(sample)))
 
 
-@click.command()
+@click.command(cls=Command)
 @common
 @cache_options
-def run(config: str | None, overrides: tuple[str, ...], seed: int | None, as_json: bool, reference: str | None) -> None:
-    """All stages: backbone, cache, STG, and the method beside its baselines; with --cache, those that need no images."""
-    _run(config if reference else _wanted(config), overrides, seed, as_json, reference)
+@classifier_options
+def run(options: Options, reference: str | None, **chosen: str | int | None) -> None:
+    """All stages: backbone, cache, STG, and the method beside its baselines; with --cache, those that need no images.
+
+    With --augmentation the trained head is compared with that one and with none, else with every augmentation.
+    """
+    _run(_with(options if reference else _wanted(options), chosen), reference)
 
 
-@click.command("train-backbone")
+@click.command("train-backbone", cls=Command)
 @common
 @click.option("--no-extract", is_flag=True, help="Train only; do not dump the features.")
-def train_backbone(
-    config: str | None, overrides: tuple[str, ...], seed: int | None, as_json: bool, no_extract: bool
-) -> None:
+def train_backbone(options: Options, no_extract: bool) -> None:
     """Stage 1: train the backbone, then dump every split's features into a cache."""
-    settings = _settings(_wanted(config), overrides, seed)
+    started = time.time()
+    settings = _stage1_settings(options)
     from pipeline.artefacts.folders import runs_folder, stores_folder
     from pipeline.stage1_backbone import stage1
 
     backbone = stage1(settings, runs_folder())
     document: dict[str, Any] = {"run": str(backbone.folder), **backbone.metrics}
+    proofs = [backbone.folder / "metrics.json"]
     if not no_extract:
         from pipeline.stage1_extract import extract as extract_features
 
@@ -61,29 +82,25 @@ def train_backbone(
         if path is None:  # another process prints
             return
         document |= {"cache": path.name, "path": str(path)}
-    show(
-        document,
-        as_json,
-        "\n".join(f"{key}: {document[key]}" for key in ("run", "accuracy", "path") if key in document),
-    )
+        proofs.append(path / "manifest.json")
+    _say_if_done(proofs, started)
+    figures = {key: f"{document[key]:.1f} %" for key in ("accuracy",) if key in document}
+    lines = {key: document[key] for key in ("run", "path") if key in document} | figures
+    show(document, options.as_json, [f"{key}: {value}" for key, value in lines.items()])
 
 
-@click.command()
+@click.command(cls=Command)
 @common
 @click.option("--backbone", type=click.Path(path_type=Path), help="A stage-1 run folder; by default the config's own.")
 @click.option(
     "--backbone-module", metavar="MODULE:ATTRIBUTE", help="Your own nn.Module, images to (B, D); runs its code."
 )
-def extract(
-    config: str | None,
-    overrides: tuple[str, ...],
-    seed: int | None,
-    as_json: bool,
-    backbone: Path | None,
-    backbone_module: str | None,
-) -> None:
+def extract(options: Options, backbone: Path | None, backbone_module: str | None) -> None:
     """Dump a frozen backbone's features of every split into a cache."""
-    settings = _settings(_wanted(config), overrides, seed)
+    if backbone is not None and backbone_module is not None:
+        raise click.UsageError("--backbone and --backbone-module exclude each other")
+    started = time.time()
+    settings = _stage1_settings(options)
     from pipeline.artefacts.folders import runs_folder, stores_folder
     from pipeline.stage1_backbone import finished, given
     from pipeline.stage1_extract import extract as extract_features
@@ -91,109 +108,133 @@ def extract(
     if backbone_module is not None:
         settings, run = given(settings, runs_folder(), backbone_module)
     else:
-        run = finished(settings, runs_folder(), backbone)
+        run = finished(settings, runs_folder(), backbone and backbone.absolute())
     path = extract_features(settings, run, stores_folder())
     if path is not None:
-        show({"cache": path.name, "path": str(path)}, as_json, str(path))
+        _say_if_done([path / "manifest.json"], started)
+        show({"cache": path.name, "path": str(path)}, options.as_json, [str(path)])
 
 
-@click.command("train-stg")
+@click.command("train-stg", cls=Command)
 @common
 @cache_options
-def train_stg(
-    config: str | None, overrides: tuple[str, ...], seed: int | None, as_json: bool, reference: str | None
-) -> None:
+def train_stg(options: Options, reference: str | None) -> None:
     """Stage 2: learn the Semantic Transformation Generator on the head classes of a cache."""
-    settings, cache = _settings_and_cache(config, overrides, seed, reference)
-    from pipeline.artefacts.folders import runs_folder
+    started = time.time()
+    from pipeline.artefacts.folders import runs_folder, stores_folder
+    from pipeline.commands.which_cache import resolved_with_cache
+    from pipeline.settings.used import check_stages
+
+    resolved, cache = resolved_with_cache(_config_or_cache(options, reference), reference, stores_folder())
+    check_stages(resolved.settings, resolved.given, reference is not None)
     from pipeline.report.tables import distance_line
     from pipeline.stage2_stg import train_stg as train
 
-    folder, result = train(settings, cache, runs_folder())
-    text = f"{len(result.head_classes)} head classes, {result.steps} steps, {result.seconds:.1f} s: {folder}"
-    show({"run": str(folder), **result.model_dump()}, as_json, f"{text}\n{distance_line(result.held_out)}")
+    folder, result = train(resolved.settings, cache, runs_folder())
+    _say_if_done([folder / "metrics.json"], started)
+    line = f"{len(result.head_classes)} head classes, {result.steps} steps, {result.seconds:.1f} s: {folder}"
+    document = {"run": str(folder), **result.model_dump()}
+    show(document, options.as_json, [line, distance_line(result.held_out)])
 
 
-@click.command()
+@click.command(cls=Command)
 @common
 @cache_options
 @click.option("--stg", type=click.Path(path_type=Path), help="A stage-2 run folder; by default the settings' own.")
-@click.option("--head", help="crt, lws, generalized; stage1, logit-adjustment, tau-norm, ncm.")
-@click.option("--augmentation", help="stg, closed-form, none, dropout, noise.")
-@click.option("--seeds", type=int, help="How many seeds to train side by side.")
-def retrain(
-    config: str | None,
-    overrides: tuple[str, ...],
-    seed: int | None,
-    as_json: bool,
-    reference: str | None,
-    stg: Path | None,
-    **options: str | int | None,
-) -> None:
+@classifier_options
+def retrain(options: Options, reference: str | None, stg: Path | None, **chosen: str | int | None) -> None:
     """Stage 3: retrain the classifier on a cache, the tail's features augmented."""
-    chosen = tuple(f"retrain.{name}={value}" for name, value in options.items() if value is not None)
-    settings, cache = _settings_and_cache(config, overrides + chosen, seed, reference)
-    from pipeline.artefacts.folders import runs_folder
-    from pipeline.report.tables import retrained_table
+    started = time.time()
+    import pipeline
+    from pipeline.artefacts.folders import runs_folder, stores_folder
+    from pipeline.commands.which_cache import resolved_with_cache
     from pipeline.settings.stage3 import uses_stg
-    from pipeline.stage3_retrain import retrain as train
+    from pipeline.settings.used import check_retrain
 
-    if stg is not None and not uses_stg(settings.retrain):
+    options = _with(_config_or_cache(options, reference), chosen)
+    resolved, cache = resolved_with_cache(options, reference, stores_folder())
+    if stg is not None and not uses_stg(resolved.settings.retrain):
         raise click.UsageError("--stg is for --augmentation stg with a head that is trained: crt, lws or generalized")
-    folder, result = train(settings, cache, runs_folder(), stg)
-    show({"run": str(folder), **result.model_dump()}, as_json, retrained_table(result, cache.manifest, folder))
+    check_retrain(resolved.settings, resolved.given, reference is not None, stg is not None)
+    from pipeline.report.tables import retrained_table
+
+    folder, result = pipeline.retrain(resolved.settings, cache, runs_folder(), stg and stg.absolute())
+    _say_if_done([folder / "metrics.json"], started)
+    document = {"run": str(folder), **result.model_dump()}
+    show(document, options.as_json, [retrained_table(result, cache.manifest, folder)])
 
 
-def _run(
-    config: str | None, overrides: tuple[str, ...], seed: int | None, as_json: bool, reference: str | None = None
-) -> None:
-    comparison = _compared(config, overrides, seed, reference)
+def _run(options: Options, reference: str | None) -> None:
+    comparison = _compared(options, reference)
     if comparison is None:
         return
     from pipeline.report.tables import comparison_text
 
-    show(comparison.model_dump(), as_json, comparison_text(comparison))
+    show(comparison.model_dump(), options.as_json, comparison_text(comparison))
 
 
-def _compared(
-    config: str | None, overrides: tuple[str, ...], seed: int | None, reference: str | None
-) -> "Comparison | None":
+def _compared(options: Options, reference: str | None) -> "Comparison | None":
+    import pipeline
     from pipeline.artefacts.folders import runs_folder, stores_folder
+    from pipeline.commands.which_cache import resolve_settings, resolved_with_cache
+    from pipeline.settings.used import check_compare
 
+    started = time.time()
+    runs = runs_folder()
     if reference is None:
-        settings = _settings(config, overrides, seed)
-        import pipeline
+        resolved = resolve_settings(options)
+        check_compare(resolved.settings, resolved.given, cached=False)
+        augmentations = _augmentations(resolved.settings, resolved.given)
+        comparison = pipeline.run(resolved.settings, stores_folder(), runs, augmentations)
+    else:
+        resolved, cache = resolved_with_cache(options, reference, stores_folder())
+        check_compare(resolved.settings, resolved.given, cached=True)
+        augmentations = _augmentations(resolved.settings, resolved.given)
+        comparison = pipeline.run_cache(resolved.settings, cache, runs, augmentations)
+    _say_if_done((runs / resolved.settings.name).glob("*/metrics.json"), started)
+    return comparison
 
-        return pipeline.run(settings, stores_folder(), runs_folder())
-    settings, cache = _settings_and_cache(config, overrides, seed, reference)
-    from pipeline.compare import compare
 
-    return compare(settings, cache, runs_folder())
+def _augmentations(settings: "Settings", given: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Those that the user wants compared; None: all."""
+    if "retrain.augmentation" not in given:
+        return None
+    return tuple(dict.fromkeys(("none", settings.retrain.augmentation)))
 
 
-def _wanted(config: str | None) -> str:
-    if config is None:
+def _say_if_done(proofs: Iterable[Path], started: float) -> None:
+    """Say that nothing was to be done where all the files that prove finished work are older than this command."""
+    from pipeline.progress import note
+
+    times = {path: path.stat().st_mtime for path in proofs}
+    if not times or max(times.values()) >= started:
+        return
+    newest = max(times, key=lambda path: times[path])
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(times[newest]))
+    note(f"coattail: done already: {newest.parent}, from {when}")
+
+
+def _wanted(options: Options) -> Options:
+    if options.config is None:
         from pipeline.settings.files import available, methods
 
         raise click.UsageError(
             f"--config is wanted: a path to a TOML file, or one of {', '.join(available())}; "
             f"perhaps with +METHOD: {', '.join(methods())}"
         )
-    return config
+    return options
 
 
-def _settings(config: str | None, overrides: tuple[str, ...], seed: int | None) -> "Settings":
-    from pipeline.settings.load import load
-
-    return load(config, overrides, seed).settings
-
-
-def _settings_and_cache(
-    config: str | None, overrides: tuple[str, ...], seed: int | None, reference: str | None
-) -> "tuple[Settings, FeatureCache]":
-    if config is None and reference is None:
+def _config_or_cache(options: Options, reference: str | None) -> Options:
+    if options.config is None and reference is None:
         raise click.UsageError("--config or --cache is wanted: which features to train on")
-    from pipeline.artefacts.folders import stores_folder
-    from pipeline.commands.which_cache import settings_and_cache
+    return options
 
-    return settings_and_cache(config, overrides, seed, reference, stores_folder())
+
+def _stage1_settings(options: Options) -> "Settings":
+    from pipeline.commands.which_cache import resolve_settings
+    from pipeline.settings.used import check_stages
+
+    resolved = resolve_settings(_wanted(options))
+    check_stages(resolved.settings, resolved.given, cached=False)
+    return resolved.settings

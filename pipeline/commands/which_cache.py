@@ -1,18 +1,22 @@
 """Which cache a command means: the one named, or the one that a config's settings made."""
 
 import difflib
+import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cache import FeatureCache, Manifest, catalog
 from pipeline.artefacts import folders
+from pipeline.commands.options import Options
 from pipeline.errors import ConfigError, DataError, PipelineError
 from pipeline.settings import Settings, load
 from pipeline.settings.files import CONFIGS
+from pipeline.settings.used import DRAW, FROM_IMAGES
 
 MADE_BY = ("seed", "data", "longtail", "backbone", "stage1", "extract")
-"""The settings that a cache's rows come from; those of stages 2 and 3 do not touch it."""
+"""The sections of settings that a cache's rows come from. Those of stages 2 and 3 do not touch it."""
 INDIFFERENT = (
     "longtail.many_above",
     "longtail.few_below",
@@ -25,30 +29,57 @@ INDIFFERENT = (
     "stage1.checkpoint_minutes",
     "extract.batch_size",
 )
-"""Of those, the ones that say how the work is done, not what comes out."""
+"""Settings in those sections that say how the work is done, not what comes out."""
+
+
+def resolve_settings(options: Options, base: tuple[str, dict[str, Any]] | None = None) -> load.Resolved:
+    """The settings that the command line means; `base` where it names no config. Raises ConfigError."""
+    return load.load(options.config, options.overrides, options.seed, base, options.chosen, options.preset)
 
 
 def settings_and_cache(
-    reference: str | None, overrides: Iterable[str], seed: int | None, cache: str | None, stores: Path
+    config: str | None, overrides: Iterable[str], seed: int | None, cache: str | None, stores: Path
 ) -> tuple[Settings, FeatureCache]:
+    """As `resolved_with_cache`, without a command line."""
+    resolved, opened = resolved_with_cache(Options(config, tuple(overrides), seed), cache, stores)
+    return resolved.settings, opened
+
+
+def resolved_with_cache(options: Options, cache: str | None, stores: Path) -> tuple[load.Resolved, FeatureCache]:
     """Settings from a config, or else those the cache was made with; the cache named, or else the config's own.
 
+    Of a cache that is named, the settings that its rows come from are those recorded with it, whatever the config says.
     A cache in a bucket (s3://, gs:// or az://BUCKET/FOLDER/KEY) is pulled into `stores` once.
 
     Raises ConfigError for settings that do not hold, DataError where no cache, or none of these settings, is there.
     """
-    overrides = list(overrides)
     if cache is None:
-        settings = load.load(reference, overrides, seed).settings
-        return settings, FeatureCache.open(_made_by(settings, stores))
+        resolved = resolve_settings(options)
+        return resolved, FeatureCache.open(_made_by(resolved.settings, stores))
     opened = FeatureCache.open(_named(cache, stores))
-    base = None if reference else _recorded(opened.manifest)
-    return load.load(reference, overrides, seed, base).settings, opened
+    if options.config is None:
+        return resolve_settings(options, _recorded(opened.manifest)), opened
+    resolved = resolve_settings(options)
+    return replace(resolved, settings=_as_made(resolved.settings, opened.manifest)), opened
+
+
+def _as_made(settings: Settings, manifest: Manifest) -> Settings:
+    """The settings with those sections that the cache records as what its rows come from, so that config.toml is true."""
+    recorded = manifest.provenance.settings
+    values = settings.model_dump(mode="json")
+    for section in FROM_IMAGES:
+        values[section] = recorded.get(section, values[section])
+    if isinstance(draw := recorded.get("longtail"), dict):
+        values["longtail"] |= {key: value for key, value in draw.items() if f"longtail.{key}" in DRAW}
+    try:
+        return Settings.model_validate_json(json.dumps(values), strict=True)
+    except ValueError:  # a record of another version
+        return settings
 
 
 def _named(cache: str, stores: Path) -> Path:
     if "://" not in cache:
-        return catalog.resolve(stores, cache)
+        return catalog.resolve(stores, cache).absolute()
     from pipeline.commands.cache_progress import here  # obstore, which most commands do not need
 
     return here(cache, stores)
@@ -57,6 +88,8 @@ def _named(cache: str, stores: Path) -> Path:
 def _recorded(manifest: Manifest) -> tuple[str, dict[str, Any]]:
     values = dict(manifest.provenance.settings)
     values.setdefault("name", manifest.provenance.name)
+    if "stage1" in values:  # recorded before there were other coordinates than the features' own
+        values.setdefault("coordinates", "raw")
     return f"cache {manifest.key[:12]}", values
 
 
@@ -72,8 +105,8 @@ def _made_by(settings: Settings, stores: Path) -> Path:
             others.append(
                 f"{path.name[:12]} differs in {', '.join(differing[:3])}{', …' if len(differing) > 3 else ''}"
             )
-    if others and (found := _by_key(settings, stores)):
-        return found
+    if others and (moved := _by_key(settings, stores)):
+        return moved
     detail = f" ({'; '.join(others[:3])})" if others else ""
     raise DataError(
         f"config {settings.name}: no cache in {stores} was made with these settings{detail}; "
@@ -82,7 +115,8 @@ def _made_by(settings: Settings, stores: Path) -> Path:
 
 
 def _by_key(settings: Settings, stores: Path) -> Path | None:
-    """The cache that `extract` would name now, where backbone and images are at hand, wherever they lay when it was made."""
+    """The cache that `extract` would name now, wherever the images lay when it was made. None where the backbone is not
+    trained, the images are not at hand, or there is no such cache."""
     from pipeline.stage1_identity import identity_wanted
 
     data = settings.data.model_copy(update={"download": False})
@@ -94,16 +128,16 @@ def _by_key(settings: Settings, stores: Path) -> Path | None:
 
 
 def _differences(wanted: dict[str, Any], recorded: dict[str, Any]) -> list[str]:
-    found: list[str] = []
+    differing: list[str] = []
     # A setting that came after a cache was made did then what its default does now.
     defaults = Settings().model_dump(mode="json")
     for section, values in wanted.items():
         if not isinstance(values, dict):
-            found += [section] if recorded.get(section) != values else []
+            differing += [section] if recorded.get(section) != values else []
             continue
         other = defaults[section] | (recorded.get(section) or {})
-        found += [f"{section}.{key}" for key, value in values.items() if other.get(key) != value]
-    return [key for key in found if key not in INDIFFERENT]
+        differing += [f"{section}.{key}" for key, value in values.items() if other.get(key) != value]
+    return [key for key in differing if key not in INDIFFERENT]
 
 
 SAMPLES = CONFIGS / "samples"

@@ -3,14 +3,18 @@
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from pipeline.errors import ConfigError, DataError
-from pipeline.images.decoding import digest_all, find_broken
+from pipeline.images.decoding import Item
+from pipeline.images.depth import Scale
+from pipeline.images.findings import say_defaults, say_shared
+from pipeline.images.listing import NAMED, listed
 from pipeline.images.pixels import Geometry, Images, LazyImages, RamImages, fits_in_ram
-from pipeline.images.sources import DATASETS
+from pipeline.images.reading import Facts, find_broken, read_all
+from pipeline.images.sources import load_source
 from pipeline.images.sources.source import Raw, Source
 from pipeline.longtail import Rows, class_counts, draw, hold_out, largest_n_max
 from pipeline.progress import note
@@ -46,11 +50,14 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Class names in label order; splits `train`, `test` and perhaps `val`; what was left out as broken."""
+    """Class names in label order and the splits: `train`, `test` and, where the settings name one, `val`."""
 
     classes: tuple[str, ...]
     splits: dict[str, Split]
     skipped: list[str]
+    """Images left out because they cannot be decoded, each with the reason."""
+    decoding: dict[str, int | float | str] = field(default_factory=dict)
+    """How images become 8-bit RGB, where that is not what earlier versions did: part of the identity of what they lead to."""
 
     def counts(self) -> list[int]:
         """Training images of each class (C)."""
@@ -66,26 +73,37 @@ def load(settings: Settings) -> Dataset:
     for key, values in (("mean", data.mean), ("std", data.std)):
         if len(values) != 3:
             raise ConfigError(f"data.{key}: wanted 3 values, red, green and blue, found {len(values)}")
-    found = DATASETS[data.source](data)
-    _check_rows(found.splits)
-    source = with_test_split(found, data)
+    whole = load_source(data)
+    _check_rows(whole.splits)
+    source = with_test_split(whole, data)
     rows = {name: np.arange(len(raw.labels_N)) for name, raw in source.splits.items()}
     rows["train"] = long_tailed_rows(source, settings.longtail, settings.seed)
-    geometry = Geometry.of(data.image_size, settings.stage1.augmentation)
-    total = sum(len(kept) for kept in rows.values())
+    kept = {name: _kept(name, _subset(raw, rows[name]), data) for name, raw in source.splits.items()}
+    facts = {name: read_all(split.items, split.names) for name, split in kept.items()}
+    scale, decoding = _decoding([fact for split in facts.values() for fact in split])
+    total = sum(len(split.names) for split in kept.values())
+    # A resized crop is cut from the whole photograph, which RAM does not hold.
     in_ram = settings.stage1.augmentation != "resized-crop" and fits_in_ram(total, data.image_size, data.ram_limit)
-    splits, skipped = {}, []
-    for name, raw in source.splits.items():
-        splits[name], left_out = _split(raw, rows[name], data, geometry, in_ram)
-        skipped += left_out
-    for text in skipped:
-        note(f"left out: {text}")
-    for name, split in splits.items():
-        if len(split) == 0:
-            raise DataError(f"data.{name}: every image is broken; the first: {skipped[0]}")
-    dataset = Dataset(source.classes, splits, skipped)
+    splits = {name: _split(split, facts[name], settings, scale, in_ram) for name, split in kept.items()}
+    skipped = [text for split in kept.values() for text in split.left_out]
+    dataset = Dataset(source.classes, splits, skipped, decoding)
     _check_classes(dataset.classes, dataset.counts())
+    names = {name: split.names for name, split in kept.items()}
+    say_shared({name: split.digests for name, split in splits.items()}, names, splits["train"].labels_N)
+    say_defaults(data, kept["train"].items, scale)
     return dataset
+
+
+def _split(kept: "_Kept", facts: Sequence[Facts], settings: Settings, scale: Scale, in_ram: bool) -> Split:
+    data = settings.data
+    geometry = Geometry.of(data.image_size, settings.stage1.augmentation)
+    images: Images = (
+        RamImages(kept.items, kept.names, geometry, scale)
+        if in_ram
+        else LazyImages(kept.items, kept.names, geometry, data.workers, scale)
+    )
+    digests = [fact.digest for fact in facts]
+    return Split(kept.raw.sample_ids, kept.raw.labels_N, digests, images, kept.raw.paths)
 
 
 def _check_rows(splits: Mapping[str, Raw]) -> None:
@@ -105,15 +123,20 @@ def with_test_split(source: Source, data: Data) -> Source:
         return source
     train = source.splits["train"]
     counts = np.bincount(train.labels_N, minlength=len(source.classes))
-    for c, n in enumerate(counts):
-        if n == 1:
-            raise DataError(
-                f"class {c} ({source.classes[c]}): wanted at least 2 images, one of them for the test split, found 1; "
-                "add images, or give a test split with --set data.test=PATH"
-            )
+    single = _named(source.classes, [c for c, n in enumerate(counts) if n == 1])
+    if single:
+        raise DataError(
+            f"{single}: wanted at least 2 images, one of them for the test split, found 1; add images, or give a test split "
+            "with --set data.test=PATH"
+        )
     if data.test_share == 0:
         raise DataError("data.test_share: wanted more than 0 where data.test is empty, found 0.0; give either")
     kept, held_out = hold_out(train.labels_N, data.test_share, HOLD_OUT_SEED)
+    if data.train:
+        note(
+            f"data.test is empty: {len(held_out)} of {len(train.labels_N)} training images, a share of {data.test_share:g} of "
+            f"each class, are held out as the test split{' (data.val stays val)' if data.val else ''}"
+        )
     return replace(source, splits={**source.splits, "train": _subset(train, kept), "test": _subset(train, held_out)})
 
 
@@ -132,19 +155,24 @@ def long_tailed_rows(source: Source, longtail: LongTail, seed: int) -> Rows:
                 f"class {c} ({source.classes[c]}): the profile wants {n} images, found {found}; lower longtail.n_max "
                 f"(at most {largest_n_max(has, longtail.imbalance_factor)} here) or raise longtail.imbalance_factor"
             )
-        if n == 0:
-            raise DataError(
-                f"class {c} ({source.classes[c]}): the profile leaves no image (n_max {n_max}, imbalance factor "
-                f"{longtail.imbalance_factor:g}); lower longtail.imbalance_factor or raise longtail.n_max"
-            )
+    if left_out := _named(source.classes, [c for c, n in enumerate(wanted) if n == 0]):
+        raise DataError(
+            f"{left_out}: the profile leaves no image (n_max {n_max}, imbalance factor "
+            f"{longtail.imbalance_factor:g}); lower longtail.imbalance_factor or raise longtail.n_max"
+        )
     return draw(labels_N, wanted, seed, longtail.draw)
+
+
+def _named(classes: Sequence[str], numbers: Sequence[int]) -> str:
+    """These classes by number and name, up to 20; "" for none."""
+    return listed([f"class {c} ({classes[c]})" for c in numbers])
 
 
 def _check_classes(classes: Sequence[str], counts: Sequence[int]) -> None:
     empty = [c for c, n in enumerate(counts) if n == 0]
     if empty:
         raise DataError(
-            f"class {empty[0]} ({classes[empty[0]]}): no training image ({len(empty)} of {len(classes)} classes have none); "
+            f"{_named(classes, empty)}: no training image ({len(empty)} of {len(classes)} classes have none); "
             "add images, or take the class out of labels and class names"
         )
     if len(classes) < 2:
@@ -156,19 +184,44 @@ def _subset(raw: Raw, rows: Rows) -> Raw:
     return Raw([raw.sample_ids[row] for row in rows], raw.labels_N[rows], lambda inner: raw.take(rows[inner]), paths)
 
 
-def _split(raw: Raw, rows: Rows, data: Data, geometry: Geometry, in_ram: bool) -> tuple[Split, list[str]]:
-    """The rows of a split with their images, and the names of those left out as broken, with the reason."""
-    raw = _subset(raw, rows)
-    items = raw.take(np.arange(len(rows)))
+@dataclass(frozen=True)
+class _Kept:
+    """The rows of a split that are used, their images and names, and those left out as broken, with the reason."""
+
+    raw: Raw
+    items: Sequence[Item]
+    names: list[str]
+    left_out: list[str]
+
+
+def _kept(name: str, raw: Raw, data: Data) -> _Kept:
+    """All rows; under `data.broken=skip`, those that can be decoded. Raises DataError where none can."""
+    items = raw.take(np.arange(len(raw.labels_N)))
     names = raw.paths or raw.sample_ids
     broken = find_broken(items, names) if data.broken == "skip" else {}
+    if not broken:
+        return _Kept(raw, items, names, [])
     left_out = [f"{names[row]} ({reason})" for row, reason in sorted(broken.items())]
-    if broken:
-        good = [row for row in range(len(rows)) if row not in broken]
-        raw, items, names = (
-            _subset(raw, np.array(good, dtype=np.int64)),
-            [items[row] for row in good],
-            [names[row] for row in good],
+    for text in left_out[:NAMED]:
+        note(f"left out: {text}")
+    if len(left_out) > NAMED:
+        note(f"left out: {len(left_out) - NAMED} more of data.{name}")
+    good = [row for row in range(len(names)) if row not in broken]
+    if not good:
+        raise DataError(f"data.{name}: every image is broken: {listed(left_out)}")
+    subset = _subset(raw, np.array(good, dtype=np.int64))
+    return _Kept(subset, [items[row] for row in good], [names[row] for row in good], left_out)
+
+
+def _decoding(facts: Sequence[Facts]) -> tuple[Scale, dict[str, int | float | str]]:
+    """What is white in deep images of the data set, and all that its identity says of how images are decoded."""
+    scale = Scale.of(fact.peak for fact in facts)
+    turned = sum(fact.is_turned for fact in facts)
+    if turned:
+        note(
+            f"{turned} of {len(facts)} images lie on their side or head by their EXIF orientation; they are turned upright"
         )
-    images = RamImages(items, names, geometry) if in_ram else LazyImages(items, names, geometry, data.workers)
-    return Split(raw.sample_ids, raw.labels_N, digest_all(items, names), images, raw.paths), left_out
+    for kind, white in scale.described().items():
+        whose = "images of floats" if kind == "white_of_floats" else "images of more than 8 bits"
+        note(f"{whose}: {white:g} is white, by the largest value of the data set")
+    return scale, {**({"orientation": "exif"} if turned else {}), **scale.described()}

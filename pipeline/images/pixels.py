@@ -1,4 +1,4 @@
-"""The images of a split, as batches: from RAM where they fit, else decoded as they are used. Both yield the same tensors."""
+"""The images of a split in batches: from RAM where they fit, else decoded as they are used. Both give the same tensors."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,21 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from pipeline.images.decoding import (
-    Item,
-    Undecodable,
-    broken_error,
-    decode,
-    each_decoded,
-    find_broken,
-    probe,
-    raise_first,
-)
+from pipeline.images.decoding import Item, Undecodable, decode, probe
+from pipeline.images.depth import FULL_SCALE, Scale
+from pipeline.images.reading import each_decoded, find_broken, raise_broken
 from pipeline.images.transforms.recipe import Augmenter, Recipe, clean, padding, resized_crop
 from pipeline.rng import derive, generator
 
 RESIZE_SHARE = 256 / 224
-"""Of whole photographs the shorter side becomes this much larger than the crop (Krizhevsky et al.; 256 to 224)."""
+"""Shorter side of a whole photograph to the side of the crop (Krizhevsky et al.: 256 to 224)."""
 
 
 @dataclass(frozen=True)
@@ -47,15 +40,14 @@ class Images(Protocol):
     def __len__(self) -> int: ...
 
     def prepare(self) -> None:
-        """Do what is done once before the first batch. Raises DataError for an image known to be broken by then."""
+        """Do what is done once, before the first batch. Raises DataError that names the images found broken on the way."""
         ...
 
     def batches(self, rows: Iterable[Tensor], recipe: Recipe, seed: int) -> Iterator[Tensor]:
         """uint8 (B, 3, S, S), channels last in memory, for each (B,) of rows.
 
         What is drawn for a row depends on `seed` and the row alone, not on batches, their order or the number of workers.
-        Row r + k N is image r with draws of its own.
-        Raises DataError for an image that cannot be decoded.
+        Row r + k N is image r once more, with draws of its own. Raises DataError for images that cannot be decoded.
         """
         ...
 
@@ -63,10 +55,17 @@ class Images(Protocol):
 class RamImages:
     """Images decoded once, on first use, to one uint8 tensor (N, S, S, 3), and augmented a batch at a time."""
 
-    def __init__(self, items: Sequence[Item], names: Sequence[str], geometry: Geometry) -> None:
+    def __init__(
+        self,
+        items: Sequence[Item],
+        names: Sequence[str],
+        geometry: Geometry,
+        scale: Scale = FULL_SCALE,
+    ) -> None:
         self._items = items
         self._names = names
         self._geometry = geometry
+        self._scale = scale
 
     def __len__(self) -> int:
         return len(self._items)
@@ -82,27 +81,35 @@ class RamImages:
     @cached_property
     def _padded_NSS3(self) -> Tensor:
         pad = padding(self._geometry.size)
-        return F.pad(decode_all(self._items, self._names, self._geometry), (0, 0, pad, pad, pad, pad))
+        return F.pad(decode_all(self._items, self._names, self._geometry, self._scale), (0, 0, pad, pad, pad, pad))
 
 
 class LazyImages:
     """Images decoded by the workers of a DataLoader when their batch is due."""
 
-    def __init__(self, items: Sequence[Item], names: Sequence[str], geometry: Geometry, workers: int) -> None:
+    def __init__(
+        self,
+        items: Sequence[Item],
+        names: Sequence[str],
+        geometry: Geometry,
+        workers: int,
+        scale: Scale = FULL_SCALE,
+    ) -> None:
         self._items = items
         self._names = names
         self._geometry = geometry
+        self._scale = scale
         self._workers = workers
 
     def __len__(self) -> int:
         return len(self._items)
 
     def prepare(self) -> None:
-        """Reads every image's header: what is no image is found before the work, what is cut short on its first use."""
-        raise_first(find_broken(self._items, self._names, probe), self._names)
+        """Read every image's header. What is no image is found here; an image cut short is found when it is first used."""
+        raise_broken(find_broken(self._items, self._names, probe), self._names)
 
     def batches(self, rows: Iterable[Tensor], recipe: Recipe, seed: int) -> Iterator[Tensor]:
-        dataset = _Decoded(self._items, self._geometry, recipe, seed)
+        dataset = _Decoded(self._items, self._geometry, self._scale, recipe, seed)
         batches = [rows_B.tolist() for rows_B in rows]
         loader = DataLoader(
             dataset,
@@ -113,16 +120,19 @@ class LazyImages:
             generator=generator(seed, "workers"),
         )
         for pixels_B3SS, broken in loader:
-            if broken is not None:
-                raise broken_error(self._names[broken[0] % len(self)], broken[1])
+            raise_broken({row % len(self): reason for row, reason in broken}, self._names)
             yield pixels_B3SS
 
 
 class _Decoded(Dataset):
-    """row -> uint8 (3, S, S), or (row, reason) where it cannot be decoded: a worker's exception would lose its type."""
+    """row -> uint8 (3, S, S), or (row, reason) where it cannot be decoded.
 
-    def __init__(self, items: Sequence[Item], geometry: Geometry, recipe: Recipe, seed: int) -> None:
+    It does not raise, as an exception loses its type on the way from a worker.
+    """
+
+    def __init__(self, items: Sequence[Item], geometry: Geometry, scale: Scale, recipe: Recipe, seed: int) -> None:
         self._items = items
+        self._scale = scale
         self._seed = seed
         self._size = geometry.size
         self._recipe = recipe
@@ -136,7 +146,7 @@ class _Decoded(Dataset):
 
     def __getitem__(self, row: int) -> Tensor | tuple[int, str]:
         try:
-            image = decode(self._items[row % len(self)])
+            image = decode(self._items[row % len(self)], self._scale)
         except Undecodable as error:
             return row, str(error)
         with torch.random.fork_rng(devices=[]):
@@ -151,12 +161,12 @@ class _Decoded(Dataset):
         return self._augmenter.finish(pixels_13SS, row_1)[0]
 
 
-def _collate(samples: list[Tensor | tuple[int, str]]) -> tuple[Tensor, tuple[int, str] | None]:
+def _collate(samples: list[Tensor | tuple[int, str]]) -> tuple[Tensor, list[tuple[int, str]]]:
     broken = [sample for sample in samples if not isinstance(sample, Tensor)]
     if broken:
-        return torch.empty(0), broken[0]
+        return torch.empty(0), broken
     pixels_B3SS = torch.stack([sample for sample in samples if isinstance(sample, Tensor)])
-    return pixels_B3SS.contiguous(memory_format=torch.channels_last), None
+    return pixels_B3SS.contiguous(memory_format=torch.channels_last), []
 
 
 def fits_in_ram(rows: int, size: int, limit_gib: float) -> bool:
@@ -165,15 +175,15 @@ def fits_in_ram(rows: int, size: int, limit_gib: float) -> bool:
     return rows * side * side * 3 <= limit_gib * 2**30
 
 
-def decode_all(items: Sequence[Item], names: Sequence[str], geometry: Geometry) -> Tensor:
-    """All images as uint8 (N, S, S, 3). Raises DataError for the first that cannot be decoded."""
+def decode_all(items: Sequence[Item], names: Sequence[str], geometry: Geometry, scale: Scale) -> Tensor:
+    """All images as uint8 (N, S, S, 3). Raises DataError that names those that cannot be decoded."""
     transform = clean(geometry.size, geometry.resize)
     pixels_NSS3 = np.empty((len(items), geometry.size, geometry.size, 3), dtype=np.uint8)
     whole = (geometry.size, geometry.size) if geometry.size == geometry.resize else None
 
     def one(row: int) -> None:
-        image = decode(items[row])
+        image = decode(items[row], scale)
         pixels_NSS3[row] = np.asarray(image) if image.size == whole else transform(image).permute(1, 2, 0).numpy()
 
-    raise_first(each_decoded(one, len(items), "images decoded")[1], names)
+    raise_broken(each_decoded(one, len(items), "images decoded")[1], names)
     return torch.from_numpy(pixels_NSS3)

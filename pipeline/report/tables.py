@@ -2,32 +2,35 @@
 
 from pathlib import Path
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Group
-from rich.table import Table
-
 from cache import Manifest
 from pipeline.compare import Comparison
+from pipeline.report.layout import Part, Table, figures, names
 from pipeline.settings.method_names import label, stage1_label
 from pipeline.stage3_retrain import RetrainResult
 from pipeline.stg.distance import Distance
 
+NOT_LEARNT = " (not learnt)"
+"""Put to the name of an arm whose generator predicts no better than no shift."""
+CHOSEN = "> "
+"""Put before the name of the arm that was chosen without the test split."""
 
-def results_table(results: list[RetrainResult], stage1: str, title: str) -> Table:
-    """Percent on the test split, mean ± spread over seeds."""
-    table = Table(title=title, title_justify="left", title_style="", box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("method", no_wrap=True)
-    for name in ("all", "many", "medium", "few", "ECE", "seeds", "s"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for result in results:
-        cells = [_cell(result, name) for name in ("accuracy", "many", "medium", "few", "ece")]
-        table.add_row(label(result.method, stage1), *cells, str(len(result.seeds)), f"{result.seconds:.1f}")
-    return table
+
+def results_table(results: list[RetrainResult], stage1: str, title: str, learnt: bool = True) -> Table:
+    """Percent on the test split, mean ± spread over seeds; `learnt`: whether the generator predicts better than no shift."""
+    columns = (*names("method"), *figures("all", "balanced", "many", "medium", "few", "ECE", "seeds", "s"))
+    return Table(title, columns, tuple(_row(result, stage1, learnt) for result in results))
 
 
 def retrained_table(result: RetrainResult, manifest: Manifest, folder: Path) -> Table:
     """The table of one run of stage 3 on the cache of this manifest."""
     return results_table([result], stage1_label(manifest), f"{result.dataset}: {folder}")
+
+
+def _row(result: RetrainResult, stage1: str, learnt: bool) -> tuple[str, ...]:
+    percent = [_cell(result, name) for name in ("accuracy", "balanced_accuracy", "many", "medium", "few", "ece")]
+    name = (CHOSEN if result.chosen else "") + label(result.method, stage1)
+    name += "" if learnt or result.stg is None else NOT_LEARNT
+    return name, *percent, str(len(result.seeds)), f"{result.seconds:.1f}"
 
 
 def _cell(result: RetrainResult, name: str) -> str:
@@ -37,15 +40,42 @@ def _cell(result: RetrainResult, name: str) -> str:
     return f"{value:.1f}" if len(result.seeds) == 1 else f"{value:.1f} ± {spread:.1f}"
 
 
-def comparison_text(comparison: Comparison) -> Group:
+def comparison_text(comparison: Comparison) -> list[Part]:
     """The table of a comparison with what its columns mean, for a terminal."""
-    groups = ", ".join(f"{name} {count}" for name, count in comparison.groups.items())
+    many_above, few_below = comparison.limits
+    sizes = {"many": f"> {many_above}", "medium": f"{few_below} to {many_above}", "few": f"< {few_below}"}
+    groups = ", ".join(f"{name} {count} ({sizes[name]} rows)" for name, count in comparison.groups.items())
     title = f"{comparison.dataset}, cache {comparison.cache[:12]}: top-1 % and ECE % on the test split, last epoch"
-    return Group(
-        results_table(comparison.arms, comparison.stage1, title),
-        f"classes: {groups}; ± is the spread over seeds",
+    return [
+        results_table(comparison.arms, comparison.stage1, title, comparison.held_out.learnt),
+        "",
+        f"all: over rows; balanced, many, medium, few: means over the classes with test rows: {groups}; ± over seeds",
+        *_choice_lines(comparison.arms, comparison.stage1),
         distance_line(comparison.held_out),
-    )
+    ]
+
+
+def _choice_lines(arms: list[RetrainResult], stage1: str) -> list[str]:
+    """What was chosen without the test split, how, how sure, and what hindsight says of it."""
+    lines = []
+    for arm in (arm for arm in arms if arm.chosen):
+        selection = arm.selection
+        metric = "accuracy" if selection.metric == "accuracy" else "balanced_accuracy"
+        best = max(arms, key=lambda other: getattr(other, metric))
+        score = "" if selection.score is None else f", {selection.score:.1f} % there"
+        sure = (
+            ""
+            if selection.certain is None
+            else ", clearly"
+            if selection.certain
+            else ", its first members within the noise"
+        )
+        regret = getattr(best, metric) - getattr(arm, metric)
+        lines.append(
+            f"{CHOSEN}{label(arm.method, stage1)} is chosen on {selection.on}{score}{sure}; best in hindsight: "
+            f"{label(best.method, stage1)}, {regret:.1f} above it"
+        )
+    return lines
 
 
 def distance_line(distance: Distance) -> str:

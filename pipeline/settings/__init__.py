@@ -3,14 +3,14 @@
 A config file gives any of them, `--set section.key=value` overrides one. `config.py` reads both; nothing here reads anything.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from pipeline.settings.section import NonNegative, Section
 from pipeline.settings.stage1 import Backbone, Data, Extract, LongTail, Stage1
 from pipeline.settings.stage2 import STG
-from pipeline.settings.stage3 import Retrain
+from pipeline.settings.stage3 import Choice, Retrain
 
 
 class Settings(Section):
@@ -21,6 +21,9 @@ class Settings(Section):
     ram_limit: NonNegative = 0.0
     """GiB of a split's features that stages 2 and 3 hold in RAM; above it they are copied into a local file and
     memory-mapped. 0: half of the machine's RAM. The results are the same bits."""
+    coordinates: Literal["standard", "raw"] = "standard"
+    """What stages 2 and 3 work in: each column centred and divided by its spread over the training rows, so that no unit of
+    the features matters; or the features as they are, as in the paper."""
     data: Data = Data()
     longtail: LongTail = LongTail()
     backbone: Backbone = Backbone()
@@ -28,6 +31,7 @@ class Settings(Section):
     extract: Extract = Extract()
     stg: STG = STG()
     retrain: Retrain = Retrain()
+    choice: Choice = Choice()
 
     @model_validator(mode="after")
     def _the_sample_can_be_left_out(self) -> "Settings":
@@ -53,7 +57,7 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _groups_do_not_overlap(self) -> "Settings":
-        if self.longtail.few_below > self.longtail.many_above + 1:
+        if 0 < self.longtail.many_above < self.longtail.few_below - 1:
             raise ValueError(
                 "longtail.few_below must not exceed longtail.many_above + 1, or a class is both many and few"
             )

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from pipeline.errors import ConfigError
 from pipeline.settings import Settings
+from pipeline.settings.paths import home_expanded
 
 LIMIT = 1 << 20
 """Bytes of a config file that are read at most: room for the names of 20,000 classes."""
@@ -22,7 +23,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 def config_paths(reference: str) -> list[Path]:
     """The files that `reference` names: a config's, then those of the methods put to it with `+`."""
-    if Path(reference).expanduser().is_file():
+    if home_expanded("config file", reference).is_file():
         return [config_path(reference)]
     folder, slash, last = reference.rpartition("/")
     name, *added = last.split("+")
@@ -41,7 +42,7 @@ def _method_path(name: str) -> Path:
 def config_path(reference: str) -> Path:
     """The file that `reference` names: a path if it looks like one, else `configs/<reference>.toml`."""
     looks_like_path = "/" in reference or reference.endswith(".toml")
-    path = Path(reference).expanduser() if looks_like_path else CONFIGS / f"{reference}.toml"
+    path = home_expanded("config file", reference) if looks_like_path else CONFIGS / f"{reference}.toml"
     if path.is_file():
         return path
     if looks_like_path:
@@ -89,6 +90,7 @@ def _toml(value: Any) -> str:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
+    """The values in a TOML file. Raises ConfigError where it cannot be read, is no TOML, or is made to take for ever."""
     try:
         with path.open("rb") as file:
             content = file.read(LIMIT + 1)
@@ -111,14 +113,18 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def dotted(values: dict[str, Any]) -> list[str]:
+    """The dotted keys of the values."""
     return list(flat(values))
 
 
 def flat(values: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    """The values by dotted key, one level deep."""
+    dotted_values: dict[str, Any] = {}
     for key, value in values.items():
-        found |= {f"{key}.{name}": inner for name, inner in value.items()} if isinstance(value, dict) else {key: value}
-    return found
+        dotted_values |= (
+            {f"{key}.{name}": inner for name, inner in value.items()} if isinstance(value, dict) else {key: value}
+        )
+    return dotted_values
 
 
 def _names() -> str:

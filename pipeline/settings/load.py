@@ -3,12 +3,14 @@
 import copy
 import tomllib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ConfigError
 from pipeline.settings import Settings
 from pipeline.settings.files import config_paths, dotted, flat, read_toml
+from pipeline.settings.paths import PATHS, absolute, make_absolute
 from pipeline.settings.problems import short, validate
 
 
@@ -18,6 +20,49 @@ class Resolved:
 
     settings: Settings
     origins: dict[str, str]
+    given: tuple[str, ...] = ()
+    """The dotted keys that the user wrote on the command line, but for --seed."""
+
+
+@dataclass
+class _Reading:
+    """Values as they are put one over the other, with their origins and what is wrong with them."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    given: list[str] = field(default_factory=list)
+
+    def config(self, path: Path) -> None:
+        """Begin with a config file."""
+        self.values = read_toml(path)
+        make_absolute(self.values, str(path), path.resolve().parent)
+        self.values.setdefault("name", path.stem.encode("utf-8", "replace").decode())
+        self.origins = dict.fromkeys(dotted(self.values), str(path))
+
+    def method(self, path: Path) -> None:
+        """Put the file of a method over it."""
+        for key, value in flat(read_toml(path)).items():
+            _assign(self.values, key, value)
+            self.origins[key] = str(path)
+
+    def text(self, text: str, option: str | None = None) -> None:
+        """Put `section.key=value` over them: of --set, or of an option of its own, which is named by the key."""
+        try:
+            key, value = _parse_override(text)
+            source = option or f"--{key.rpartition('.')[2].replace('_', '-')}"
+            if key in self.given:
+                raise ConfigError(f"{source}: {key} is given twice; give it once")
+            if isinstance(value, str):
+                value = absolute(key, value, source, Path.cwd()) if key in _PATHS else value
+            _assign(self.values, key, value)
+            self.origins[key] = source
+            self.given.append(key)
+        except ConfigError as error:
+            self.problems.append(str(error))
+
+
+_PATHS = tuple(".".join(path) for path in PATHS)
 
 
 def load(
@@ -25,47 +70,48 @@ def load(
     overrides: Iterable[str] = (),
     seed: int | None = None,
     base: tuple[str, dict[str, Any]] | None = None,
+    chosen: Iterable[str] = (),
+    preset: Iterable[str] = (),
 ) -> Resolved:
     """Settings from `reference` (a name in `configs/`, or a path; None: the defaults), then `overrides`, then `seed`.
 
     `cifar10-lt+ldam-drw+sam`: then those of `configs/methods/ldam-drw.toml`, then of `sam.toml`, over the first.
-    `base`, a source's name and its values, stands in for a file.
+    `base`, a source's name and its values, stands in for a file. `chosen` are overrides that have an option of their own,
+    `preset` those that a command puts over a file's before the user's. Paths in a file are relative to its folder.
 
     Raises ConfigError with a line for each problem: file, key, what is wanted, what was found, the closest valid key.
     """
-    values: dict[str, Any] = {}
-    origins: dict[str, str] = {}
-    problems: list[str] = []
+    reading = _Reading()
     if reference is not None:
         own, *added = config_paths(reference)
-        values = read_toml(own)
-        values.setdefault("name", own.stem)
-        origins = dict.fromkeys(dotted(values), str(own))
+        reading.config(own)
         for path in added:
-            for key, value in flat(read_toml(path)).items():
-                _assign(values, key, value)
-                origins[key] = str(path)
+            reading.method(path)
     elif base is not None:
-        values = copy.deepcopy(base[1])
-        origins = dict.fromkeys(dotted(values), base[0])
+        reading.values = copy.deepcopy(base[1])
+        reading.origins = dict.fromkeys(dotted(reading.values), base[0])
+    for text in preset:
+        reading.text(text, "preset")
+    reading.given.clear()
+    for text in chosen:
+        reading.text(text)
     for text in overrides:
-        try:
-            key, value = _parse_override(text)
-            _assign(values, key, value)
-            origins[key] = "--set"
-        except ConfigError as error:
-            problems.append(str(error))
+        reading.text(text, "--set")
     if seed is not None:
-        values["seed"] = seed
-        origins["seed"] = "--seed"
-    settings = validate(values, origins, problems)
-    return Resolved(settings, origins)
+        reading.values["seed"] = seed
+        reading.origins["seed"] = "--seed"
+    settings = validate(reading.values, reading.origins, reading.problems)
+    return Resolved(settings, reading.origins, tuple(reading.given))
 
 
 def _parse_override(text: str) -> tuple[str, Any]:
     key, equals, raw = text.partition("=")
     if not equals or not key.strip():
         raise ConfigError(f"--set {text}: wanted section.key=value, such as stage1.epochs=20")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ConfigError(f"--set {short(text)}: wanted text in UTF-8; give another name, such as a link's") from None
     try:
         return key.strip(), tomllib.loads(f"value = {raw}")["value"]
     except tomllib.TOMLDecodeError:

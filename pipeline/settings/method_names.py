@@ -1,11 +1,11 @@
-"""What a stage-1 method is called: in metrics.json, and in the first row of a comparison."""
+"""What methods are called: in metrics.json, in the names of run folders, and in tables."""
 
 from pydantic import ValidationError
 
 from cache import Manifest
 from pipeline.settings import Settings
 from pipeline.settings.stage1 import Stage1
-from pipeline.settings.stage3 import POST_HOC, Retrain
+from pipeline.settings.stage3 import AUGMENTATIONS, HEADS, Retrain
 
 SPELT = {
     "balanced-softmax": "balanced softmax",
@@ -25,7 +25,7 @@ SPELT = {
     "swa": "SWA",
     "trivialaugment": "TrivialAugment",
 }
-"""As the literature writes them, where that is not the name in `configs/methods/`."""
+"""Methods as the literature writes them, where that differs from the name in `configs/methods/`."""
 RECORDED = ("backbone", "stage1")
 """The sections of a cache's settings that name its stage 1."""
 
@@ -64,7 +64,7 @@ def _trained(settings: Settings) -> list[str]:
 
 
 def _added(settings: Settings) -> list[str]:
-    """What may be put over any of them."""
+    """What goes with any network, loss or mixing: averaging, SAM, label smoothing, stronger augmentation …"""
     stage1 = settings.stage1
     chosen = {
         "new-block": settings.backbone.ending == "new-block",
@@ -80,22 +80,9 @@ def _added(settings: Settings) -> list[str]:
 
 def stage3_method(settings: Retrain) -> str:
     """`crt+stg`, `lws`, `logit-adjustment`, …: the head, and the augmentation where there is one."""
-    if settings.head in POST_HOC or settings.augmentation == "none":
+    if not settings.is_trained or settings.augmentation == "none":
         return settings.head
     return f"{settings.head}+{settings.augmentation}"
-
-
-LABELS = {
-    "tau-norm": "tau-normalisation",
-    "ncm": "nearest class mean",
-    "logit-adjustment": "logit adjustment",
-    "none": "retrained",
-    "dropout": "+ dropout",
-    "noise": "+ noise",
-    "closed-form": "+ closed form",
-    "stg": "+ STG",
-}
-HEAD_NAMES = {"crt": "cRT", "lws": "LWS", "generalized": "generalised classifier"}
 
 
 def label(method: str, stage1: str) -> str:
@@ -103,6 +90,4 @@ def label(method: str, stage1: str) -> str:
     if method == "stage1":
         return stage1
     head, _, augmentation = method.partition("+")
-    if not augmentation:
-        return HEAD_NAMES.get(head, LABELS.get(head, head))
-    return f"{HEAD_NAMES.get(head, head)} {LABELS.get(augmentation, augmentation)}"
+    return " ".join([HEADS.get(head, head), AUGMENTATIONS.get(augmentation, augmentation)]).strip()

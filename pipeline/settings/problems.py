@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import re
 from typing import Any
 
 from pydantic import ValidationError
@@ -11,7 +12,7 @@ from pipeline.settings import Settings
 from pipeline.settings.files import dotted
 
 PROBLEMS = 20
-"""That are named, and for which the closest valid key is looked up."""
+"""How many problems are named, each with the closest valid key; more are counted."""
 
 
 def valid_keys() -> list[str]:
@@ -20,20 +21,21 @@ def valid_keys() -> list[str]:
 
 
 def validate(values: dict[str, Any], origins: dict[str, str], problems: list[str]) -> Settings:
+    """The settings with these values. Raises ConfigError with the `problems` there are already and those of the values."""
     try:
         text = json.dumps(values, default=str)
     except (ValueError, RecursionError) as error:
-        raise ConfigError("\n".join([*problems, f"settings: cannot be read: {error}"])) from None
+        raise ConfigError(*problems, f"settings: cannot be read: {error}") from None
     try:
         # JSON mode lets a list be a tuple and nothing else be anything else: "20" is no integer.
         settings = Settings.model_validate_json(text, strict=True)
     except ValidationError as error:
-        found = [_problem(dict(item), origins) for item in error.errors()[:PROBLEMS]]
+        named = [_problem(dict(item), origins) for item in error.errors()[:PROBLEMS]]
         if error.error_count() > PROBLEMS:
-            found.append(f"settings: {error.error_count() - PROBLEMS} more problems")
-        raise ConfigError("\n".join(problems + found)) from None
+            named.append(f"settings: {error.error_count() - PROBLEMS} more problems")
+        raise ConfigError(*problems, *named) from None
     if problems:
-        raise ConfigError("\n".join(problems))
+        raise ConfigError(*problems)
     return settings
 
 
@@ -45,11 +47,26 @@ def _problem(error: dict[str, Any], origins: dict[str, str]) -> str:
         closest = _closest(key)
         hint = f"; did you mean {closest}?" if closest else "; `config show` lists the keys"
         return f"{source}: {key}: unknown key, found {short(error['input'])}{hint}"
-    wanted = error["msg"].removeprefix("Value error, ")
-    wanted = wanted.replace("Input should be", "wanted").replace("String should", "wanted text that should")
+    if error["type"] == "literal_error" and (closest := _closest_value(error)):
+        return f"{source}: {key}: found {short(error['input'])}; did you mean {closest}? {_wanted(error)}"
+    wanted = _wanted(error)
     if error["type"] == "value_error":
         return f"{source}: {wanted}"
     return f"{source}: {key}: {wanted}, found {short(error['input'])}"
+
+
+def _wanted(error: dict[str, Any]) -> str:
+    """Pydantic's message in our words."""
+    text = str(error["msg"]).removeprefix("Value error, ")
+    return text.replace("Input should be", "wanted").replace("String should", "wanted text that should")
+
+
+def _closest_value(error: dict[str, Any]) -> str | None:
+    """Of the values that a setting may have, the one that was probably meant."""
+    values = re.findall(r"'([^']*)'", error["ctx"]["expected"])
+    text = str(error["input"]).lower().replace("_", "-")
+    close = difflib.get_close_matches(text, values, n=1)
+    return close[0] if close else next((value for value in values if text and value.startswith(text)), None)
 
 
 def _closest(key: str) -> str | None:
@@ -69,5 +86,6 @@ def _closest(key: str) -> str | None:
 
 
 def short(value: Any) -> str:
+    """The value as Python writes it, at most 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -45,11 +45,15 @@ class LongTail(Section):
     """`cao`: numpy's legacy `seed(0)` shuffle, class by class, as the LDAM code draws CIFAR-LT."""
     n_max: Annotated[int, Field(ge=0)] = 0
     """Size of the largest class after the draw; 0: the largest profile that every class can fill."""
-    many_above: Count = 100
-    few_below: Count = 20
+    many_above: Annotated[int, Field(ge=0)] = 0
+    few_below: Annotated[int, Field(ge=0)] = 0
+    """Many-shot classes have more training images, few-shot ones fewer. 0: 100 and 20, or the thirds of the classes by size
+    where no class has more than 100."""
 
 
 class Backbone(Section):
+    """The network that turns an image into a feature."""
+
     name: str = "resnet32"
     weights: str = ""
     """'' for random, a .safetensors file, torchvision's entry, such as 'IMAGENET1K_V2', or for `timm:NAME` 'pretrained'."""
@@ -69,7 +73,7 @@ class Stage1(Section):
     epochs: Annotated[int, Field(ge=0)] = 200
     """0: the backbone is taken as it is, with its `weights`, and without a classifier."""
     batch_size: Count = 128
-    """Of a step, however many processes and parts share it."""
+    """Images of a step, counted over all processes and parts that share it."""
     learning_rate: Positive = 0.1
     momentum: Share = 0.9
     weight_decay: NonNegative = 2e-4
@@ -83,17 +87,17 @@ class Stage1(Section):
     label_smoothing: Share = 0.0
     focal_gamma: NonNegative = 1.0
     ldam_margin: Positive = 0.5
-    """Of the smallest class; the others' are less."""
+    """Margin of the smallest class; larger classes have smaller ones."""
     cosine_scale: Positive = 30.0
     loss_tau: NonNegative = 1.0
     reweight: Literal["none", "class-balanced", "drw"] = "none"
     """Class weights by effective numbers: none, in all epochs, or deferred to those after `drw_start`."""
     reweight_beta: Share = 0.9999
     drw_start: Annotated[float, Field(ge=0, le=1)] = 0.8
-    """Share of `epochs`: 160 of 200."""
+    """Share of `epochs` after which classes are weighted: 160 of 200."""
     mixing: Literal["none", "mixup", "remix", "cutmix"] = "mixup"
     mixup_alpha: Positive = 1.0
-    """Of the Beta distribution of every mixing."""
+    """Both parameters of the Beta distribution that the share of a mixed image is drawn from."""
     remix_kappa: Annotated[float, Field(ge=1)] = 3.0
     remix_tau: Annotated[float, Field(ge=0, le=1)] = 0.5
     sam_rho: NonNegative = 0.0
@@ -120,7 +124,7 @@ class Stage1(Section):
     compile: bool = False
     device: str = "auto"
     checkpoint_minutes: NonNegative = 10.0
-    """A longer epoch is saved that often too; a shorter one at its end only."""
+    """Minutes between checkpoints within an epoch. Every epoch is saved at its end besides."""
 
 
 class Extract(Section):

@@ -10,7 +10,8 @@ from pipeline.settings.section import Count, NonNegative, Positive, Section, Sha
 class STG(Section):
     """The Semantic Transformation Generator (paper, section 3.3)."""
 
-    epochs: Count = 30
+    epochs: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """Passes over the head classes' rows. 0: until it has learnt, by its distance from the closed form on held-out head rows."""
     batch_size: Annotated[int, Field(ge=2)] = 256
     learning_rate: Positive = 1e-3
     head_classes: Annotated[int, Field(ge=0)] = 0

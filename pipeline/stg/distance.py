@@ -1,12 +1,14 @@
 """How far the generator is from the closed form."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional
 
+from pipeline.artefacts.figures import Finite, Natural
 from pipeline.stg.fit import HeadRows
 from pipeline.stg.generator import VARIANCE_FLOOR, SemanticTransformationGenerator
 from pipeline.stg.statistics import closed_form, split_statistics
@@ -21,11 +23,18 @@ class Distance(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    rows: int
-    mean_cosine: float
-    mean_norm_ratio: float
-    mean_relative_error: float
-    log_variance_relative_error: float
+    rows: Natural
+    mean_cosine: Annotated[Finite, Field(ge=-1.0001, le=1.0001)]
+    mean_norm_ratio: Annotated[Finite, Field(ge=0)]
+    mean_relative_error: Annotated[Finite, Field(ge=0)]
+    zero_shift_ratio: Annotated[Finite, Field(ge=0)]
+    """Squared error of the means over that of predicting no shift at all; at 1 or above nothing was learnt."""
+    log_variance_relative_error: Annotated[Finite, Field(ge=0)]
+
+    @property
+    def learnt(self) -> bool:
+        """Whether the generator predicts the shift of rows it has not seen better than no shift."""
+        return self.zero_shift_ratio < 1
 
 
 @torch.no_grad()
@@ -49,6 +58,7 @@ def distance(stg: SemanticTransformationGenerator, rows: HeadRows) -> Distance:
         mean_cosine=cosine / count,
         mean_norm_ratio=ratio / count,
         mean_relative_error=means.relative(),
+        zero_shift_ratio=means.error / max(means.square, 1e-30),
         log_variance_relative_error=logs.relative(),
     )
 

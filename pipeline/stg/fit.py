@@ -1,7 +1,8 @@
 """The head classes' rows and the loop over them."""
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -15,6 +16,12 @@ from pipeline.rng import derive, generator
 from pipeline.settings.stage2 import STG
 from pipeline.stg.estimator import TargetEstimator
 from pipeline.stg.generator import SemanticTransformationGenerator, regression_loss
+from pipeline.stg.statistics import closed_form, split_statistics
+
+EPOCHS, FLOOR, CEILING = 200, 500, 20_000
+"""Passes over the head rows after which an open-ended training ends, within so many steps."""
+PATIENCE = 2.0
+"""An open-ended training ends once this many times the best steps brought nothing better."""
 
 
 @dataclass(frozen=True)
@@ -54,24 +61,78 @@ def head_rows(train: Features, classes: tuple[str, ...], settings: STG, seed: in
 def fit(
     rows: HeadRows, settings: STG, seed: int, log: folders.Log | None = None
 ) -> tuple[SemanticTransformationGenerator, int, float]:
-    """Adam on the regression loss over shuffled batches: the generator, its steps, the last epoch's mean loss."""
+    """Adam on the regression loss over shuffled batches: the generator, its steps, the last epoch's mean loss.
+
+    With `settings.epochs` the last step's generator. Without, that of the epoch in which it was closest to the closed form on
+    held-out head rows; training ends when PATIENCE times its steps brought none closer, within FLOOR and CEILING.
+    """
     stg = build(rows.fit.width, len(rows.heads), settings, seed)
     optimizer = torch.optim.Adam(stg.parameters(), lr=settings.learning_rate, fused=True)
     estimator = TargetEstimator(rows.fit, settings)
+    best = None if settings.epochs else Best(rows, settings)
+    epochs = settings.epochs or _most_epochs(len(rows.fit.labels_N), settings.batch_size)
     steps, mean_loss = 0, float("nan")
-    with track(settings.epochs * len(rows.fit.labels_N), "train-stg", "rows") as bar:
-        for epoch in range(settings.epochs):
+    with track(epochs * len(rows.fit.labels_N), "train-stg", "rows") as bar:
+        for epoch in range(epochs):
             losses = _epoch(stg, optimizer, estimator, rows.fit, settings, generator(seed, "stg", epoch), bar)
             steps += len(losses)
             mean_loss = sum(losses) / max(1, len(losses))
-            if not torch.isfinite(torch.tensor(mean_loss)):
+            if not math.isfinite(mean_loss):
                 raise TrainingError(
-                    f"train-stg: the loss is not finite in epoch {epoch + 1} of {settings.epochs} at rate "
+                    f"train-stg: the loss is not finite in epoch {epoch + 1} of {epochs} at rate "
                     f"{settings.learning_rate}; lower stg.learning_rate or use stg.loss=mse-log"
                 )
             if log is not None:
                 log.write(epoch=epoch + 1, loss=mean_loss)
+            if best is not None and not best.goes_on(stg, steps):
+                break
+    if best is not None:
+        stg.load_state_dict(best.state)
+        steps = best.steps
     return stg.eval(), steps, mean_loss
+
+
+def _most_epochs(rows: int, batch_size: int) -> int:
+    an_epoch = max(1, rows // batch_size)
+    return math.ceil(min(max(EPOCHS * an_epoch, FLOOR), CEILING) / an_epoch)
+
+
+@dataclass
+class Best:
+    """The generator that was closest to the closed form on held-out head rows, so far."""
+
+    rows: HeadRows
+    settings: STG
+    loss: float = math.inf
+    steps: int = 0
+    state: dict[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._statistics = split_statistics(self.rows.fit, len(self.rows.heads))
+        self._next = 0
+
+    def goes_on(self, stg: SemanticTransformationGenerator, steps: int) -> bool:
+        """Whether to train on after so many steps; looked at after each tenth more of them."""
+        if steps < self._next:
+            return True
+        self._next = steps + max(1, steps // 10)
+        loss = self._loss(stg)
+        if loss < self.loss or not self.state:
+            self.loss, self.steps = loss, steps
+            self.state = {name: tensor.clone() for name, tensor in stg.state_dict().items()}
+        return steps < max(FLOOR, PATIENCE * self.steps)
+
+    @torch.no_grad()
+    def _loss(self, stg: SemanticTransformationGenerator) -> float:
+        stg.eval()
+        held_out, total = self.rows.held_out, 0.0
+        for rows_B in held_out.blocks():
+            features_BD, labels_B = held_out.gather(0, rows_B), held_out.labels_N[rows_B]
+            wanted_BD, wanted_variance_BD = closed_form(features_BD, labels_B, self._statistics)
+            mean_BD, variance_BD = stg(features_BD, labels_B)
+            loss = regression_loss(mean_BD, variance_BD, wanted_BD, wanted_variance_BD, self.settings.loss)
+            total += float(loss) * len(rows_B)
+        return total / len(held_out.labels_N)
 
 
 def build(width: int, heads: int, settings: STG, seed: int) -> SemanticTransformationGenerator:

@@ -5,12 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from cache import FeatureCache
+from pipeline.artefacts import folders
 from pipeline.artefacts import tensors as checkpoint
+from pipeline.artefacts.figures import Digest, Finite, Natural, Seconds
 from pipeline.errors import LineageError
-from pipeline.settings.stage2 import STG
+from pipeline.settings import Settings
+from pipeline.stg.distance import Distance
 from pipeline.stg.generator import SemanticTransformationGenerator
 
 NAME = "stg.safetensors"
@@ -25,7 +29,23 @@ class TrainedSTG:
     centroids_HD: Tensor
 
 
-def save(folder: Path, trained: TrainedSTG, settings: STG, cache: FeatureCache) -> str:
+class STGResult(BaseModel):
+    """What metrics.json of a stage-2 run holds; `held_out` is the distance from the closed form."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stage: str = "stg"
+    dataset: str
+    cache: str
+    digest: Digest
+    head_classes: list[Natural]
+    steps: Natural
+    loss: Finite
+    held_out: Distance
+    seconds: Seconds
+
+
+def save(folder: Path, trained: TrainedSTG, settings: Settings, cache: FeatureCache) -> str:
     """Write `stg.safetensors` into the run folder; the digest of its tensors."""
     tensors = {f"stg.{name}": tensor for name, tensor in trained.stg.state_dict().items()}
     tensors |= {"head_classes": torch.tensor(trained.heads), "centroids": trained.centroids_HD}
@@ -33,23 +53,37 @@ def save(folder: Path, trained: TrainedSTG, settings: STG, cache: FeatureCache) 
         "stage": "stg",
         "cache": cache.key,
         "dataset": cache.manifest.provenance.name,
-        "hidden": json.dumps(settings.hidden),
-        "variance": settings.variance,
+        "hidden": json.dumps(settings.stg.hidden),
+        "variance": settings.stg.variance,
+        "coordinates": settings.coordinates,
     }
     checkpoint.save(folder / NAME, tensors, metadata)
     return checkpoint.digest(tensors)
 
 
-def load(folder: Path, cache: FeatureCache) -> tuple[TrainedSTG, str]:
+def proved(folder: Path) -> STGResult:
+    """The figures of a finished stage-2 run. Raises DataError where its generator is not the one that they are of."""
+    result = folders.read_result(folder, STGResult)
+    folders.prove(folder / NAME, checkpoint.digest(checkpoint.load(folder / NAME)[0]), result.digest)
+    return result
+
+
+def load(folder: Path, cache: FeatureCache, coordinates: str) -> tuple[TrainedSTG, str]:
     """The generator of a run folder and its digest.
 
-    Raises LineageError where it was learnt from another cache than the one it is to be used with.
+    Raises LineageError where it was learnt from another cache than the one it is to be used with, DataError where its
+    tensors are not those whose digest its run recorded.
     """
     tensors, metadata = checkpoint.load(folder / NAME)
     if metadata.get("cache") != cache.key:
         raise LineageError(
             f"STG {folder}: learnt from cache {metadata.get('cache', '?')[:12]} ({metadata.get('dataset', '?')}), wanted "
             f"{cache.key[:12]} ({cache.manifest.provenance.name}); run train-stg --cache {cache.key[:12]}"
+        )
+    if metadata.get("coordinates") != coordinates:
+        raise LineageError(
+            f"STG {folder}: learnt in {metadata.get('coordinates', 'raw')} coordinates, wanted coordinates={coordinates}; "
+            "run train-stg with the same setting"
         )
     state = {name.removeprefix("stg."): tensor for name, tensor in tensors.items() if name.startswith("stg.")}
     try:
@@ -72,4 +106,6 @@ def load(folder: Path, cache: FeatureCache) -> tuple[TrainedSTG, str]:
         raise LineageError(
             f"STG {folder / NAME}: not a generator of this version ({reason}); run train-stg again"
         ) from None
-    return trained, checkpoint.digest(tensors)
+    digest = checkpoint.digest(tensors)
+    folders.prove(folder / NAME, digest, folders.read_result(folder, STGResult).digest)
+    return trained, digest

@@ -1,10 +1,11 @@
 """The loop over the epochs of stage 1: its log, its checkpoints, and going on from them."""
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.machine import group
-from pipeline.progress import Track, track
+from pipeline.progress import Track, on_interrupt, to_go, track
 from pipeline.training.checkpoint import Line, Point, resume, save
 from pipeline.training.steps import Done, Training
 
@@ -19,13 +20,29 @@ def train_epochs(training: Training, folder: Path, key: str) -> list[Line]:
     point = resume(training, folder, key)
     epochs, rows = training.stage1.epochs, len(training.split)
     left = rows * (epochs - point.done.epoch) - point.done.images
-    with track(left, f"training {training.settings.backbone.name}", "images") as progress:
+    name = training.settings.backbone.name
+    with (
+        on_interrupt(_next_start(point)) as interrupted,
+        track(left, f"training {name}", "images", group.leads()) as bar,
+    ):
         while point.done.epoch < epochs:
-            point = _epoch(training, folder, key, point, progress)
+            for saved in _epoch(training, folder, key, point, bar):
+                point = saved
+                interrupted(_next_start(saved))
     return point.history
 
 
-def _epoch(training: Training, folder: Path, key: str, point: Point, progress: Track) -> Point:
+def _next_start(saved: Point) -> str:
+    """What the next start does, `saved` being what the last checkpoint holds."""
+    done = saved.done
+    if not done.epoch and not done.step:
+        return "no checkpoint is written yet, the same command begins this training again"
+    where = f"step {done.step} of epoch {done.epoch + 1}" if done.step else f"epoch {done.epoch}"
+    return f"the same command goes on after {where}"
+
+
+def _epoch(training: Training, folder: Path, key: str, point: Point, progress: Track) -> Iterator[Point]:
+    """Train on from `point` to its epoch's end; each point that was saved on the way."""
     history = point.history
     saved = time.monotonic()
     started = saved - point.seconds
@@ -45,7 +62,7 @@ def _epoch(training: Training, folder: Path, key: str, point: Point, progress: T
             save(training, folder, key, point)
             progress.note(_line(point, training.stage1.epochs))
         saved = now
-    return point
+        yield point
 
 
 def _line(point: Point, epochs: int) -> str:
@@ -53,5 +70,6 @@ def _line(point: Point, epochs: int) -> str:
     if done.step:
         return f"epoch {done.epoch + 1}/{epochs}, step {done.step}/{done.steps}: loss {done.loss:.3f}, saved"
     last = point.history[-1]
-    left = f"{(epochs - done.epoch) * last['seconds'] / 60:.0f} min to go"
-    return f"epoch {done.epoch}/{epochs}: loss {last['loss']:.3f}, {last['images_per_second']:,.0f} images/s, {left}"
+    left = epochs - done.epoch
+    ending = f", {to_go(left * last['seconds'])}" if left else ""
+    return f"epoch {done.epoch}/{epochs}: loss {last['loss']:.3f}, {last['images_per_second']:,.0f} images/s{ending}"

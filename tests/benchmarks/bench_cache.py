@@ -181,11 +181,10 @@ def status(name: str) -> int:
 
 
 def as_child(what: str, path: Path, ram_limit: float) -> None:
-    from pipeline import features
+    from pipeline import features, retrain
     from pipeline.progress import set_verbosity
     from pipeline.settings.load import load
     from pipeline.stage2_stg import train_stg
-    from pipeline.stage3_retrain import retrain
 
     set_verbosity(0)
     cache = FeatureCache.open(path)

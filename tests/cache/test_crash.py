@@ -40,6 +40,14 @@ def extract_part(stores: Path, identity: Identity, worker: int, workers: int) ->
     return written
 
 
+def extract_at_once(stores: Path) -> int:
+    """As an import writes: nothing is synced until all of it is, and then it is published."""
+    with CacheWriter(stores, PAIR, Provenance(name="toy"), 8, at_once=True) as writer:
+        written = toys.fill(writer)
+        writer.publish()
+    return written
+
+
 def wanted(identity: Identity, folder: Path) -> dict[str, bytes]:
     """The cache that nobody interrupted."""
     extract_part(folder, identity, 0, 1)
@@ -183,6 +191,28 @@ def test_the_power_goes_at_every_operation(memory, tmp_path):
                 lay_out(memory / str(len(seen)), listing)
                 check(memory / str(len(seen)), whole, extract, SHARDS - written)
     assert len(seen) > 20 * SHARDS
+
+
+def test_what_is_synced_at_once_survives_a_kill(memory, tmp_path):
+    whole = wanted(PAIR, tmp_path)
+    for stores, written in killed_everywhere(memory, extract_at_once, Path.mkdir):
+        check(stores, whole, extract_at_once, 2 - written)
+
+
+def test_what_is_synced_at_once_is_published_whole_or_not_at_all(memory, tmp_path):
+    """Where the power goes, all may have to be written again; what is published, or believed to be written, is whole."""
+    whole = wanted(PAIR, tmp_path)
+    operations, _ = recorded(memory / "recorded", extract_at_once)
+    power, seen = Power(memory / "recorded"), set()
+    for number, operation in enumerate(operations):
+        power.apply(operation)
+        for listing in (power.worst(), power.names_only(), power.chance(number)):
+            state = tuple(sorted(listing.items()))
+            if state not in seen:
+                seen.add(state)
+                lay_out(memory / str(len(seen)), listing)
+                check(memory / str(len(seen)), whole, extract_at_once, 2)
+    assert len(seen) > 30
 
 
 def test_the_model_of_the_disk_is_the_disk(memory):

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import toy_caches as toys
@@ -12,7 +13,7 @@ from conftest import ROOT
 
 from cache import CacheNotFound, CacheWriter, FeatureCache, Provenance, catalog
 from cache import sharing as remote
-from cache.errors import CacheInUse
+from cache.errors import CacheInUse, CacheInvalid
 from cache.remove import prune, rm
 from cache.sharing import push as share
 from cache.verify import verify
@@ -109,7 +110,11 @@ def test_a_cache_without_its_manifest_is_found_and_goes(cache_path, coattail):
     done = coattail("cache", "verify", cache_path.name, COATTAIL_STORES=str(stores))
     assert (done.code, done.out.splitlines()[0]) == (1, f"{cache_path}: manifest.json: missing")
     assert [one.reason for one in prune(stores)] == ["damaged"]
-    rm(cache_path)
+    with pytest.raises(CacheInvalid, match=r"changed within the last hour, so it may still be being copied; try again"):
+        rm(cache_path)
+    (kept,) = prune(stores, yes=True, now=time.time() + 4000)
+    assert kept.kept == f"no whole manifest proves that it is a cache; `cache rm {cache_path.name[:12]}` deletes it"
+    rm(cache_path, now=time.time() + 4000)
     with pytest.raises(CacheNotFound, match="no cache there; `cache ls` lists those there are"):
         rm(cache_path)
 

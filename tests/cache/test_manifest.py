@@ -124,3 +124,37 @@ def test_strange_json_is_one_line(content):
         CacheInvalid, match=r"^there: not a manifest of format 1: [^\n]+; `cache rm` it, then pull or extract it again$"
     ):
         catalog.parse_manifest(content, "there")
+
+
+@pytest.mark.parametrize("counts", [[-1, 34, 17], [2**70, 17, 33 - 2**70], [True, 16, 33]])
+def test_counts_are_counts(cache_path, counts):
+    raw = json.loads((cache_path / "manifest.json").read_bytes())
+    raw["counts"]["train"] = counts
+    (cache_path / "manifest.json").write_text(json.dumps(raw, indent=1))
+    with pytest.raises(CacheInvalid, match=r"manifest of format 1: (counts\.train|its checksum)"):
+        catalog.read_manifest(cache_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"identity":{' + b",".join(b'"%d":1' % number for number in range(300_000)) + b"}}",
+        b"[" + b"[]," * 300_000 + b"[]]",
+        b"[" + b'"a",' * 2_200_000 + b'"a"]',
+        b"[" + b"1," * 9_000_000 + b"1]",
+    ],
+    ids=["fields", "lists", "texts", "values"],
+)
+def test_what_would_cost_too_much_is_not_parsed(content, monkeypatch):
+    monkeypatch.setattr(json, "loads", lambda *_, **__: pytest.fail("parsed"))
+    with pytest.raises(CacheInvalid) as caught:
+        catalog.parse_manifest(content, "x")
+    assert str(caught.value) == (
+        "x: not a manifest of format 1: more than 262144 fields, 2097152 texts or 8388608 values; "
+        "`cache rm` it, then pull or extract it again"
+    )
+
+
+def test_a_million_classes_are_not_too_many():
+    names = ",\n ".join(f'"class {number}: of [some] kind"' for number in range(1 << 20)).encode()
+    manifests._check_bounds(b'{"classes": [' + names + b'], "counts": [' + b"1,\n" * (4 << 20) + b"1]}")

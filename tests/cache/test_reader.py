@@ -165,10 +165,10 @@ def test_resolve(cache_path, tmp_path):
         catalog.resolve(stores, key[:3])
     (stores / f"{key[:8]}x").mkdir()
     (stores / f"{key[:8]}x/manifest.json").write_bytes(b"")
-    with pytest.raises(CacheInvalid, match=r"2 caches in .* start so; give more digits"):
+    with pytest.raises(CacheInvalid, match=r"2 caches in .* start so \(.*, .*\); give more digits"):
         catalog.resolve(stores, key[:8])
     assert {path for path, _ in catalog.manifests(stores)} == {cache_path, other}
-    assert [one.state for one in catalog.ls(stores)] == ["published", "published", "damaged"]
+    assert [one.state for one in catalog.ls(stores)] == ["published", "published", "foreign"]
 
 
 def test_modes_follow_the_umask(tmp_path):
@@ -268,3 +268,18 @@ def test_a_row_that_is_missing_or_not_finite_is_named(tmp_path, dtype, value):
     bad[3, 5] = -np.finfo(dtype).max
     chunk.write_bytes(bad.tobytes() + google_crc32c.value(bad.tobytes()).to_bytes(4, "little"))
     reading.read(path, file, document, 0, np.empty((16, toys.WIDTH), dtype), lambda index: "")
+
+
+def test_a_classifier_that_is_all_description_is_not_parsed(tmp_path, monkeypatch):
+    """Where numbers may take much, their description still takes little."""
+    found = toys.identity({"train": 4}, views=0, width=1 << 14)
+    path = toys.make(tmp_path, found)
+    content = (1 << 17).to_bytes(8, "little") + b"{}".ljust(1 << 17)
+    (path / "classifier.safetensors").write_bytes(content)
+    monkeypatch.setattr(FeatureCache, "_proved", lambda self, file, limit: content)
+    with pytest.raises(CacheCorrupt) as caught:
+        FeatureCache(path, catalog.read_manifest(path)).classifier()
+    assert str(caught.value) == (
+        f"{path}/classifier.safetensors: 131072 bytes of description, at most 65536 wanted; "
+        "`cache rm` it, then pull or extract it again"
+    )

@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,6 +50,10 @@ ARRAYS: dict[str, Arrays] = {
 
 class Killed(BaseException):
     """Nothing changes the disk after it, as after SIGKILL."""
+
+
+HOUR = 4000.0
+"""Seconds, after which nothing counts as being copied."""
 
 
 @dataclass
@@ -117,7 +122,10 @@ class Caches(RuleBasedStateMachine):
         digested = digest(read_dataset(Request((("train", self.source),))))
         key = digested.identity.key()
         self.arrays[key] = {("train", "clean"): FEATURES.astype(digested.identity.dtype)}
-        write(self.mine.folder, digested, Provenance(name="own"))
+        try:
+            write(self.mine.folder, digested, Provenance(name="own"))
+        except CacheError:
+            assert self.mine.published[key] == MANIFEST
         self.mine.add(key)
 
     @precondition(lambda self: self.mine.published)
@@ -139,21 +147,21 @@ class Caches(RuleBasedStateMachine):
         return remote_folder.Folder(self.team.folder)
 
     def transfer(self, key: str, source: Model, target: Model, act) -> None:
-        """It arrives if it is sound, stays if it was there, and is refused if it is damaged."""
+        """It arrives if it is sound, also in place of a damaged one; stays if it was there; is refused if it is damaged."""
         part = f"{key}.pull"
         try:
             state = act()
         except CacheError:
-            assert source.published[key] or target.published.get(key) == MANIFEST
+            assert source.published[key]
             if (target.folder / catalog.STAGING / part).exists():
-                assert key not in target.published
+                assert target.published.get(key) != ""
                 target.half.add(part)
             return
-        assert (state in ("there", "theirs")) == (key in target.published)
-        if key not in target.published:
+        assert (state in ("there", "theirs")) == (target.published.get(key) == "")
+        if target.published.get(key) != "":
             assert source.published[key] == ""
             target.half.discard(part)
-        target.add(key)
+        target.published[key] = ""
 
     @precondition(lambda self: "" in {*self.mine.published.values(), *self.team.published.values()})
     @rule(data=st.data(), seed=st.integers(0, 1 << 30))
@@ -177,17 +185,20 @@ class Caches(RuleBasedStateMachine):
     @rule(data=st.data())
     def rm(self, data: st.DataObject) -> None:
         key = data.draw(st.sampled_from(sorted(self.mine.published)))
-        remove.rm(self.mine.folder / key)
+        remove.rm(self.mine.folder / key, now=time.time() + HOUR)
         del self.mine.published[key]
 
     @rule(mine=st.booleans(), everything=st.booleans())
     def prune(self, mine: bool, everything: bool) -> None:
-        """Half extracted caches of today stay, unless asked for; what lies about beside a published one goes."""
+        """Half extracted caches of today stay, unless asked for; what lies about beside a published one goes.
+
+        A folder whose manifest is damaged stays: nothing proves that it is a cache.
+        """
         model = self.mine if mine else self.team
-        found = remove.prune(model.folder, incomplete_after=-1 if everything else 1e6, yes=True)
-        assert [one.kept for one in found] == [""] * len(found)
+        found = remove.prune(model.folder, incomplete_after=-1 if everything else 1e6, yes=True, now=time.time() + HOUR)
+        unproven = {key for key, file in model.published.items() if file == MANIFEST}
+        assert {one.key for one in found if one.kept} == unproven
         model.half = set() if everything else model.half - model.published.keys()
-        model.published = {key: file for key, file in model.published.items() if file != MANIFEST}
 
     @rule(mine=st.booleans())
     def verify(self, mine: bool) -> None:

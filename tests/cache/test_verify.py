@@ -72,7 +72,7 @@ def test_a_cache_in_use_is_not_removed(cache_path):
         rm(cache_path)
     del cache
     size = catalog.describe(cache_path).bytes
-    assert rm(cache_path) == size
+    assert rm(cache_path).bytes == size
     assert not cache_path.exists()
     with pytest.raises(CacheNotFound):
         rm(cache_path)

@@ -19,7 +19,7 @@ from pipeline.settings.files import to_toml
 from pipeline.stage1_backbone import train_backbone
 from pipeline.stage1_extract import extract
 
-INTERRUPTED = "coattail: interrupted; what was finished is kept, the same command goes on from there\n"
+INTERRUPTED = "coattail: interrupted; the features that are written stay, the same command computes the others\n"
 
 
 def viewed():

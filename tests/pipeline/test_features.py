@@ -8,11 +8,10 @@ from conftest import write_cache
 from cache import CacheCorrupt, catalog
 from cache import mapped as local
 from cache.remove import prune, rm
-from pipeline import features
+from pipeline import features, retrain
 from pipeline.features import Features
 from pipeline.settings.load import load
 from pipeline.stage2_stg import train_stg
-from pipeline.stage3_retrain import retrain
 
 TINY = 1e-9
 """GiB; less than any split takes."""
@@ -98,7 +97,7 @@ def test_copies_are_listed_and_go_with_their_cache(stores, small_blocks):
         (copy.path, "local copy of a cache that is not here")
     ]
     (stores.parent / "elsewhere").rename(path)
-    assert rm(path) == published.bytes + size
+    assert rm(path).bytes == published.bytes + size
     assert catalog.ls(stores) == []
 
 

@@ -198,7 +198,7 @@ def test_a_feature_that_is_not_finite_is_never_stored(run, tmp_path):
     with pytest.raises(
         CacheInvalid, match=r"^train/clean, row 0 \(sample 'digits#\d+'\), layer pooled: the feature is not"
     ):
-        extract(extracting(), BackboneRun(tmp_path / "run", "", {}), tmp_path / "stores")
+        extract(extracting(), BackboneRun(tmp_path / "run", checkpoint.digest(tensors), {}), tmp_path / "stores")
     assert not [path for path in (tmp_path / "stores").iterdir() if path.name != ".staging"]
 
 

@@ -7,12 +7,11 @@ from sklearn.datasets import load_digits
 
 from cache import CacheInvalid, FeatureCache
 from cache.errors import CacheStorage
+from pipeline import retrain, run_cache
 from pipeline import stage1_import as imports
 from pipeline.commands.cache_progress import export_shown
 from pipeline.commands.which_cache import settings_and_cache
-from pipeline.compare import compare
 from pipeline.errors import ConfigError, DataError
-from pipeline.stage3_retrain import retrain
 
 FRESH = "no classifier given: retrain starts from a new one (retrain.start=fresh, 84 epochs)"
 HELD_OUT = "no test split: 0.2 of each class of train is held out as test, seed 0; or give test=FILE"
@@ -103,7 +102,7 @@ def test_small_classes_and_a_classifier(tmp_path, stores):
 def test_all_arms_that_need_no_classifier(digits, tmp_path, stores, capsys):
     done = imports.import_features(_request(digits), stores, "digits", 0.2, 0)
     overrides = ["retrain.epochs=1", "stg.epochs=1"]
-    found = compare(*settings_and_cache(None, overrides, None, str(done.path), stores), tmp_path / "runs")
+    found = run_cache(*settings_and_cache(None, overrides, None, str(done.path), stores), tmp_path / "runs")
     assert [arm.method for arm in found.arms] == [
         "ncm", "crt", "crt+dropout", "crt+noise", "crt+closed-form", "crt+stg",
     ]  # fmt: skip
@@ -114,12 +113,12 @@ def test_all_arms_that_need_no_classifier(digits, tmp_path, stores, capsys):
 
 def test_settings_of_a_config_ask_for_a_classifier_and_the_remedy_works(digits, tmp_path, stores):
     done = imports.import_features(_request(digits), stores, "digits", 0.2, 0)
-    overrides = ["retrain.augmentation=none", "retrain.epochs=1"]
+    overrides = ["retrain.augmentation=none", "retrain.epochs=1", "retrain.start=stage1"]
     with pytest.raises(DataError) as caught:
         retrain(*settings_and_cache("digits-lt", overrides, None, str(done.path), stores), tmp_path / "runs")
     wants = f"retrain.start=stage1: wants the stage-1 classifier, cache {done.path.name[:12]} holds none"
     assert str(caught.value) == f"{wants}; use --set retrain.start=fresh"
-    overrides.append("retrain.start=fresh")
+    overrides[-1] = "retrain.start=auto"
     retrain(*settings_and_cache("digits-lt", overrides, None, str(done.path), stores), tmp_path / "runs")
 
 

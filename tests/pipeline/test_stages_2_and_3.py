@@ -8,14 +8,14 @@ import pytest
 import torch
 from conftest import Blobs, write_cache
 
+from pipeline import retrain, run_cache
+from pipeline.artefacts import folders
 from pipeline.artefacts import tensors as checkpoint
-from pipeline.compare import compare
 from pipeline.errors import DataError, LineageError
 from pipeline.metrics import expected_calibration_error
 from pipeline.settings.load import load
 from pipeline.settings.method_names import label, stage3_method
 from pipeline.stage2_stg import train_stg
-from pipeline.stage3_retrain import retrain
 
 FAST = [
     "stg.epochs=3", "stg.batch_size=64", "retrain.epochs=2", "retrain.batch_size=32",
@@ -24,7 +24,8 @@ FAST = [
 
 
 def _settings(*more):
-    return load(overrides=[*FAST, *more]).settings
+    given = {setting.partition("=")[0] for setting in more}
+    return load(overrides=[*(setting for setting in FAST if setting.partition("=")[0] not in given), *more]).settings
 
 
 def test_train_stg_approaches_the_closed_form(stores, tmp_path):
@@ -52,6 +53,7 @@ def test_artefacts_name_their_parents(cache, tmp_path):
 def test_metrics_json_holds_what_others_rely_on(cache, tmp_path):
     folder, result = retrain(_settings("retrain.seeds=3"), cache, tmp_path)
     found = json.loads((folder / "metrics.json").read_text())
+    assert found.pop("checksum") == folders.key_of(**found)
     assert found == result.model_dump(mode="json")
     wanted = {
         "method",
@@ -119,7 +121,7 @@ def test_lambda_zero_is_the_plain_classifier(cache, tmp_path):
 
 
 def test_comparison_has_every_arm(cache, tmp_path):
-    found = compare(_settings(), cache, tmp_path)
+    found = run_cache(_settings(), cache, tmp_path)
     assert [arm.method for arm in found.arms] == [
         "stage1", "logit-adjustment", "tau-norm", "ncm", "crt", "crt+dropout", "crt+noise", "crt+closed-form", "crt+stg",
     ]  # fmt: skip
@@ -164,7 +166,7 @@ def test_a_tail_class_with_one_sample_is_retrained(stores, tmp_path):
     ("setting", "wanted_by", "remedy"),
     [
         ("retrain.head=logit-adjustment", "retrain.head=logit-adjustment", "use retrain.head=ncm or crt"),
-        ("retrain.head=crt", "retrain.start=stage1", "use --set retrain.start=fresh"),
+        ("retrain.start=stage1", "retrain.start=stage1", "use --set retrain.start=fresh"),
     ],
 )
 def test_a_cache_without_a_classifier(stores, tmp_path, setting, wanted_by, remedy):
@@ -172,7 +174,7 @@ def test_a_cache_without_a_classifier(stores, tmp_path, setting, wanted_by, reme
     with pytest.raises(DataError) as error:
         retrain(_settings(setting, "retrain.augmentation=none"), cache, tmp_path)
     assert str(error.value) == f"{wanted_by}: wants the stage-1 classifier, cache {cache.key[:12]} holds none; {remedy}"
-    retrain(_settings("retrain.start=fresh"), cache, tmp_path)
+    retrain(_settings(), cache, tmp_path)  # `auto` starts from a new one
 
 
 def test_the_similarity_is_part_of_the_key(cache, tmp_path):

@@ -9,7 +9,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import cycle
 
 Fault = Callable[[str, str], str]
-"""Method and path of a request -> "" or what is done to it: drop, cut (the answer), wrong (a byte), busy, deny."""
+"""Method and path of a request -> "" or what is done to it: drop, cut (the answer), wrong (a byte), or one of ANSWERS."""
+ANSWERS = {"busy": (503, "SlowDown"), "deny": (403, "AccessDenied"), "none": (404, "NoSuchKey"), "lie": (200, "")}
+"""What the proxy answers in place of the server: status and code."""
 
 
 @dataclass
@@ -42,10 +44,9 @@ def proxy(host: str, port: int) -> Iterator[Proxy]:
             if fault == "drop":
                 self.close_connection = True
                 return
-            if fault in ("busy", "deny"):
-                status = 503 if fault == "busy" else 403
-                code = "SlowDown" if fault == "busy" else "AccessDenied"
-                self.give(status, {}, f"<Error><Code>{code}</Code></Error>".encode())
+            if fault in ANSWERS:
+                status, code = ANSWERS[fault]
+                self.give(status, {"ETag": "x"}, f"<Error><Code>{code}</Code></Error>".encode() if code else b"")
                 return
             upstream = HTTPConnection(host, port)
             try:

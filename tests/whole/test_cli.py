@@ -1,17 +1,27 @@
 """The command line: wrong uses give one line and an exit code, --json gives one document, help names what there is."""
 
 import json
+import re
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 from conftest import ROOT, Blobs, write_cache
+from in_process import run
 from PIL import Image
 
 import cli
+from pipeline.settings.load import load
 
 FAST = ["--set", "stg.epochs=2", "--set", "stg.head_classes=2", "--set", "retrain.epochs=1"]
+
+
+MADE = "the features of --cache are made already"
+
+
+def no_effect(key, reason):
+    return f"{key}: has no effect here: {reason}; leave it out"
 
 
 def _image(path, seed=0, size=16):
@@ -67,7 +77,7 @@ def test_help_names_every_command(coattail):
 )
 def test_called_wrongly(coattail, arguments, text):
     done = coattail(*arguments)
-    assert (done.code, done.out) == (2, "")
+    assert (done.code, done.out) == (2, "") or ("--json" in arguments and text in done.json["error"])
     assert text in done.err
     assert "Traceback" not in done.err
 
@@ -109,7 +119,7 @@ def test_no_cache(coattail, tmp_path):
     done = coattail("retrain", "--config", "digits-lt")
     _one_line(
         done, 1,
-        "config digits-lt: no cache in stores was made with these settings; "
+        f"config digits-lt: no cache in {tmp_path}/stores was made with these settings; "
         "run train-backbone with the same --config and --set, or name one with --cache",
     )  # fmt: skip
 
@@ -136,16 +146,6 @@ def test_a_cache_that_is_not_there(coattail):
     assert len(done.err.splitlines()) == 1
 
 
-def test_no_head_class(coattail, stores):
-    cache = write_cache(stores, Blobs(counts=(30, 10, 5)))
-    done = coattail("retrain", "--cache", cache.key[:8])
-    _one_line(
-        done, 1,
-        "no head class: wanted a class with more than 100 training samples, the largest has 30; "
-        "lower stg.head_above or set stg.head_classes",
-    )  # fmt: skip
-
-
 def test_no_head_class_is_said_before_stage_1(coattail, folder, own, tmp_path):
     done = coattail("run", "--config", own, "--set", "stg.head_classes=0", "-q")
     _one_line(
@@ -162,7 +162,7 @@ def test_ctrl_c_while_modules_load_is_one_line(monkeypatch, capsys):
 
     monkeypatch.setattr(cli, "_check_neighbours", pressed)
     monkeypatch.setattr(cli.signal, "signal", lambda *arguments: None)
-    with pytest.raises(SystemExit, match="1"):
+    with pytest.raises(SystemExit, match="130"):
         cli.main()
     text = "coattail: interrupted; what was finished is kept, the same command goes on from there\n"
     assert capsys.readouterr() == ("", text)
@@ -178,7 +178,7 @@ def test_an_end_without_torch_imports_none():
     )
     done = _python(code)
     text = "coattail: interrupted; what was finished is kept, the same command goes on from there\n"
-    assert (done.stdout, done.stderr) == ("1 False\n", text)
+    assert (done.stdout, done.stderr) == ("130 False\n", text)
 
 
 def test_a_command_that_wants_torch_says_so_where_there_is_none():
@@ -196,7 +196,7 @@ def test_a_command_that_wants_torch_says_so_where_there_is_none():
 def test_an_stg_from_another_cache(coattail, stores):
     one, other = write_cache(stores), write_cache(stores, Blobs(seed=1))
     learnt = coattail("train-stg", "--cache", other.key, "--json", "-q", *FAST)
-    done = coattail("retrain", "--cache", one.key, "--stg", learnt.json["run"], *FAST)
+    done = coattail("retrain", "--cache", one.key, "--stg", learnt.json["run"])
     _one_line(
         done, 1,
         f"STG {learnt.json['run']}: learnt from cache {other.key[:12]} (blobs), wanted {one.key[:12]} (blobs); "
@@ -245,3 +245,114 @@ def test_a_sample_there_is_not(coattail):
     done = coattail("demo", "--sample", "cifar1000-lt")
     assert done.code == 2
     assert done.err.startswith("coattail: sample 'cifar1000-lt': no such sample; ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["retrain", "--cache", "KEY", "--head", "crt", "--head", "lws"], "--head is given 2 times; give it once"),
+        (["config", "show", "--seed", "1", "--seed", "1"], "--seed is given 2 times; give it once"),
+        (["cache", "import", "x.npy", "--name", "a", "--name", "b"], "--name is given 2 times; give it once"),
+    ],
+)
+def test_an_option_given_twice_is_refused(monkeypatch, arguments, text):
+    done = run(monkeypatch, *arguments)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.splitlines()[-1] == f"Error: {text}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--set", "seed=1", "--set", "seed=2"], "--set: seed is given twice; give it once"),
+        (["--set", "retrain.head=cr"], "--set: retrain.head: found 'cr'; did you mean crt? wanted 'stage1', 'crt'"),
+        (["--set", "retrain.head=tau_norm"], "--set: retrain.head: found 'tau_norm'; did you mean tau-norm? wanted"),
+        (["--set", "data.source=cifar"], "--set: data.source: found 'cifar'; did you mean cifar10? wanted"),
+        (
+            ["--set", "stage1.mixing=qq"],
+            "--set: stage1.mixing: wanted 'none', 'mixup', 'remix' or 'cutmix', found 'qq'",
+        ),
+    ],
+)
+def test_settings_given_wrongly(monkeypatch, arguments, text):
+    done = run(monkeypatch, "config", "show", *arguments)
+    assert (done.code, done.out, len(done.err.splitlines())) == (2, "", 1)
+    assert done.err.startswith(f"coattail: {text}")
+
+
+@pytest.fixture
+def cached(stores, monkeypatch, tmp_path):
+    """A cache in the working folder; its key."""
+    monkeypatch.chdir(tmp_path)
+    return write_cache(stores, settings={"name": "blobs", "stage1": {"epochs": 7}, "longtail": {"n_max": 9}}).key
+
+
+@pytest.mark.parametrize(
+    ("arguments", "lines"),
+    [
+        (["retrain", "--set", "stage1.epochs=3"], [no_effect("stage1.epochs", MADE)]),
+        (["train-stg", "--set", "data.train=x"], [no_effect("data.train", MADE)]),
+        (["run", "--set", "longtail.n_max=3"], [no_effect("longtail.n_max", MADE)]),
+        (
+            ["retrain", "--head", "ncm", "--augmentation", "dropout", "--set", "retrain.tau=2"],
+            [
+                no_effect("retrain.augmentation", "retrain.head=ncm trains nothing, so nothing is augmented"),
+                no_effect("retrain.tau", "retrain.head=ncm does not use it; it is for logit-adjustment, tau-norm"),
+            ],
+        ),
+    ],
+)  # fmt: skip
+def test_settings_that_cannot_matter_are_refused_by_name(cached, monkeypatch, tmp_path, arguments, lines):
+    done = run(monkeypatch, *arguments, "--cache", cached)
+    assert (done.code, done.out, done.err.splitlines()) == (2, "", [f"coattail: {line}" for line in lines])
+    assert not (tmp_path / "runs").exists()
+
+
+def test_config_toml_says_what_the_cache_was_made_with(cached, monkeypatch, tmp_path):
+    (tmp_path / "own.toml").write_text("[stage1]\nepochs = 3\n[longtail]\nn_max = 5\nmany_above = 50\n")
+    done = run(monkeypatch, "retrain", "--config", "own.toml", "--cache", cached, "--head", "ncm", "--json")
+    settings = load(f"{done.json['run']}/config.toml").settings
+    assert (settings.stage1.epochs, settings.longtail.n_max, settings.longtail.many_above) == (7, 9, 50)
+
+
+def test_the_same_command_from_another_folder_does_nothing_twice(cached, monkeypatch, tmp_path):
+    (tmp_path / "sub").mkdir()
+    command = ("retrain", "--cache", cached[:12], "--head", "ncm")
+    first = run(monkeypatch, *command)
+    assert (first.code, first.err) == (0, "")
+    folder = next((tmp_path / "runs" / "blobs").glob("ncm-*"))
+    assert str(folder) in first.out
+    monkeypatch.chdir(tmp_path / "sub")
+    again = run(monkeypatch, *command)
+    assert again.out == first.out
+    assert re.fullmatch(rf"coattail: done already: {folder}, from \d{{4}}-\d\d-\d\d \d\d:\d\d\n", again.err)
+    assert list((tmp_path / "sub").iterdir()) == []
+    assert run(monkeypatch, *command, "-q").err == ""
+
+
+def test_run_takes_the_options_of_retrain(cached, monkeypatch):
+    options = ["--head", "lws", "--augmentation", "noise", "--seeds", "2"]
+    done = run(monkeypatch, "run", "--cache", cached, *options, *FAST, "--json")
+    assert done.code == 0, done.err
+    arms = [(arm["method"], len(arm["seeds"])) for arm in done.json["arms"]]
+    assert arms[-2:] == [("lws", 2), ("lws+noise", 2)]
+    assert len(arms) == 6
+    again = run(monkeypatch, "run", "--cache", cached, *options, *FAST)
+    assert again.err.startswith("coattail: done already: ")
+
+
+@pytest.mark.parametrize("command", [[], ["cache"], ["config"]])
+def test_summaries_in_help_are_whole(monkeypatch, command):
+    done = run(monkeypatch, *command, "--help")
+    assert done.code == 0
+    listed = done.out.partition("Commands:")[2]
+    assert listed
+    assert "..." not in listed
+    assert "…" not in listed
+
+
+def test_accuracy_has_one_decimal(monkeypatch, tmp_path, folder, own):
+    monkeypatch.chdir(tmp_path)
+    done = run(monkeypatch, "train-backbone", "--config", own, "-q")
+    assert done.code == 0, done.err
+    assert re.search(r"^accuracy: \d+\.\d %$", done.out, re.MULTILINE)

@@ -1,25 +1,32 @@
-"""What `cli.main` makes of a failure that no code of ours raises: one line, exit code 1, and nothing hidden."""
+"""Bad input of every kind to every command: one line, an exit code, and nothing that a terminal obeys; no traceback."""
 
+import json
+import os
+import re
+import signal
+import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
+import toy_caches as toys
+from conftest import ROOT
+from in_process import run
 
-import cli
+import pipeline.progress
 import pipeline.settings.load
 
 NO_ROOM = "can't allocate memory: you tried to allocate 9 bytes"
 
 
-def call(monkeypatch, capsys, error: BaseException) -> tuple[object, str]:
+def failing(monkeypatch, error: BaseException, *more: str):
     def fails(*_):
         raise error
 
     monkeypatch.setattr(pipeline.settings.load, "load", fails)
-    monkeypatch.setattr(sys, "argv", ["coattail", "config", "show"])
-    with pytest.raises(SystemExit) as stopped:
-        cli.main()
-    return stopped.value.code, capsys.readouterr().err
+    return run(monkeypatch, "config", "show", *more)
 
 
 @pytest.mark.parametrize(
@@ -30,26 +37,322 @@ def call(monkeypatch, capsys, error: BaseException) -> tuple[object, str]:
         (MemoryError(), "nothing is left"),
     ],
 )  # fmt: skip
-def test_too_little_memory_is_one_line_with_what_to_lower(monkeypatch, capsys, error, reason):
-    assert call(monkeypatch, capsys, error) == (
+def test_too_little_memory_is_one_line_with_what_to_lower(monkeypatch, error, reason):
+    done = failing(monkeypatch, error)
+    assert (done.code, done.err) == (
         1,
         f"coattail: out of memory ({reason}); raise stage1.accumulate or lower stage1.batch_size; elsewhere lower "
         "extract.batch_size, retrain.seeds or ram_limit\n",
     )
 
 
-def test_an_error_of_our_own_making_is_not_hidden(monkeypatch, capsys):
-    with pytest.raises(RuntimeError, match="a bug"):
-        call(monkeypatch, capsys, RuntimeError("a bug"))
+@pytest.mark.parametrize("error", [RuntimeError("a bug\nof ours"), KeyError("bug"), RecursionError(), AssertionError()])
+def test_what_nobody_foresaw_is_one_line_and_a_log_with_the_traceback(monkeypatch, tmp_path, error):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    done = failing(monkeypatch, error)
+    reason = " ".join(str(error).split())
+    what = f"unforeseen {type(error).__name__}" + (f": {reason}" if reason else "")
+    (log,) = tmp_path.glob("coattail-*.log")
+    assert (done.code, done.out) == (1, "")
+    assert done.err == f"coattail: {what}; this is coattail's mistake: please report it with {log}\n"
+    text = log.read_text()
+    assert "Traceback (most recent call last)" in text
+    assert "in fails" in text
+    assert "['coattail', 'config', 'show']" in text
+
+
+def test_a_log_that_cannot_be_written_hides_nothing(monkeypatch, tmp_path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+    done = failing(monkeypatch, RuntimeError("a bug"))
+    assert done.err == (
+        "coattail: unforeseen RuntimeError: a bug; this is coattail's mistake: please report it "
+        "(no log: No such file or directory)\n"
+    )
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("a bug"), OSError(28, "No space left on device", "x")])
+def test_under_json_a_failure_is_a_document_too(monkeypatch, tmp_path, error):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    done = failing(monkeypatch, error, "--json")
+    assert (done.code, len(done.err.splitlines())) == (1, 1)
+    assert done.err == f"coattail: {done.json['error']}\n"
+
+
+def test_under_json_a_command_called_wrongly_is_a_document_too(monkeypatch):
+    done = run(monkeypatch, "retrian", "--json")
+    assert (done.code, done.json) == (2, {"error": "no such command 'retrian'; did you mean retrain?"})
+    done = run(monkeypatch, "config", "show", "--set", "stage1.epoch=1", "--json")
+    error = "--set: stage1.epoch: unknown key, found 1; did you mean stage1.epochs?"
+    assert (done.code, done.json, done.err) == (2, {"error": error}, f"coattail: {error}\n")
 
 
 @pytest.mark.parametrize("place", ["ftp://x", "s3://", "s3://team/../x"])
 @pytest.mark.parametrize("command", [["cache", "ls"], ["cache", "pull"], ["retrain", "--cache"]])
-def test_a_text_that_can_be_no_place_is_a_command_called_wrongly(monkeypatch, capsys, tmp_path, command, place):
+def test_a_text_that_can_be_no_place_is_a_command_called_wrongly(monkeypatch, tmp_path, command, place):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["coattail", *command, place, *(["0123"] if command == ["cache", "pull"] else [])])
-    with pytest.raises(SystemExit) as stopped:
-        cli.main()
-    err = capsys.readouterr().err
-    assert (stopped.value.code, len(err.splitlines())) == (2, 1), err
-    assert err.startswith(f"coattail: {place.partition(':')[0]}:")
+    done = run(monkeypatch, *command, place, *(["0123"] if command == ["cache", "pull"] else []))
+    assert (done.code, len(done.err.splitlines())) == (2, 1), done.err
+    assert done.err.startswith(f"coattail: {place.partition(':')[0]}:")
+
+
+BAD = {
+    "nobody": "~nouser/x",
+    "nul": "a\0b",
+    "bytes": "\udcff\udcfe",
+    "long": "x" * 5000,
+    "empty": "",
+    "lines": "a\nb",
+    "escape": "\x1b]0;x\x07",
+    "backwards": "\u202egnp.exe",
+    "number": "9" * 5000,
+    "brackets": "[" * 3000,
+    "folder": "/proc/self/fd",
+}
+COMMANDS = [
+    "cache ls BAD",
+    "cache push BAD",
+    "cache push place BAD",
+    "cache pull BAD 0123",
+    "cache pull place BAD",
+    "cache show BAD",
+    "cache verify BAD",
+    "cache verify KEY --subset BAD",
+    "cache explain BAD KEY",
+    "cache explain KEY BAD",
+    "cache explain KEY --config BAD",
+    "cache rm --yes BAD",
+    "cache prune --keep BAD",
+    "cache prune --older-than BAD",
+    "cache import BAD",
+    "cache import train=BAD",
+    "cache import x.npy --labels train=BAD",
+    "cache import x.npy --ids train=BAD",
+    "cache import x.npy --classes BAD",
+    "cache import x.npy --classifier BAD",
+    "cache import x.npy --column BAD",
+    "cache import x.npy --name BAD",
+    "cache export BAD x.npz",
+    "cache export KEY BAD",
+    "cache export KEY x.npz --split BAD",
+    "cache export KEY x.npz --view BAD",
+    "config show --config BAD",
+    "config show --set BAD",
+    "config show --set data.train=BAD",
+    "config show --set name=BAD",
+    "config show --set stage1.epochs=BAD",
+    "config show --seed BAD",
+    "demo --config BAD",
+    "demo --sample BAD",
+    "run --config BAD",
+    "run --cache BAD",
+    "run --cache KEY --head BAD",
+    "train-backbone --config BAD",
+    "train-backbone --config digits-lt --set data.source=folder --set data.train=BAD",
+    "train-backbone --config digits-lt --set data.source=list --set data.train=BAD",
+    "train-backbone --config digits-lt --set data.source=parquet --set data.train=BAD",
+    "train-backbone --config digits-lt --set data.source=cifar10 --set data.train=BAD",
+    "train-backbone --config digits-lt --set backbone.name=BAD",
+    "train-backbone --config digits-lt --set backbone.weights=BAD.safetensors",
+    "extract --config BAD",
+    "extract --config digits-lt --backbone BAD",
+    "extract --config digits-lt --backbone-module BAD",
+    "train-stg --cache BAD",
+    "train-stg --config BAD",
+    "retrain --cache BAD",
+    "retrain --config BAD",
+    "retrain --cache KEY --stg BAD",
+    "retrain --cache KEY --augmentation BAD",
+    "retrain --cache KEY --seeds BAD",
+    "BAD",
+    "cache BAD",
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A working folder with one cache."""
+    made = tmp_path_factory.mktemp("bad")
+    toys.make(made / "stores")
+    return made
+
+
+@pytest.fixture
+def here(folder, monkeypatch, tmp_path):
+    """In that folder, with logs in a folder of their own."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    for name in ("COATTAIL_STORES", "COATTAIL_RUNS"):
+        monkeypatch.delenv(name, raising=False)
+    return folder
+
+
+def one_line(done, logs: Path) -> None:
+    found = [log.read_text() for log in logs.glob("coattail-*.log")]
+    assert not found, found[0]
+    assert done.code in (0, 1, 2)
+    lines = done.err.splitlines()
+    assert all(line.isprintable() for line in lines), lines
+    assert all(line.isprintable() for line in done.out.splitlines()), done.out
+    assert len(done.err) < 20_000
+    if done.code and not done.out:  # `doctor` and `verify` report on stdout
+        assert lines
+        assert lines[-1].startswith(("coattail: ", "Error: ")) or lines[0].startswith("Usage: "), lines
+        assert done.code == 2 or len(lines) == 1, lines
+
+
+@pytest.mark.parametrize("kind", BAD)
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_with_every_kind_of_bad_input(here, monkeypatch, tmp_path, command, kind):
+    key = next(path.name for path in (here / "stores").iterdir() if len(path.name) == 64)
+    words = [word.replace("BAD", BAD[kind]).replace("KEY", key) for word in command.split(" ")]
+    one_line(run(monkeypatch, *words), tmp_path)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in BAD if kind != "nul"])
+@pytest.mark.parametrize("variable", ["COATTAIL_STORES", "COATTAIL_RUNS"])
+@pytest.mark.parametrize("command", ["cache ls", "retrain --config digits-lt", "doctor", "cache prune"])
+def test_folders_named_by_variables(here, monkeypatch, tmp_path, command, variable, kind):
+    monkeypatch.setenv(variable, BAD[kind])
+    one_line(run(monkeypatch, *command.split(" ")), tmp_path)
+
+
+@pytest.mark.parametrize("variable", ["COATTAIL_STORES", "COATTAIL_RUNS"])
+def test_a_variable_with_the_home_of_nobody(here, monkeypatch, variable):
+    monkeypatch.setenv(variable, "~nouser/x")
+    done = run(monkeypatch, "doctor")
+    assert (done.code, done.out, done.err) == (
+        2, "", f"coattail: {variable} ~nouser/x: no user 'nouser', whose home folder ~ would name; write the path out\n"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ['train = "~nouser/x"', 'train = "a\\u0000b"'])
+def test_a_toml_with_what_is_no_path(here, monkeypatch, tmp_path, text):
+    (tmp_path / "own.toml").write_text(f'[data]\nsource = "folder"\n{text}\n')
+    for command in (["config", "show"], ["train-backbone"], ["retrain"], ["run"]):
+        done = run(monkeypatch, *command, "--config", str(tmp_path / "own.toml"))
+        assert (done.code, len(done.err.splitlines())) == (2, 1), done.err
+        assert done.err.startswith(f"coattail: {tmp_path}/own.toml: data.train")
+
+
+def test_a_pipe_whose_reader_has_gone_ends_quietly(here):
+    command = f"{sys.executable} {ROOT}/cli.py config show | true"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("", "")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_a_full_disk_under_stdout_is_one_line(here, more):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "cli.py"), "config", "show", *more],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, "coattail: No space left on device\n")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_command_ends_as_a_shell_expects(here, number, code):
+    program = (
+        "import sys, time, pipeline.settings.load as load\n"
+        "def waits(*arguments):\n    print('ready', flush=True)\n    time.sleep(60)\n"
+        "load.load = waits\n"
+        "sys.argv = ['coattail', 'config', 'show']\n"
+        "import cli; cli.main()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(0.1)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (code, f"coattail: {pipeline.progress.interrupted_text()}\n")
+
+
+ANSI = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+EVIL = "a\ncoattail: all is well\x1b[2J\x1b]0;t\x07\u202eb\x9b\u2028c"
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory):
+    """A working folder with two caches whose every text is made to fool a terminal."""
+    made = tmp_path_factory.mktemp("hostile")
+    texts = {"backbone": EVIL, "layer": EVIL, "classes": (EVIL, "dog", "owl")}
+    parts = {"transform": {EVIL: EVIL}, "view_transform": {EVIL: [EVIL]}}
+    record = {"created": EVIL, "author": EVIL, "device": EVIL, "backbone_run": EVIL, "versions": {EVIL: EVIL}}
+    first = toys.make(made / "stores", toys.identity(**texts, **parts), settings={"name": "x", EVIL: EVIL}, **record)
+    second = toys.make(
+        made / "stores", toys.identity(**{**texts, "classes": ("cat", EVIL, "owl")}), settings={"name": EVIL}
+    )
+    toys.make(
+        made / "stores", toys.identity(dtype="float32"), settings={"name": "x", "data": {EVIL: EVIL}, "stage1": EVIL}
+    )
+    return made, first.name, second.name
+
+
+LOOKS = [
+    ("cache", "ls"),
+    ("cache", "ls", "--long"),
+    ("cache", "ls", "STORES"),
+    ("cache", "show", "FIRST"),
+    ("cache", "show", "SECOND"),
+    ("cache", "verify", "FIRST"),
+    ("cache", "explain", "FIRST", "SECOND"),
+    ("cache", "prune", "--older-than", "0"),
+    ("cache", "push", "PLACE", "FIRST"),
+    ("cache", "push", "PLACE", "FIRST"),
+    ("cache", "pull", "PLACE", "FIRST"),
+    ("cache", "export", "FIRST", "OUT\u202e.npz"),
+    ("cache", "rm", "FIRST"),
+    ("retrain", "--cache", "FIRST"),
+    ("retrain", "--cache", "SECOND"),
+    ("run", "--cache", "FIRST", "--set", "stg.head_classes=1", "--set", "stg.epochs=1", "--set", "retrain.epochs=1"),
+    ("train-stg", "--cache", "SECOND"),
+    ("doctor",),
+]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "ascii"])
+@pytest.mark.parametrize("look", LOOKS, ids="-".join)
+def test_texts_of_strangers_neither_command_the_terminal_nor_forge_a_line(
+    hostile, monkeypatch, tmp_path, look, encoding
+):
+    folder, first, second = hostile
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "logs"))
+    (tmp_path / "logs").mkdir()
+    names = {"FIRST": first, "SECOND": second, "STORES": str(folder / "stores"), "PLACE": str(tmp_path / "place\u202e")}
+    words = [names.get(word, word.replace("OUT", str(tmp_path / "out"))) for word in look]
+    for arguments in (words, [*words, "--json"]):
+        done = run(monkeypatch, *arguments, encoding=encoding)
+        one_line(done, tmp_path / "logs")
+        for line in (done.out + done.err).splitlines():
+            assert not ANSI.search(line)
+            assert "\n" not in line
+            assert not line.startswith("coattail: all is well")
+        if arguments[-1] == "--json" and done.out:
+            json.loads(done.out)
+
+
+def test_names_that_are_not_utf_8_are_shown_and_used(monkeypatch, tmp_path):
+    folder = tmp_path / "\udcff\udcfe"
+    folder.mkdir()
+    key = toys.make(folder / "stores").name
+    monkeypatch.chdir(folder)
+    shown = f"{tmp_path}/\\udcff\\udcfe/stores"
+    for encoding in ("utf-8", "ascii", "latin-1"):
+        assert run(monkeypatch, "cache", "ls", encoding=encoding).out.startswith(f"caches in {shown}\n")
+        for command in (
+            ["show", key],
+            ["verify", key],
+            ["push", f"place-{encoding}", key],
+            ["export", key, f"{encoding}.npz"],
+        ):
+            done = run(monkeypatch, "cache", *command, encoding=encoding)
+            assert (done.code, done.err) == (0, ""), done.err
+            assert "\\udcff\\udcfe" in done.out or command[0] in ("verify", "export", "push")
+            json_out = (
+                run(monkeypatch, "cache", *command[:1], key, "--json") if command[0] in ("show", "verify") else None
+            )
+            assert json_out is None or json_out.json

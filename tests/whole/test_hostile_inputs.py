@@ -21,10 +21,12 @@ from pipeline.artefacts import tensors as checkpoint
 from pipeline.errors import ConfigError, DataError, LineageError
 from pipeline.images.dataset import load as load_images
 from pipeline.images.decoding import Undecodable, decode, probe
+from pipeline.settings import Settings
 from pipeline.settings.files import LIMIT
 from pipeline.settings.load import load
 from pipeline.settings.stage2 import STG
 from pipeline.stg import trained as stg_file
+from pipeline.stg.distance import Distance
 from pipeline.stg.generator import SemanticTransformationGenerator
 
 DIGITS = "Exceeds the limit (4300 digits) for integer string conversion"
@@ -156,7 +158,11 @@ def test_a_pipe_is_not_waited_for(tmp_path):
 
 def generator(folder: Path, cache: FeatureCache, **metadata: str) -> None:
     stg = SemanticTransformationGenerator(8, 2, (4,), "learned")
-    stg_file.save(folder, stg_file.TrainedSTG(stg, [0, 1], torch.zeros(2, 8)), STG(hidden=(4,)), cache)
+    settings = Settings(stg=STG(hidden=(4,)))
+    digest = stg_file.save(folder, stg_file.TrainedSTG(stg, [0, 1], torch.zeros(2, 8)), settings, cache)
+    distance = dict.fromkeys(Distance.model_fields, 0)
+    figures = {"dataset": "toy", "cache": cache.key, "digest": digest, "head_classes": [0, 1], "held_out": distance}
+    runs.write_json(folder / "metrics.json", figures | {"steps": 1, "loss": 0.0, "seconds": 0.0})
     tensors, found = checkpoint.load(folder / stg_file.NAME)
     checkpoint.save(folder / stg_file.NAME, tensors, {**found, **metadata})
 
@@ -166,7 +172,7 @@ def test_a_generator_is_no_larger_than_its_file(tmp_path, hidden):
     cache = FeatureCache.open(toys.make(tmp_path))
     generator(tmp_path, cache, hidden=hidden)
     with pytest.raises(LineageError, match="not a generator of this version") as error:
-        stg_file.load(tmp_path, cache)
+        stg_file.load(tmp_path, cache, "standard")
     assert "\n" not in str(error.value)
 
 
@@ -187,7 +193,7 @@ def test_tensors_of_a_generator(tmp_path, change, reason):
     tensors, metadata = checkpoint.load(tmp_path / stg_file.NAME)
     checkpoint.save(tmp_path / stg_file.NAME, tensors | change, metadata)
     with pytest.raises(LineageError) as error:
-        stg_file.load(tmp_path, cache)
+        stg_file.load(tmp_path, cache, "standard")
     assert str(error.value) == (
         f"STG {tmp_path}/stg.safetensors: not a generator of this version ({reason}); run train-stg again"
     )
@@ -196,7 +202,7 @@ def test_tensors_of_a_generator(tmp_path, change, reason):
 def test_a_generator_comes_back_whole(tmp_path):
     cache = FeatureCache.open(toys.make(tmp_path))
     generator(tmp_path, cache)
-    trained, digest = stg_file.load(tmp_path, cache)
+    trained, digest = stg_file.load(tmp_path, cache, "standard")
     assert digest == checkpoint.digest(checkpoint.load(tmp_path / stg_file.NAME)[0])
     assert all(not tensor.is_meta for tensor in [*trained.stg.parameters(), *trained.stg.buffers()])
     assert all(parameter.requires_grad for parameter in trained.stg.parameters())

@@ -164,7 +164,7 @@ def backbone(folder: Path, change: Callable[[Tensors], object], name: str = "res
     folder.mkdir()
     classes = json.dumps([str(digit) for digit in range(10)])
     checkpoint.save(folder / "backbone.safetensors", tensors, {"backbone": name, "classes": classes, "key": "k"})
-    return BackboneRun(folder, "", {})
+    return BackboneRun(folder, checkpoint.digest(tensors), {})
 
 
 @pytest.mark.parametrize(

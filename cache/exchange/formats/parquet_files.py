@@ -32,6 +32,7 @@ METADATA = "coattail"
 
 def open_parquet(path: Path, prefix: str) -> Source:
     """The columns of the file that are numbers, text, or lists of numbers; others are passed over."""
+    _check_path(path)
     with _reading(path):
         foreign.check(path, RATIO)
         scan = pl.scan_parquet(path, glob=False)
@@ -48,6 +49,16 @@ def open_parquet(path: Path, prefix: str) -> Source:
     ]
     named = (replace(array, classes=classes.get(array.local, ())) for array in arrays if array is not None)
     return Source(tuple(named), metadata, tuple(passed_over[:4]))
+
+
+def _check_path(path: Path) -> None:
+    """Raises CacheInvalid for a path that is no UTF-8, which polars does not take."""
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        raise CacheInvalid(
+            f"{path}: wanted a path in UTF-8 for Parquet, found {str(path)!r}; rename it, or link to it"
+        ) from None
 
 
 def _column(

@@ -1,8 +1,9 @@
-"""SOURCES: name -> loader."""
+"""Where images come from. SOURCES: the value of `data.source` -> the function that loads it."""
 
 from collections.abc import Callable
 from functools import partial
 
+from pipeline.errors import ConfigError
 from pipeline.images.sources.embedded import load_cifar, load_digits
 from pipeline.images.sources.folder import load_folder
 from pipeline.images.sources.list_file import load_list
@@ -10,7 +11,7 @@ from pipeline.images.sources.parquet import load_parquet
 from pipeline.images.sources.source import Source
 from pipeline.settings.stage1 import Data
 
-DATASETS: dict[str, Callable[[Data], Source]] = {
+SOURCES: dict[str, Callable[[Data], Source]] = {
     "digits": load_digits,
     "parquet": load_parquet,
     "cifar10": partial(load_cifar, "CIFAR10"),
@@ -18,3 +19,10 @@ DATASETS: dict[str, Callable[[Data], Source]] = {
     "folder": load_folder,
     "list": load_list,
 }
+
+
+def load_source(data: Data) -> Source:
+    """Class names and splits of the source that the settings name. Raises ConfigError for one that is not here."""
+    if data.source not in SOURCES:
+        raise ConfigError(f"data.source: wanted one of {', '.join(SOURCES)}, found {data.source!r}")
+    return SOURCES[data.source](data)

@@ -7,8 +7,9 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import DataError
+from pipeline.errors import ConfigError, DataError
 from pipeline.images.decoding import Item
+from pipeline.images.sources.class_names import checked
 from pipeline.images.sources.source import Raw, Source, expand
 from pipeline.longtail import Rows
 from pipeline.settings.stage1 import Data
@@ -18,10 +19,13 @@ def load_digits(data: Data) -> Source:
     """1,797 handwritten digits, 8 x 8 pixels of 0 to 16, grey; one split, so a test split is held out of it."""
     from sklearn.datasets import load_digits as sklearn_digits
 
+    _refuse_val(data)
     found = sklearn_digits()
     pixels_NSS = np.rint(found.images * (255 / 16)).astype(np.uint8)
     train = _raw("digits", np.repeat(pixels_NSS[..., None], 3, axis=3), found.target)
-    return Source(data.classes or tuple(str(name) for name in found.target_names), {"train": train})
+    return Source(
+        checked("data.classes", data.classes) or tuple(str(name) for name in found.target_names), {"train": train}
+    )
 
 
 def load_cifar(name: str, data: Data) -> Source:
@@ -31,6 +35,7 @@ def load_cifar(name: str, data: Data) -> Source:
     """
     from torchvision import datasets
 
+    _refuse_val(data)
     root = expand("data.train", data.train)
     with warnings.catch_warnings():
         # torchvision reads the published files, pickled by an old numpy; their md5 is checked first.
@@ -46,8 +51,16 @@ def load_cifar(name: str, data: Data) -> Source:
                 f"data.train {root}: wanted the folder of torchvision's {name} ({reason}); "
                 "get it with --set data.download=true, or read Parquet files with --set data.source=parquet"
             ) from None
-    classes = data.classes or tuple(found["train"].classes)
+    classes = checked("data.classes", data.classes) or tuple(found["train"].classes)
     return Source(classes, {split: _raw(split, one.data, one.targets) for split, one in found.items()})
+
+
+def _refuse_val(data: Data) -> None:
+    if data.val:
+        raise ConfigError(
+            f"data.val {data.val}: the source {data.source} brings its own splits, none of them for validation; leave "
+            "data.val empty, or take another data.source"
+        )
 
 
 def _raw(name: str, pixels_NSS3: NDArray[np.uint8], labels_N: Sequence[int]) -> Raw:

@@ -1,31 +1,53 @@
 """Images in one folder a class."""
 
 import os
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
 from pipeline.errors import DataError
-from pipeline.images.decoding import Item
-from pipeline.images.sources.source import Raw, Source, expand
-from pipeline.longtail import Rows
+from pipeline.images.listing import listed
+from pipeline.images.sources.class_names import checked, in_order, spelled
+from pipeline.images.sources.source import Raw, Source, expand, portable, take_files
+from pipeline.progress import note
 from pipeline.settings.stage1 import Data
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+SUFFIXES = {
+    *(".jpg", ".jpeg", ".jpe", ".jfif"),
+    *(".png", ".apng", ".bmp", ".gif", ".webp", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
+}
+"""Of the formats that are decoded, in any case of letters."""
 SPLIT_NAMES = {"train", "training", "val", "valid", "validation", "test"}
+LEFT_FILES = {"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r"}
+LEFT_FOLDERS = {"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"}
+"""What Windows, macOS and network disks leave in folders; hidden files and folders are such too."""
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Of one class folder: images, suffixes of files that are no images, and how many files other programs left."""
+
+    images: list[Path]
+    passed_over: Counter[str]
+    left_behind: int
 
 
 def load_folder(data: Data) -> Source:
     """Splits from `data.train`, `data.val`, `data.test`, each a folder of class folders; images may lie deeper.
 
-    Class names: `data.classes`, else the folders of the training split, sorted. The folders are one's own: links to
+    Class names: `data.classes`, else the folders of the training split in the order of their characters, as torchvision's
+    ImageFolder has it: 1, 10, 2. The other splits' folders are matched by name. The folders are one's own: links to
     folders of a class and to images are followed.
     """
     roots = {name: _root(name, data) for name in ("train", "val", "test") if name == "train" or getattr(data, name)}
-    folders = {name: _class_folders(root) for name, root in roots.items()}
-    found = folders["train"]
+    folders = {name: _class_folders(f"data.{name} {root}", root) for name, root in roots.items()}
+    found = sorted(folders["train"])
     if not found:
         raise DataError(f"data.train {roots['train']}: wanted one folder of images a class, found no folder")
     if {folder.lower() for folder in found} <= SPLIT_NAMES:
@@ -33,7 +55,7 @@ def load_folder(data: Data) -> Source:
             f"data.train {roots['train']}: wanted one folder a class, found {', '.join(found)}; point data.train and data.test "
             "at those"
         )
-    classes = data.classes or tuple(found)
+    classes = checked("data.classes", data.classes) or tuple(found)
     for name, names in folders.items():
         unknown = sorted(set(names) - set(classes))
         if unknown:
@@ -41,7 +63,12 @@ def load_folder(data: Data) -> Source:
                 f"data.{name} {roots[name]}: wanted the {len(classes)} class folders {_some(classes)}, found {unknown[0]!r} too; "
                 "rename or remove it"
             )
-    return Source(classes, {name: _raw(root, classes) for name, root in roots.items()})
+    if not data.classes and in_order(found) != found:
+        note(
+            f"data.train {roots['train']}: folders named by numbers are classes in the order of their characters "
+            f"({_some(classes)}), as in torchvision's ImageFolder; for another order set data.classes"
+        )
+    return Source(classes, {name: _raw(f"data.{name}", root, classes, folders[name]) for name, root in roots.items()})
 
 
 def _root(name: str, data: Data) -> Path:
@@ -51,32 +78,78 @@ def _root(name: str, data: Data) -> Path:
     return root
 
 
-def _class_folders(root: Path) -> list[str]:
-    return sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
+def _class_folders(key: str, root: Path) -> dict[str, str]:
+    """Class name -> folder. Raises DataError for two folders whose names mean one class."""
+    found: dict[str, str] = {}
+    try:
+        entries = list(os.scandir(root))
+    except OSError as error:
+        _cannot_be_read(error)
+    for folder in sorted(entry.name for entry in entries if entry.is_dir() and not _is_left(entry.name)):
+        name = spelled(folder)
+        if name in found:
+            raise DataError(
+                f"{key}: the folders {portable(found[name])!r} and {portable(folder)!r} mean one class, {name!r}: their "
+                "accents are written in two ways; put their images into one"
+            )
+        found[name] = folder
+    return found
 
 
-def _raw(root: Path, classes: Sequence[str]) -> Raw:
-    paths = [_images(root / name) for name in classes]
-    flat = [str(path.relative_to(root)) for group in paths for path in group]
-    labels_N = np.repeat(np.arange(len(classes)), [len(group) for group in paths])
-    return Raw([portable(path) for path in flat], labels_N, partial(take_files, root, flat), flat)
+def _is_left(name: str) -> bool:
+    return name.startswith((".", "~$")) or name.lower() in LEFT_FOLDERS or name.lower() in LEFT_FILES
 
 
-def _images(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
-    return sorted(path for path in found if path.is_file())
+def _raw(key: str, root: Path, classes: Sequence[str], folders: dict[str, str]) -> Raw:
+    inside = {name: _inside(root / folders[name]) for name in classes if name in folders}
+    _say_passed_over(key, root, inside)
+    images = [inside[name].images if name in inside else [] for name in classes]
+    flat = [str(path.relative_to(root)) for group in images for path in group]
+    labels_N = np.repeat(np.arange(len(classes)), [len(group) for group in images])
+    ids = [portable(path) for path in flat]
+    return Raw(ids, labels_N, partial(take_files, root, flat), ids)
 
 
-def portable(path: str) -> str:
-    """A path as a sample's id: forward slashes, and text even where the file system's bytes are not."""
-    return Path(path).as_posix().encode("utf-8", "backslashreplace").decode()
+def _inside(folder: Path) -> _Found:
+    """What lies in a class folder, at any depth. Raises DataError for a folder that cannot be read."""
+    images: list[Path] = []
+    passed_over: Counter[str] = Counter()
+    left = 0
+    for where, _, names in os.walk(folder, onerror=_cannot_be_read):
+        inner = Path(where)
+        is_left = any(_is_left(part) for part in inner.relative_to(folder).parts)
+        for path in (inner / name for name in names):
+            if not path.is_file():
+                continue
+            if is_left or _is_left(path.name):
+                left += 1
+            elif path.suffix.lower() in SUFFIXES:
+                images.append(path)
+            else:
+                passed_over[path.suffix.lower() or "no suffix"] += 1
+    return _Found(sorted(images), passed_over, left)
 
 
-def take_files(root: Path, paths: Sequence[str], rows: Rows) -> list[Item]:
-    """The files of the rows."""
-    return [root / paths[row] for row in rows]
+def _cannot_be_read(error: OSError) -> NoReturn:
+    raise DataError(f"folder {error.filename}: {error.strerror}; make it readable, or move it away") from None
+
+
+def _say_passed_over(key: str, root: Path, inside: dict[str, _Found]) -> None:
+    """One line on what is taken and what is not, by suffix and class, where there are files that are no images."""
+    beside = sum(entry.is_file() and not _is_left(entry.name) for entry in os.scandir(root))
+    left = sum(found.left_behind for found in inside.values())
+    over = {name: found for name, found in inside.items() if found.passed_over}
+    taken = Counter(path.suffix.lower() for found in inside.values() for path in found.images)
+    parts = [f"{name}: {_counts(found.passed_over)} beside {len(found.images)} images" for name, found in over.items()]
+    said = [f"passed over in {listed(parts)}"] if parts else []
+    said += [f"{left} files that other programs leave are passed over"] if left else []
+    said += [f"{beside} files lie in no class folder and are passed over"] if beside else []
+    if said:
+        note(f"{key} {root}: taken {_counts(taken)}; {'; '.join(said)}")
+
+
+def _counts(suffixes: Counter[str]) -> str:
+    return listed([f"{count} {suffix}" for suffix, count in suffixes.most_common()]) or "no image"
 
 
 def _some(names: Sequence[str]) -> str:

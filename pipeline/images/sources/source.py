@@ -5,13 +5,16 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import numpy as np
 
 from pipeline.errors import ConfigError, DataError
 from pipeline.images.decoding import Item
 from pipeline.longtail import Rows
+
+SHOWN = 120
+"""Characters of a path or line that an error shows."""
 
 
 @dataclass(frozen=True)
@@ -33,16 +36,35 @@ class Source:
 
 
 def expand(key: str, text: str) -> Path:
-    """A path setting with `~` and `$VARIABLE` replaced. Raises ConfigError for a variable that is not set, or no path."""
+    """A path setting with `~` and `$VARIABLE` replaced.
+
+    Raises ConfigError for a variable that is not set, for `~name` where there is no such user, for no path, and for one
+    that cannot be looked at.
+    """
     if not text:
         raise ConfigError(f"{key}: wanted a path, found nothing; give one with --set {key}=PATH")
+    if "\0" in text:
+        raise ConfigError(f"{key} {text!r}: wanted a path, found a NUL in it; give one with --set {key}=PATH")
     for name in re.findall(r"\$\{?(\w+)\}?", text):
         if name not in os.environ:
             raise ConfigError(
                 f"{key} {text}: the variable ${name} is not set; export {name}=FOLDER, or give a path with "
                 f"--set {key}=PATH{_torchvision(text)}"
             )
-    return Path(os.path.expandvars(text)).expanduser()
+    try:
+        path = Path(os.path.expandvars(text)).expanduser()
+        path.stat()
+    except RuntimeError:
+        user = text.split("/")[0]
+        raise ConfigError(f"{key} {text}: there is no user {user}; give a path with --set {key}=PATH") from None
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # the caller knows what is wanted there
+    except OSError as error:
+        shown = text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+        raise ConfigError(
+            f"{key} {shown}: {error.strerror}; give a path that can be read with --set {key}=PATH"
+        ) from None
+    return path
 
 
 def _torchvision(text: str) -> str:
@@ -64,12 +86,36 @@ def files(key: str, text: str, pattern: str) -> list[Path]:
     return found
 
 
+def portable(path: str) -> str:
+    """A path as a sample's id: forward slashes, and text even where the file system's bytes are not."""
+    return Path(path).as_posix().encode("utf-8", "backslashreplace").decode()
+
+
+def take_files(root: Path, paths: Sequence[str], rows: Rows) -> list[Item]:
+    """The files of the rows."""
+    return [root / paths[row] for row in rows]
+
+
+def leads_outside(path: str) -> bool:
+    """Whether a path is absolute or leads upwards, as POSIX or Windows reads it."""
+    if ".." not in path and ":" not in path and path[:1] not in ("/", "\\"):
+        return False
+    windows = PureWindowsPath(path)
+    return ".." in windows.parts or bool(windows.anchor)
+
+
 def check_labels(key: str, where: Path | str, labels_N: Rows, classes: Sequence[str]) -> None:
     """Raises DataError for the first label outside 0 … C - 1."""
     wrong_N = np.flatnonzero((labels_N < 0) | (labels_N >= len(classes)))
-    if len(wrong_N):
-        row = int(wrong_N[0])
+    if len(wrong_N) == 0:
+        return
+    row = int(wrong_N[0])
+    if (labels_N[wrong_N] == -1).all():
         raise DataError(
-            f"{key} {where}: row {row}: wanted a label from 0 to {len(classes) - 1}, found {labels_N[row]} "
-            f"({len(wrong_N)} such rows); {len(classes)} classes are named: correct the labels, or data.classes"
+            f"{key} {where}: row {row}: found the label -1 ({len(wrong_N)} of {len(labels_N)} rows), which often marks "
+            "images without a label; leave those rows out, or give a file with labels"
         )
+    raise DataError(
+        f"{key} {where}: row {row}: wanted a label from 0 to {len(classes) - 1}, found {labels_N[row]} "
+        f"({len(wrong_N)} such rows); {len(classes)} classes are named: correct the labels, or data.classes"
+    )

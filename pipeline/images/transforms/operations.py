@@ -1,7 +1,7 @@
 """Operations of image policies on uint8 images (B, 3, S, S), with a magnitude for each image, (B,). Pure.
 
-They are torchvision's (`transforms.v2.functional`, nearest pixel, black outside), which knows one magnitude a call. Whole
-numbers take the place of float sums, so that an image comes out the same alone and in any batch.
+They are torchvision's (`transforms.v2.functional`, nearest pixel, black outside). But torchvision takes one magnitude a call;
+here each image has its own. Sums are of whole numbers, so that an image comes out the same alone and in any batch.
 """
 
 from collections.abc import Callable
@@ -27,13 +27,13 @@ def shear_y(images_B3SS: Tensor, slope_B: Tensor) -> Tensor:
 
 
 def translate_x(images_B3SS: Tensor, pixels_B: Tensor) -> Tensor:
-    """To the right, by whole pixels; what is beyond the point is cut off."""
+    """Moved to the right by `pixels`, of which the fraction is dropped."""
     x_S, y_S1 = _centred(images_B3SS)
     return _read(images_B3SS, x_S - pixels_B.trunc()[:, None, None], y_S1)
 
 
 def translate_y(images_B3SS: Tensor, pixels_B: Tensor) -> Tensor:
-    """Down, by whole pixels; what is beyond the point is cut off."""
+    """Moved down by `pixels`, of which the fraction is dropped."""
     x_S, y_S1 = _centred(images_B3SS)
     return _read(images_B3SS, x_S, y_S1 - pixels_B.trunc()[:, None, None])
 
@@ -103,7 +103,7 @@ OPERATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "AutoContrast": lambda images_B3SS, _: v2.autocontrast(images_B3SS),
     "Equalize": lambda images_B3SS, _: v2.equalize(images_B3SS),
 }
-"""By the papers' names."""
+"""Operations by the names that the papers give them."""
 
 
 def _centred(images_B3SS: Tensor) -> tuple[Tensor, Tensor]:
@@ -114,7 +114,7 @@ def _centred(images_B3SS: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _read(images_B3SS: Tensor, x_BSS: Tensor, y_BSS: Tensor) -> Tensor:
-    """The pixels nearest to the points, which are counted from the centre and may be given broadcast."""
+    """The pixels nearest to the points (x, y), which are measured from the centre; black outside. Both broadcast to (B, S, S)."""
     count, _, size, _ = images_B3SS.shape
     column_BSS = torch.floor(x_BSS + size / 2 + TIE).long()
     row_BSS = torch.floor(y_BSS + size / 2 + TIE).long()
@@ -125,7 +125,7 @@ def _read(images_B3SS: Tensor, x_BSS: Tensor, y_BSS: Tensor) -> Tensor:
 
 
 def _grey(images_B3SS: Tensor) -> Tensor:
-    """Rounded down, (B, 1, S, S)."""
+    """Grey by the usual weights of red, green and blue, rounded down: (B, 1, S, S)."""
     red_BSS, green_BSS, blue_BSS = images_B3SS.int().unbind(1)
     return ((2989 * red_BSS + 5870 * green_BSS + 1140 * blue_BSS) // 10000)[:, None]
 

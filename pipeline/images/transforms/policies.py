@@ -1,4 +1,4 @@
-"""TrivialAugment and RandAugment: operations drawn for each image, carried out on all images of a batch that drew the same."""
+"""TrivialAugment and RandAugment: operations are drawn for each image; images that drew the same one go through it together."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -9,16 +9,16 @@ from torch import Tensor
 from pipeline.images.transforms.operations import OPERATIONS
 
 LEVELS = 31
-"""Magnitudes of an operation, from none to the space's strongest (both papers' code)."""
+"""Magnitudes of an operation, evenly from nothing to the strongest, as in the code of both papers."""
 SIGNED = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate", "Brightness", "Color", "Contrast", "Sharpness")
-"""Operations that go either way, as often."""
+"""Operations whose magnitude gets a minus sign for half of the draws."""
 
 
 @dataclass(frozen=True)
 class Policy:
-    """`operations` in a row, each drawn uniformly; at `level` 0 … 30, or at one drawn uniformly where that is None.
+    """`operations` follow one another, each drawn uniformly, at `level` 0 … 30; `level` None draws that uniformly too.
 
-    `name` says how far the levels reach: `trivialaugment`, the wide space of Müller and Hutter (2021), which nothing was
+    `name` says how strong the strongest level is: `trivialaugment`, the wide space of Müller and Hutter (2021), which nothing was
     tuned for, or `randaugment`, the space of Cubuk et al. (2020), whose number and level its authors tuned on full data sets.
     Ranges and operations are those of torchvision's `TrivialAugmentWide` and `RandAugment`.
     """
@@ -35,7 +35,7 @@ class Reach(NamedTuple):
     degrees: float
     change: float
     bits: int
-    """That posterizing takes away."""
+    """Bits that posterizing takes away at most."""
 
 
 REACHES = {"trivialaugment": Reach(0.99, 135.0, 0.99, 6), "randaugment": Reach(0.3, 30.0, 0.9, 4)}
@@ -44,7 +44,7 @@ REACHES = {"trivialaugment": Reach(0.99, 135.0, 0.99, 6), "randaugment": Reach(0
 def magnitudes(name: str, size: int) -> Tensor:
     """Magnitude of each operation at each level, (O, 31), in the unit that the operation takes; 0 where it takes none."""
     slope, degrees, change, bits = REACHES[name]
-    # 32 pixels whatever the size; RandAugment's 150 are of an image of 331.
+    # TrivialAugment moves by 32 pixels at any size. RandAugment moves by 150 of 331 pixels.
     pixels = 32.0 if name == "trivialaugment" else 150 / 331 * size
     level_K = torch.arange(LEVELS, dtype=torch.float64)
     strongest = {"ShearX": slope, "ShearY": slope, "TranslateX": pixels, "TranslateY": pixels, "Rotate": degrees}
@@ -69,7 +69,7 @@ def draw_operations(policy: Policy, rows: int, size: int, source: torch.Generato
 
 
 def transform(images_B3SS: Tensor, operation_LB: Tensor, magnitude_LB: Tensor) -> Tensor:
-    """Each image after its own L operations, uint8 (B, 3, S, S) of the same memory format."""
+    """Each image after its own L operations: uint8 (B, 3, S, S), in the memory format that it came in."""
     functions = list(OPERATIONS.values())
     changed_B3SS = images_B3SS.clone()
     for operation_B, magnitude_B in zip(operation_LB, magnitude_LB, strict=True):

@@ -17,18 +17,18 @@ JITTER = 0.4
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is done to an image, in this order; by default nothing."""
+    """What is done to an image, in the order of the fields; by default nothing."""
 
     crop: str = "none"
-    """As `stage1.augmentation`."""
+    """A value of `stage1.augmentation`."""
     policy: Policy | None = None
     cutout: int = 0
     fill_3: tuple[int, ...] = (0, 0, 0)
-    """Of what is cut out."""
+    """Red, green and blue, 0 … 255, of the pixels that cutout blanks."""
 
     @staticmethod
     def of(settings: Settings) -> "Recipe":
-        """That of training and of augmented views. Cut-out pixels are the data's mean, 0 after normalisation."""
+        """The recipe of training and of augmented views. Cutout fills with the data's mean, which normalisation makes 0."""
         stage1 = settings.stage1
         policy = {
             "none": None,
@@ -40,15 +40,16 @@ class Recipe:
 
 
 PLAIN = Recipe()
-"""The clean view's."""
+"""The recipe of the clean view."""
 
 
 @dataclass(frozen=True)
 class Draws:
-    """Where each of N rows is cropped, in pixels from the padded corner, whether it is flipped, its policy's operations
-    (none, or L in a row) and where it is cut out.
+    """What is drawn for each of N rows: crop, flip, the policy's operations and cutout.
 
-    Where an image is drawn several times, N goes on over its repetitions: row r for the k-th time is r + k N.
+    `top_N` and `left_N` are the crop's corner, in pixels from the corner of the padded image. `operation_LN` and
+    `magnitude_LN` hold L operations a row, none without a policy. `centre_2N` is row and column of the blanked square.
+    Where an image is drawn several times, the rows go on: image r for the k-th time is row r + k N.
     """
 
     top_N: Tensor
@@ -85,7 +86,10 @@ def draw(recipe: Recipe, rows: int, size: int, seed: int, time: int) -> Draws:
 
 
 class Augmenter:
-    """A recipe over N images of `size` pixels with the draws of one seed, made for as many repetitions as rows come up."""
+    """Carries out a recipe on N images of `size` pixels a side, with the draws of one seed.
+
+    Draws are made for all N images at once, and again each time that a row beyond them is asked for.
+    """
 
     def __init__(self, recipe: Recipe, images: int, size: int, seed: int) -> None:
         self._recipe = recipe
@@ -100,7 +104,7 @@ class Augmenter:
         return crop_flip(padded_NSS3, self._size, rows_B, self._up_to(rows_B))
 
     def finish(self, pixels_B3SS: Tensor, rows_B: Tensor) -> Tensor:
-        """What follows the crop: policy and cutout."""
+        """The policy and the cutout of the rows, which follow the crop; uint8 (B, 3, S, S)."""
         recipe, draws = self._recipe, self._up_to(rows_B)
         if recipe.policy:
             pixels_B3SS = transform(pixels_B3SS, draws.operation_LN[:, rows_B], draws.magnitude_LN[:, rows_B])
@@ -113,7 +117,7 @@ class Augmenter:
         if self._joined is None or wanted > len(self._draws):
             more = range(len(self._draws), wanted)
             self._draws += [draw(self._recipe, self._images, self._size, self._seed, time) for time in more]
-            parts = ([getattr(one, field.name) for one in self._draws] for field in fields(Draws))
+            parts = ([getattr(draws, field.name) for draws in self._draws] for field in fields(Draws))
             self._joined = Draws(*(torch.cat(part, dim=-1) for part in parts))
         return self._joined
 
@@ -141,16 +145,16 @@ def resized_crop(size: int) -> v2.Compose:
 
 
 def describe(recipe: Recipe, size: int) -> dict[str, float | int | str | bool]:
-    """What a recipe does, as a cache's identity states it; policy and cutout only where there are any."""
-    found: dict[str, float | int | str | bool] = {"crop": "none"}
+    """What a recipe does, as a cache's identity states it; a policy or cutout stands there only where there is one."""
+    described: dict[str, float | int | str | bool] = {"crop": "none"}
     if recipe.crop == "resized-crop":
-        found = {"crop": "resized", "scale": "0.08-1", "ratio": "3/4-4/3", "flip": True, "jitter": JITTER}
+        described = {"crop": "resized", "scale": "0.08-1", "ratio": "3/4-4/3", "flip": True, "jitter": JITTER}
     elif recipe.crop != "none":
-        found = {"crop": "padded", "padding": padding(size), "flip": recipe.crop == "crop-flip"}
+        described = {"crop": "padded", "padding": padding(size), "flip": recipe.crop == "crop-flip"}
     if recipe.policy:
-        found |= {"policy": recipe.policy.name, "operations": recipe.policy.operations}
-        found |= {} if recipe.policy.level is None else {"magnitude": recipe.policy.level}
-    return found | ({"cutout": recipe.cutout} if recipe.cutout else {})
+        described |= {"policy": recipe.policy.name, "operations": recipe.policy.operations}
+        described |= {} if recipe.policy.level is None else {"magnitude": recipe.policy.level}
+    return described | ({"cutout": recipe.cutout} if recipe.cutout else {})
 
 
 def draw_centres(rows: int, size: int, source: torch.Generator) -> Tensor:
@@ -159,7 +163,7 @@ def draw_centres(rows: int, size: int, source: torch.Generator) -> Tensor:
 
 
 def cut_out(images_B3SS: Tensor, centre_2B: Tensor, side: int, fill_3: Sequence[int]) -> Tensor:
-    """`side` pixels from `side // 2` before the centre on become `fill_3`, which after normalisation is to be 0."""
+    """A square of `side` pixels becomes `fill_3`: it starts `side // 2` pixels above and left of the centre."""
     first_2B1 = centre_2B[:, :, None] - side // 2
     pixel_S = torch.arange(images_B3SS.shape[-1])
     row_BS, column_BS = (pixel_S >= first_2B1) & (pixel_S < first_2B1 + side)

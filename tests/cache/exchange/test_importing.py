@@ -19,6 +19,7 @@ from cache import CacheInvalid, FeatureCache, Provenance, verify
 from cache.errors import CacheStorage
 from cache.exchange.contents import read_dataset
 from cache.exchange.formats import safetensors_files
+from cache.exchange.formats.parquet_files import open_parquet
 from cache.exchange.importing import digest, write
 from cache.exchange.request import Request, named_path
 from cache.format import layout
@@ -501,3 +502,11 @@ def test_an_import_into_shards(tmp_path, monkeypatch):
     assert (cache.manifest.rows_per_chunk, cache.manifest.chunks_per_shard) == (2, 3)
     np.testing.assert_array_equal(cache.features("train"), FEATURES)
     assert verify.verify(cache.path).findings == ()
+
+
+def test_parquet_whose_path_is_no_utf_8(tmp_path):
+    path = tmp_path / "\udcff.parquet"
+    pl.DataFrame({"features": [[1.0]], "label": [0]}).write_parquet(tmp_path / "x.parquet")
+    (tmp_path / "x.parquet").rename(path)
+    with pytest.raises(CacheInvalid, match=r"\\udcff\.parquet'; rename it, or link to it$"):
+        open_parquet(path, "")

@@ -2,12 +2,24 @@
 
 import os
 import re
+import socket
+import time
+from urllib.parse import quote
 
 import pytest
 
+from cache import in_use
 from cache import sharing as remote
-from cache.errors import CacheCorrupt, CacheDropped, CacheInvalid, CacheNotFound, CacheStorage, PlaceInvalid
-from cache.sharing import folder
+from cache.errors import (
+    CacheCorrupt,
+    CacheDropped,
+    CacheInvalid,
+    CacheNotFound,
+    CacheSilent,
+    CacheStorage,
+    PlaceInvalid,
+)
+from cache.sharing import bucket, folder, schemes
 from cache.sharing.bucket import Bucket
 
 NAME = "ab" * 32 + "/manifest.json"
@@ -75,11 +87,16 @@ def test_no_bucket(s3):
 def test_no_permission(s3):
     s3.proxy.fault = lambda method, path: "deny"
     place = remote.at(s3.url)
-    for verb, act in {"read": lambda: place.read(NAME, 9), "write": lambda: place.put(NAME, b"1")}.items():
+    for name, verb, act in (
+        (f"/{NAME}", "read", lambda: place.read(NAME, 9)),
+        (f"/{NAME}", "write", lambda: place.put(NAME, b"1")),
+        ("", "read", place.names),
+        ("/x", "read", lambda: place.sizes("x")),
+    ):
         with pytest.raises(CacheStorage) as caught:
             act()
         assert str(caught.value) == (
-            f"{s3.url}/{NAME}: not allowed to {verb} (AccessDenied); ask for permission, or set AWS_ACCESS_KEY_ID and "
+            f"{s3.url}{name}: not allowed to {verb} (AccessDenied); ask for permission, or set AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY, or AWS_SKIP_SIGNATURE=true for a public bucket"
         )
 
@@ -155,3 +172,88 @@ def test_a_folder_gives_plain_files_only(tmp_path, kind):
         (CacheInvalid, CacheCorrupt), match=r"file: (a symbolic link|not a plain file|missing, a folder)"
     ):
         list(remote.at(str(tmp_path)).blocks("file", 1))
+
+
+ENDPOINT = "wanted https://HOST or http://HOST:PORT, found"
+SIGNS = "wanted letters, digits and signs of ASCII, found"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("AWS_ACCESS_KEY_ID", "ab\nc", f"{SIGNS} '\\n' as character 3 of 4"),
+        ("AWS_ACCESS_KEY_ID", "a\u00e9", f"{SIGNS} '\\xe9' as character 2 of 2"),
+        ("AWS_SECRET_ACCESS_KEY", "abc ", f"{SIGNS} ' ' as character 4 of 4"),
+        ("AWS_SESSION_TOKEN", "\r", f"{SIGNS} '\\r' as character 1 of 1"),
+        ("AWS_REGION", "us\n", "wanted a region such as us-east-1, found 'us\\n'"),
+        ("AWS_DEFAULT_REGION", "us east", "wanted a region such as us-east-1, found 'us east'"),
+        *(
+            (name, value, f"{ENDPOINT} {value!a}")
+            for name, value in [
+                ("AWS_ENDPOINT_URL", "nonsense"),
+                ("AWS_ENDPOINT_URL", "http://"),
+                ("AWS_ENDPOINT_URL", "http://h\n"),
+                ("AWS_ENDPOINT_URL", "ftp://host"),
+                ("AWS_ENDPOINT_URL_S3", "http://[::1"),
+                ("AWS_ENDPOINT", "http://host:99999"),
+            ]
+        ),
+        ("AWS_ENDPOINT_URL", "http://me:secret@host", f"{ENDPOINT} 'host'"),
+    ],
+)
+def test_variables_that_no_request_can_hold(s3, monkeypatch, capfd, name, value, message):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(CacheStorage) as caught:
+        remote.at(s3.url)
+    assert str(caught.value) == f"{name}: {message}; set it again"
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "url", ["https://s3.example.com", "http://127.0.0.1:9000/", "http://[::1]:9000", "http://minio/x"]
+)
+def test_endpoints_that_are_some(s3, monkeypatch, url):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+    remote.at(s3.url)
+
+
+def test_a_name_that_the_client_cannot_read_is_named(s3):
+    s3.request("PUT", f"features/{quote(chr(1))}x/y", b"1")
+    with pytest.raises(CacheStorage) as caught:
+        remote.at(s3.url).names()
+    assert str(caught.value) == (
+        f"{s3.url}: an object there has the name 'features/\\x01x/', which the client cannot read; "
+        "delete that object, no cache has one"
+    )
+
+
+def test_no_place_to_write(s3):
+    s3.proxy.fault = lambda method, path: "none"
+    place = remote.at(s3.url)
+    for act in (lambda: place.put(NAME, b"1"), lambda: place.put(NAME, iter([b"1"])), lambda: place.create(NAME, b"1")):
+        with pytest.raises(CacheStorage) as caught:
+            act()
+        assert str(caught.value) == (
+            f"{s3.url}/{NAME}: the store does not let it be written (404 Not Found); look at the bucket's name and at "
+            "AWS_ENDPOINT_URL"
+        )
+
+
+def test_a_server_that_says_nothing(s3, monkeypatch):
+    monkeypatch.setattr(schemes, "SILENCE", 1)
+    monkeypatch.setattr(bucket, "SILENCE", 1)
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
+        for act in (remote.at(s3.url).names, lambda: remote.at(s3.url).read(NAME, 9)):
+            began = time.monotonic()
+            with pytest.raises(
+                CacheSilent, match=r"no answer for 1 s or more; look at the network and at AWS_ENDPOINT_URL"
+            ):
+                act()
+            assert time.monotonic() - began < 5
+
+
+def test_a_manifest_that_does_not_let_itself_be_closed_is_no_news():
+    in_use._close(-1)

@@ -269,18 +269,6 @@ def test_a_cache_of_the_same_key_that_was_there_first_stays(kind, request, small
     assert toys.snapshot(pulled(place, small.name, tmp_path / "yours")) == toys.snapshot(theirs)
 
 
-def test_another_cache_of_the_key_must_be_whole_to_stay(s3, small, theirs):
-    share.push(theirs, remote.at(s3.url))
-    name = where(s3, theirs, f"{DATA}/train/clean/c/1/0")
-    size = len(s3.request("GET", name))
-    s3.request("DELETE", name)
-    with pytest.raises(CacheStorage) as caught:
-        share.push(small, remote.at(s3.url))
-    assert str(caught.value) == f"s3://{s3.bucket}/{name}: wanted {size} bytes, found none; let Bob push it again"
-    share.push(theirs, remote.at(s3.url))
-    assert share.push(small, remote.at(s3.url)).state == "theirs"
-
-
 def test_a_lost_race_of_two_different_pushers_ends_well(s3, small, theirs, tmp_path):
     """The other publishes between our last object and our manifest: nobody's objects are touched but ours."""
     raced = []
@@ -426,4 +414,23 @@ def test_the_commands_say_what_came_of_it(s3, coattail, tmp_path, small):
     assert (done.code, done.err) == (
         2,
         "coattail: ftp://x: ftp:// is not known; wanted a folder, s3://, gs:// or az://BUCKET/FOLDER\n",
+    )
+
+
+@pytest.mark.parametrize("part", ["c/1/0", "manifest.json"])
+def test_a_store_that_says_yes_and_keeps_nothing_is_not_believed(s3, small, part):
+    s3.proxy.fault = lambda method, path: "lie" if method == "PUT" and path.endswith(part) else ""
+    with pytest.raises(
+        CacheStorage, match=rf"{part}: wanted \d+ bytes, found none, though the store said that it took it"
+    ):
+        share.push(small, remote.at(s3.url))
+    nothing_is_seen(s3.url, small.name)
+
+
+def test_a_folder_that_cannot_be_written_is_named_alone(small):
+    with pytest.raises(CacheStorage) as caught:
+        share.push(small, remote.at("/proc/team"))
+    assert str(caught.value) == (
+        "/proc/team: cannot be written (No such file or directory); make the folder writable, or push to another, "
+        "then run the same command again"
     )

@@ -1,6 +1,7 @@
 """Backbones that are taken as they are: random or given weights, timm's, one's own module."""
 
 import builtins
+import re
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from small_runs import small
 from cache import FeatureCache
 from pipeline.artefacts import tensors as checkpoint
 from pipeline.backbones import build
-from pipeline.backbones.ready_made import own_module
+from pipeline.backbones.own import own_module
 from pipeline.errors import ConfigError
 from pipeline.images.dataset import load
 from pipeline.images.transforms.recipe import PLAIN
@@ -42,7 +43,7 @@ def test_one_s_own_module_is_named_and_digested(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     settings, run = given(small(), tmp_path / "runs", "mine_for_a_test:build")
     cache = FeatureCache.open(extract(settings, run, tmp_path / "stores"))
-    assert cache.manifest.identity.backbone == "module:mine_for_a_test:build"
+    assert re.fullmatch(r"module:mine_for_a_test:build#[0-9a-f]{16}", cache.manifest.identity.backbone)
     assert cache.manifest.identity.weights == checkpoint.digest({"backbone.module.scale": torch.tensor(2.0)})
     assert cache.classifier() is None
     split = load(small()).splits["test"]
@@ -51,7 +52,7 @@ def test_one_s_own_module_is_named_and_digested(tmp_path, monkeypatch):
     wanted = 2 * ((pixels - mean) / std).mean((2, 3)).numpy()
     np.testing.assert_allclose(cache.features("test").astype(np.float64), wanted, atol=2e-3)
     with pytest.raises(
-        ConfigError, match=r"^--backbone-module mine_for_a_test:map: wanted features \(B, D\), found shape"
+        ConfigError, match=r"^--backbone-module mine_for_a_test:map: wanted features \(B, D\), D 1 or more, found shape"
     ):
         given(small(), tmp_path / "runs", "mine_for_a_test:map")
     with pytest.raises(
@@ -76,7 +77,7 @@ def test_a_module_s_class_that_wants_arguments_is_one_line():
     with pytest.raises(ConfigError) as error:
         own_module("torch.nn:Linear", 16)
     assert str(error.value).startswith(
-        "--backbone-module torch.nn:Linear: wanted an nn.Module, or what returns one without arguments, found Linear."
+        "--backbone-module torch.nn:Linear: wanted an nn.Module, or what returns one without arguments, found TypeError: Linear."
     )
 
 

@@ -20,7 +20,7 @@ def test_tau_normalisation_at_its_ends():
 def test_nearest_class_mean_is_the_cosine_to_the_mean_direction():
     g = torch.Generator().manual_seed(0)
     features, labels = torch.randn(60, 5, generator=g), torch.arange(60) % 3
-    weight, bias = posthoc.nearest_class_mean(features, labels, 4)
+    weight, bias = posthoc.nearest_class_mean([(features[:25], labels[:25]), (features[25:], labels[25:])], 4, 5)
     unit = features / features.norm(dim=1, keepdim=True)
     means = torch.stack([unit[labels == c].mean(dim=0) for c in range(3)])
     tested = torch.randn(20, 5, generator=g)

@@ -5,9 +5,11 @@ import torch
 from torch.nn import functional
 
 from pipeline import losses
-from pipeline.augment.kinds import Augmentation, class_strength, mix, transform
+from pipeline.augment.kinds import Augmentation, class_strength, kind, mix, transform
 from pipeline.augment.transfer import from_closed_form, from_generator, nearest_head
+from pipeline.classifiers import budget
 from pipeline.classifiers import linear as heads
+from pipeline.classifiers.kinds import TRAININGS
 from pipeline.classifiers.replicas import _blocks, _inputs, train_heads
 from pipeline.errors import ConfigError, TrainingError
 from pipeline.features import Features
@@ -34,17 +36,22 @@ def _closed_form(train):
     nearest = torch.cat([nearest_head(view, statistics.mean_CD) for view in train.features_VND])
     beta = class_strength(train.counts_C)
     beta[0] = 0
-    return Augmentation("closed-form", from_closed_form(nearest, statistics), beta)
+    return Augmentation(kind("closed-form"), from_closed_form(nearest, statistics), beta)
 
 
-def _none(kind="none"):
-    return Augmentation(kind, None, torch.zeros(3))
+def _none(name="none"):
+    return Augmentation(kind(name), None, torch.zeros(3))
 
 
 def _train(train, settings, seeds=(0,), augmentation=None, variants=None):
     variants = variants or [settings]
     start = heads.fresh(3, 8, list(seeds) * len(variants))
-    return train_heads(train, start, variants, seeds, augmentation or _none(settings.augmentation))
+    training = TRAININGS[settings.head]
+    tensors, loss = training.tensors(start, settings), training.loss(settings, train.counts_C)
+    steps = budget.steps_of(settings, len(train.labels_N))
+    return train_heads(
+        train, start, tensors, loss, variants, seeds, augmentation or _none(settings.augmentation), steps
+    )
 
 
 BASE = Retrain(augmentation="none", epochs=3, batch_size=32, learning_rate=0.01)
@@ -70,20 +77,20 @@ def test_one_replica_equals_a_plain_training_loop(train):
     torch.testing.assert_close(found.bias_RC[0], linear.bias.detach(), atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["none", "noise", "dropout", "closed-form"])
-def test_a_replica_does_not_depend_on_its_neighbours(train, kind):
-    settings = BASE.model_copy(update={"augmentation": kind})
-    augmentation = _closed_form(train) if kind == "closed-form" else _none(kind)
+@pytest.mark.parametrize("name", ["none", "noise", "dropout", "closed-form"])
+def test_a_replica_does_not_depend_on_its_neighbours(train, name):
+    settings = BASE.model_copy(update={"augmentation": name})
+    augmentation = _closed_form(train) if name == "closed-form" else _none(name)
     together = _train(train, settings, [1, 2, 3], augmentation)
     alone = _train(train, settings, [2], augmentation)
     torch.testing.assert_close(together.weight_RCD[1], alone.weight_RCD[0], atol=1e-6, rtol=1e-5)
     assert not torch.allclose(together.weight_RCD[0], together.weight_RCD[1])
 
 
-@pytest.mark.parametrize("kind", ["none", "noise", "dropout", "closed-form"])
-def test_the_same_seed_gives_the_same_bits(train, kind):
-    settings = BASE.model_copy(update={"augmentation": kind})
-    augmentation = _closed_form(train) if kind == "closed-form" else _none(kind)
+@pytest.mark.parametrize("name", ["none", "noise", "dropout", "closed-form"])
+def test_the_same_seed_gives_the_same_bits(train, name):
+    settings = BASE.model_copy(update={"augmentation": name})
+    augmentation = _closed_form(train) if name == "closed-form" else _none(name)
     first, again = (_train(train, settings, [1, 2], augmentation) for _ in range(2))
     assert torch.equal(first.weight_RCD, again.weight_RCD)
     assert torch.equal(first.bias_RC, again.bias_RC)
@@ -127,26 +134,26 @@ def test_variants_that_shape_the_program_are_refused(train):
     )
 
 
-@pytest.mark.parametrize("kind", ["closed-form", "noise", "dropout"])
-def test_a_step_sees_what_equations_3_and_4_say(train, kind):
+@pytest.mark.parametrize("name", ["closed-form", "noise", "dropout"])
+def test_a_step_sees_what_equations_3_and_4_say(train, name):
     settings = [
-        BASE.model_copy(update={"augmentation": kind, "strength": s, "threshold": t}) for s, t in ((0.5, 0.5), (2, 0.2))
+        BASE.model_copy(update={"augmentation": name, "strength": s, "threshold": t}) for s, t in ((0.5, 0.5), (2, 0.2))
     ]
-    augmentation = _closed_form(train) if kind == "closed-form" else _none(kind)
-    draws = next(_blocks(train, RowSampler(train.labels_N), settings[0], [3, 4], 5))
+    augmentation = _closed_form(train) if name == "closed-form" else _none(name)
+    draws = next(_blocks(train, RowSampler(train.labels_N), settings[0], augmentation, [3, 4], 5))
     inputs, labels = _inputs(train, draws, 2, settings, augmentation)
     statistics = head_statistics(train, [0])
     for r, (v, s) in enumerate(((0, 0), (0, 1), (1, 0), (1, 1))):
         rows, views = draws.rows_SKB[s, 2], draws.views_SKB[s, 2]
         features = train.features_VND[views, rows]
         wanted = features
-        if kind == "closed-form":
+        if name == "closed-form":
             mean, variance = closed_form(features, torch.zeros(32, dtype=torch.long), statistics)
             strength = settings[v].strength * class_strength(train.counts_C)[train.labels_N[rows]]
             augmented = transform(features, mean, variance, strength, noise_BD=draws.noise_SKBD[s, 2])
             mixed = mix(features, augmented, settings[v].threshold, uniform_BD=draws.uniform_SKBD[s, 2])
             wanted = torch.where((train.labels_N[rows] == 0)[:, None], features, mixed)
-        elif kind == "noise":
+        elif name == "noise":
             wanted = features + 0.5 * draws.noise_SKBD[s, 2]
         else:
             wanted = torch.where(draws.uniform_SKBD[s, 2] >= 0.3, features / 0.7, 0.0)

@@ -16,7 +16,7 @@ def test_a_shared_cache_gives_the_same_figures_to_the_last_digit(s3, coattail, t
     yours = {"COATTAIL_STORES": "yours", "COATTAIL_RUNS": "runs-yours"}
     theirs = coattail(*arguments, f"{s3.url}/{cache.key}", **yours)
     assert theirs.code == 0, theirs.err
-    assert f"{s3.url}/{cache.key}: pulled at yours/{cache.key}" in theirs.err
+    assert f"{s3.url}/{cache.key}: pulled at {tmp_path}/yours/{cache.key}" in theirs.err
 
     def figures(done):
         return {name: value for name, value in done.json.items() if name not in ("run", "seconds")}

@@ -4,8 +4,10 @@ import json
 
 import pytest
 import toy_caches as toys
+from in_process import run
 
-from cache import FeatureCache
+from cache import FeatureCache, catalog
+from cache.explain import explain
 from pipeline.commands import cache_text as tables
 
 
@@ -33,8 +35,8 @@ def test_ls_lists_what_is_there_half_there_and_damaged(coattail, stores, key):
     assert [key[:12], "toy", "resnet32", "70", "8", "1"] in [line[:6] for line in lines]
 
 
-def test_ls_of_nothing(coattail):
-    assert coattail("cache", "ls").out == "no caches in stores\n"
+def test_ls_of_nothing(coattail, tmp_path):
+    assert coattail("cache", "ls").out == f"no caches in {tmp_path}/stores\n"
     assert coattail("cache", "ls", "--json").json == []
 
 
@@ -57,7 +59,7 @@ def test_verify_says_sound_or_names_the_rows_and_exits_with_1(coattail, stores, 
     done = coattail("cache", "verify", key)
     assert done.code == 1
     assert done.out.splitlines()[0] == (
-        f"stores/{key}: {file} (train/clean, rows 16 to 23): its sha256 is not the manifest's"
+        f"{stores}/{key}: {file} (train/clean, rows 16 to 23): its sha256 is not the manifest's"
     )
     done = coattail("cache", "verify", key, "--json")
     assert (done.code, done.json[0]["sound"], done.json[0]["findings"][0]["start"]) == (1, False, 16)
@@ -78,36 +80,40 @@ def test_verify_called_wrongly(coattail, key):
 def test_explain_names_fields(coattail, stores, key):
     other = toys.make(stores, toys.identity(dtype="float32")).name
     done = coattail("cache", "explain", key, other)
-    assert done.out == f"{key[:12]} | {other[:12]}\nidentity.dtype: 'float16' | 'float32'\n"
+    assert done.out.splitlines() == [
+        "same images, same weights, other number format",
+        f"{key[:12]} | {other[:12]}",
+        "identity.dtype: 'float16' | 'float32'",
+    ]
     assert coattail("cache", "explain", key, key).out == "no differences: the same rows\n"
     assert coattail("cache", "explain", key, other, "--json").json == [
         {"field": "identity.dtype", "left": "float16", "right": "float32"}
     ]
 
 
-def test_explain_takes_a_config_in_place_of_the_other_cache(coattail, key):
+def test_explain_takes_a_config_in_place_of_the_other_cache(coattail, tmp_path, key):
     assert "another cache or --config is wanted, one of the two" in coattail("cache", "explain", key).err
     done = coattail("cache", "explain", key, "--config", "digits-lt")
     assert done.code == 1
-    assert done.err.startswith("coattail: backbone runs/digits-lt/backbone-")
+    assert done.err.startswith(f"coattail: backbone {tmp_path}/runs/digits-lt/backbone-")
     assert done.err.endswith(": not trained to its end; run train-backbone with the same --config and --set\n")
 
 
 def test_rm_asks_somebody_or_wants_yes(coattail, stores, key):
     done = coattail("cache", "rm", key)
     assert done.code == 2
-    assert f"nobody to ask whether to delete stores/{key}; give --yes" in done.err
+    assert f"nobody to ask whether to delete {stores}/{key}; give --yes" in done.err
     cache = FeatureCache.open(stores / key)
     _one_line(
         coattail("cache", "rm", key, "--yes"),
         1,
-        f"stores/{key}: in use; wait until whoever reads it is done, then try again",
+        f"{stores}/{key}: in use; wait until whoever reads it is done, then try again",
     )
     del cache
-    assert coattail("cache", "rm", key, "--yes", "--json").json.keys() == {f"stores/{key}"}
+    assert coattail("cache", "rm", key, "--yes", "--json").json.keys() == {f"{stores}/{key}"}
     assert not (stores / key).exists()
     done = coattail("cache", "rm", key, "--yes")
-    _one_line(done, 1, f"cache {key}: neither a cache's folder nor the start of a key in stores; found none")
+    _one_line(done, 1, f"cache {key}: neither a cache's folder nor the start of a key in {stores}; found none")
 
 
 def test_prune_deletes_on_yes(coattail, stores, key):
@@ -137,3 +143,50 @@ def test_sizes(count, text):
 )
 def test_ages(seconds, text):
     assert tables.age(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence", "last"),
+    [
+        ({"weights": toys.digest("other")}, "same images, other weights", "identity.weights"),
+        ({"classes": ("cat", "dog", "emu")}, "other images, same weights", "identity.classes[2]"),
+        ({"transform": {"size": 64}}, "same images, same weights, other transform", "identity.transform.mean"),
+        ({"views": 0}, "same images, same weights, other views", "identity.splits.train.views"),
+        (
+            {"weights": toys.digest("other"), "bn": "shifted", "views_seed": 3},
+            "same images, other weights, other views, other batch normalisation",
+            "identity.weights",
+        ),
+    ],
+)
+def test_explain_begins_with_a_sentence_and_ends_with_digests(changes, sentence, last):
+    fields = explain(toys.identity(), toys.identity(**changes))
+    lines = tables.differences(fields, "a" * 64, "b" * 64)
+    assert lines[:2] == [sentence, "aaaaaaaaaaaa | bbbbbbbbbbbb"]
+    assert lines[-1].startswith(f"{last}: ")
+
+
+def test_the_same_rows_made_otherwise(stores, tmp_path):
+    one = catalog.read_manifest(toys.make(stores, author="ann", backbone_run="x"))
+    other = catalog.read_manifest(toys.make(tmp_path / "others", author="bob", backbone_run="y"))
+    lines = tables.differences(explain(one, other), one.key, other.key)
+    assert lines[0] == "the same rows; what is recorded beside them differs"
+    assert [line.partition(":")[0] for line in lines[2:]] == ["provenance.author", "provenance.backbone_run"]
+
+
+def test_ls_gives_whole_keys_where_asked_and_a_pipe_has_no_width(stores, key, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "20")
+    short, whole = (run(monkeypatch, "cache", "ls", *more).out.splitlines() for more in ([], ["--long"]))
+    assert (short[4].split()[:2], whole[4].split()[:2]) == ([key[:12], "toy"], [key, "toy"])
+    assert (len(short), len(whole)) == (5, 5)
+
+
+def test_whole_paths_are_printed_wherever_a_command_starts(stores, key, monkeypatch):
+    monkeypatch.chdir(stores)
+    place = stores / ".." / "place"
+    assert run(monkeypatch, "cache", "ls", ".").out.splitlines()[0] == f"caches in {stores}"
+    assert run(monkeypatch, "cache", "show", key).out.splitlines()[1] == f"path        {stores}/{key}"
+    assert run(monkeypatch, "cache", "push", "../place", f"./{key}").out.startswith(f"{place}/{key}: pushed (")
+    assert run(monkeypatch, "cache", "pull", "../place", key).out.startswith(f"{stores}/{key}: already there (")
+    assert run(monkeypatch, "cache", "rm", "--yes", f"../place/{key}").out.startswith(f"deleted {place}/{key} (")

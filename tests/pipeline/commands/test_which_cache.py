@@ -5,10 +5,10 @@ import pytest
 
 from cache import FeatureCache
 from cache.verify import verify
+from pipeline import retrain
 from pipeline.commands.which_cache import SAMPLES, available, sample_path, settings_and_cache
 from pipeline.longtail import class_counts
 from pipeline.stage2_stg import train_stg
-from pipeline.stage3_retrain import retrain
 
 
 @pytest.fixture(scope="module")

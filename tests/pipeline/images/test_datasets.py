@@ -1,79 +1,18 @@
 """Six sources, one way: splits, names, the held-out test, the long-tailed draw, and what is wrong with them."""
 
 import io
-import json
 import pickle
 from hashlib import md5
 
 import numpy as np
-import polars as pl
 import pytest
 import torch
 import torchvision
 from PIL import Image
+from toy_images import error_of, pixels_of, png, settings, write_folder, write_list, write_parquet
 
 from pipeline.errors import ConfigError, DataError
 from pipeline.images.dataset import load
-from pipeline.images.transforms.recipe import PLAIN
-from pipeline.settings import Settings
-
-
-def settings(source, longtail=None, stage1=None, seed=0, **data):
-    return Settings.model_validate(
-        {
-            "seed": seed,
-            "data": {"source": source, "image_size": 8, "workers": 0, **data},
-            "longtail": longtail or {"profile": "natural"},
-            "stage1": stage1 or {},
-        }
-    )
-
-
-def png(number, mode="RGB"):
-    pixels = np.random.default_rng(number).integers(0, 256, (8, 8, 3), dtype=np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels).convert(mode).save(file, "PNG")
-    return file.getvalue()
-
-
-def error_of(chosen):
-    with pytest.raises((DataError, ConfigError)) as error:
-        load(chosen)
-    assert "\n" not in str(error.value)
-    return error.value
-
-
-def pixels_of(split):
-    return torch.cat(list(split.images.batches([torch.arange(len(split))], PLAIN, 0)))
-
-
-def write_parquet(path, labels, plain=False, names=None, first=0, images=None):
-    images = images or [png(first + row) for row in range(len(labels))]
-    cells = images if plain else [{"bytes": image, "path": f"{row}.png"} for row, image in enumerate(images)]
-    dtype = pl.Binary if plain else pl.Struct({"bytes": pl.Binary, "path": pl.String})
-    frame = pl.DataFrame({"image": pl.Series(cells, dtype=dtype), "label": labels})
-    feature = {"info": {"features": {"label": {"_type": "ClassLabel", "names": names}}}}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    frame.write_parquet(path, metadata={"huggingface": json.dumps(feature)} if names else None)
-    return str(path)
-
-
-def write_folder(root, counts):
-    for name, count in counts.items():
-        (root / name).mkdir(parents=True)
-        for row in range(count):
-            (root / name / f"{row}.png").write_bytes(png(row))
-    return str(root)
-
-
-def write_list(root, lines, file="train.txt"):
-    for line in lines:
-        path = root / line.rpartition(" ")[0]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(png(len(str(path))))
-    (root / file).write_text("".join(f"{line}\n" for line in lines))
-    return str(root / file)
-
 
 # digits and the held-out test split
 
@@ -189,6 +128,17 @@ def test_real_cifar_is_drawn_as_published(real_data):
     assert (sum(found.counts()), len(found.splits["test"])) == (10847, 10000)
     assert (found.counts()[0], found.counts()[-1]) == (500, 5)
     assert (found.classes[0], found.classes[-1]) == ("apple", "worm")
+
+
+def test_real_plankton_has_its_names_and_one_image_in_both_splits(real_data, capsys):
+    folder = real_data / "plankton"
+    if not folder.is_dir():
+        pytest.skip("plankton images are wanted in $COATTAIL_DATA/plankton")
+    found = load(settings("parquet", train=f"{folder}/train-*.parquet", test=f"{folder}/test-*.parquet"))
+    assert (len(found.classes), sum(found.counts()), len(found.splits["test"])) == (121, 21233, 6071)
+    assert (found.classes[0], min(found.counts()), max(found.counts())) == ("acantharia_protist", 6, 1385)
+    assert found.decoding == {}
+    assert "data.test: 1 of 6071 images are training images too: " in capsys.readouterr().err
 
 
 # torchvision

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.images.decoding import Undecodable, decode, digest, probe
+from pipeline.images.decoding import Undecodable, decode, probe
+from pipeline.images.reading import digest
 
 
 def _bytes(image, kind="PNG", **options):

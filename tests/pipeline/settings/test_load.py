@@ -86,7 +86,7 @@ def test_a_method_goes_with_one_s_own_file_even_below_a_plus(tmp_path):
 def test_dots_in_a_value_are_no_key(tmp_path):
     name = ".".join("abcdefghijkl")
     (tmp_path / "own.toml").write_text(f'[data]\nsource = "folder"\ntrain = "{name}"  # {name}\n')
-    assert load(str(tmp_path / "own.toml")).settings.data.train == name
+    assert load(str(tmp_path / "own.toml")).settings.data.train == str(tmp_path / name)
 
 
 def test_unknown_method():
@@ -127,8 +127,8 @@ def test_every_problem_is_reported_at_once(tmp_path):
         "--set no-equals-sign: wanted section.key=value, such as stage1.epochs=20",
         f"{path}: stage1.epochs: wanted greater than or equal to 0, found -1",
         f"{path}: stage1.lr: unknown key, found 1; did you mean stage1.learning_rate?",
-        "--set: retrain.head: wanted 'stage1', 'crt', 'lws', 'generalized', 'logit-adjustment', 'tau-norm' or 'ncm', "
-        "found 'svm'",
+        "--set: retrain.head: wanted 'stage1', 'logit-adjustment', 'tau-norm', 'ncm', 'crt', 'lws', 'generalized' or "
+        "'logit-adjusted', found 'svm'",
         f"{path}: retrain.strength: wanted a finite number, found nan",
     ]
 
@@ -152,7 +152,7 @@ def test_broken_toml_names_file_and_line(tmp_path):
 
 
 def test_overlapping_groups():
-    assert _problems(overrides=["longtail.few_below=500"]) == [
+    assert _problems(overrides=["longtail.many_above=100", "longtail.few_below=500"]) == [
         "settings: longtail.few_below must not exceed longtail.many_above + 1, or a class is both many and few"
     ]
 

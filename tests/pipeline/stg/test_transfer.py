@@ -25,13 +25,9 @@ def test_a_number_of_head_classes_ignores_their_order():
     assert head_classes([5, 90, 7, 200], STG(head_classes=2)) == [1, 3]
 
 
-def test_no_head_class():
-    with pytest.raises(DataError) as error:
-        head_classes([90, 40, 3], STG())
-    assert str(error.value) == (
-        "no head class: wanted a class with more than 100 training samples, the largest has 90; "
-        "lower stg.head_above or set stg.head_classes"
-    )
+def test_where_no_class_has_a_hundred_rows_the_largest_share_is_head():
+    assert head_classes([60, 50, 9, 5, 3], STG()) == [0, 1]
+    assert head_classes([3, 1], STG()) == [0]
 
 
 def test_no_tail_class():

@@ -1,0 +1,66 @@
+"""Whose a folder is: a cache's, or a stranger's, which is never deleted."""
+
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from cache.errors import CacheInvalid
+from cache.format import layout
+
+RECENT = 3600.0
+"""Seconds. What changed within them may still be being copied here, and is left alone."""
+_FILE = re.compile(
+    rf"{re.escape(layout.FEATURES)}/(.+/)?(zarr\.json|c/\d+/0)|rows/[^/]+\.parquet"
+    rf"|{re.escape(layout.CLASSIFIER)}|{re.escape(layout.MANIFEST)}"
+)
+
+
+def names(path: Path) -> set[str]:
+    """What a folder is called: its own name and, where it is reached through a link, that of the link."""
+    return {os.path.basename(os.path.abspath(path)), path.resolve().name}
+
+
+def expanded(text: str) -> Path:
+    """The path, with `~` and `~somebody` replaced; CacheInvalid where nobody has that name."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise CacheInvalid(
+            f"{text}: nobody is called {text.partition('/')[0]} on this machine; give the whole path"
+        ) from None
+
+
+def is_shaped(folder: Path) -> bool:
+    """Whether a folder has a key as its name, and holds files of a cache and no others. What is in the files is not read."""
+    if not any(layout.KEY.fullmatch(name) for name in names(folder)):
+        return False
+    files = [os.path.relpath(path, folder).replace(os.sep, "/") for path in _walk(folder)]
+    return all(_FILE.fullmatch(file) for file in files) and any("/" in file for file in files)
+
+
+def changed(path: Path) -> float:
+    """When a file or folder, or anything in it, was last changed, in seconds since 1970.
+
+    A copy may bring old times of modification with it; the file system's own time of change it cannot.
+    """
+    latest = 0.0
+    for one in (path, *_walk(path, folders=True)):
+        with suppress(OSError):  # it went meanwhile
+            found = os.lstat(one)
+            latest = max(latest, found.st_mtime, found.st_ctime)
+    return latest
+
+
+def is_recent(path: Path, now: float | None = None) -> bool:
+    """Whether anything in the folder changed within RECENT seconds."""
+    return (time.time() if now is None else now) - changed(path) <= RECENT
+
+
+def _walk(root: Path, folders: bool = False) -> Iterator[Path]:
+    for inside, names_below, files in os.walk(root):
+        links = [name for name in names_below if os.path.islink(os.path.join(inside, name))]
+        for name in (*files, *(names_below if folders else links)):
+            yield Path(inside, name)

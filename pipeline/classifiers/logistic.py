@@ -1,0 +1,204 @@
+"""L2 logistic regression, many strengths and folds side by side in one batched program. Pure, deterministic.
+
+The plain arm that is hardest to beat on features of a foundation model: natural sampling, then logit adjustment
+(`post_hoc.logit_adjustment`). Features are expected in `coordinates`, where a strength means the same for every unit.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+BLOCK_VALUES = 1 << 23
+"""Logits that are held at a time, 32 MiB."""
+
+ROUNDING = 1e-5
+"""A gradient of this size, in the same norm, is float32's rounding: half its square is what the loss could still fall by."""
+
+MEMORY = 10
+"""Pairs of steps and gradient changes that L-BFGS remembers."""
+
+
+@dataclass(frozen=True)
+class Logistic:
+    """P = folds x strengths linear classifiers: weight (F, S, C, D), bias (F, S, C), float32; and whether each converged.
+
+    The bias of a class without rows is -inf: it is never predicted.
+    """
+
+    weight_FSCD: Tensor
+    bias_FSC: Tensor
+    converged_FS: Tensor
+    steps: int
+
+
+def fit_logistic(
+    features_ND: Tensor,
+    labels_N: Tensor,
+    classes: int,
+    strengths: Sequence[float],
+    weights_FN: Tensor | None = None,
+    tolerance: float = 1e-3,
+    limit: int = 300,
+) -> Logistic:
+    """The minimum over (W, b) of sum_i w_i CE(W x_i + b, y_i) / sum_i w_i + strength / 2 |W|^2, for each fold and strength.
+
+    `weights_FN` holds a row weight for each fold, 0 for rows held out; without it one fold of all rows, each weighing 1. The
+    bias is not penalised. Minimised by L-BFGS (Liu and Nocedal, 1989) with a step halved until the loss falls (Armijo). A
+    problem is done once its gradient is below `tolerance` of what it is at zero weights and the prior's bias, in the norm of
+    the inverse curvature expected there, in which a class of few rows counts as much as any.
+    """
+    weights_FN = torch.ones(1, len(labels_N)) if weights_FN is None else weights_FN
+    turn_DD, spread_D = _principal_axes(features_ND)
+    features_ND = torch.cat([features_ND.float() @ turn_DD, torch.ones(len(features_ND), 1)], dim=1)
+    share_FN = (weights_FN.double() / weights_FN.double().sum(dim=1, keepdim=True)).float()
+    prior_FC = torch.zeros(len(share_FN), classes, dtype=torch.float64).index_add_(1, labels_N, share_FN.double())
+    strength_P = torch.tensor(strengths, dtype=torch.float64).repeat(len(share_FN))
+    problem = _Problem(
+        features_ND,
+        labels_N,
+        share_FN.repeat_interleave(len(strengths), 0),
+        strength_P,
+        _softness(prior_FC, strength_P, spread_D),
+    )
+    start_FCD = torch.zeros(len(share_FN), classes, features_ND.shape[1])
+    start_FCD[..., -1] = prior_FC.clamp(min=1e-12).log().float()
+    found_PCD, converged_P, steps = _minimise(problem, start_FCD.repeat_interleave(len(strengths), 0), tolerance, limit)
+    shape = (len(share_FN), len(strengths))
+    found_FSCD = found_PCD.view(*shape, classes, -1)
+    bias_FSC = found_FSCD[..., -1].masked_fill(prior_FC[:, None] == 0, -torch.inf)
+    return Logistic(found_FSCD[..., :-1] @ turn_DD.T, bias_FSC, converged_P.view(shape), steps)
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """Rows with a column of ones (N, D + 1), labels (N,), each problem's share of each row (P, N) and its strength (P,)."""
+
+    features_ND: Tensor
+    labels_N: Tensor
+    share_PN: Tensor
+    strength_P: Tensor
+    softness_PCD: Tensor
+    """The inverse of the curvature expected of each class's weights and of its bias."""
+
+    def only(self, kept_P: Tensor) -> "_Problem":
+        kept = (field[kept_P] for field in (self.share_PN, self.strength_P, self.softness_PCD))
+        return _Problem(self.features_ND, self.labels_N, *kept)
+
+    def soften(self, gradient_PCD: Tensor) -> Tensor:
+        """A gradient (P, C, D + 1) times the inverse of the curvature expected."""
+        return gradient_PCD * self.softness_PCD
+
+    def size(self, gradient_PCD: Tensor) -> Tensor:
+        """Each problem's norm of the gradient, (P,)."""
+        return (gradient_PCD * self.soften(gradient_PCD)).sum(dim=(1, 2)).sqrt()
+
+    def loss(self, parameters_PCD: Tensor) -> tuple[Tensor, Tensor]:
+        """Each problem's loss (P,), float64, and gradient (P, C, D + 1)."""
+        problems, classes, width = parameters_PCD.shape
+        weight_PCD = parameters_PCD.clone()
+        weight_PCD[..., -1] = 0
+        loss_P = 0.5 * self.strength_P * weight_PCD.double().square().sum(dim=(1, 2))
+        gradient_PCD = self.strength_P.float()[:, None, None] * weight_PCD
+        flat_KD, flat_gradient_KD = parameters_PCD.view(-1, width), gradient_PCD.view(-1, width)
+        for rows_B in torch.arange(len(self.labels_N)).split(max(1, BLOCK_VALUES // (problems * classes))):
+            block = slice(int(rows_B[0]), int(rows_B[-1]) + 1)
+            features_BD, share_BP = self.features_ND[block], self.share_PN[:, block].T
+            logits_BPC = (features_BD @ flat_KD.T).view(-1, problems, classes)
+            logits_BPC -= logits_BPC.amax(dim=2, keepdim=True)
+            picked_BP1 = self.labels_N[block, None, None].expand(-1, problems, 1)
+            true_BP = logits_BPC.gather(2, picked_BP1)[..., 0]
+            total_BP = logits_BPC.exp_().sum(dim=2)
+            loss_P += (share_BP * (total_BP.log() - true_BP)).double().sum(dim=0)
+            logits_BPC *= (share_BP / total_BP)[..., None]
+            logits_BPC.scatter_add_(2, picked_BP1, -share_BP[..., None])
+            flat_gradient_KD.addmm_(logits_BPC.view(len(rows_B), -1).T, features_BD)
+        return loss_P, gradient_PCD
+
+
+def _principal_axes(features_ND: Tensor) -> tuple[Tensor, Tensor]:
+    """The principal axes (D, D) and the mean square along each (D,). The penalty does not change under a rotation."""
+    square_DD = (features_ND.float().T @ features_ND.float()).double() / len(features_ND)
+    spread_D, turn_DD = torch.linalg.eigh(square_DD)
+    return turn_DD.float(), spread_D.clamp(min=0)
+
+
+def _softness(prior_FC: Tensor, strength_P: Tensor, spread_D: Tensor) -> Tensor:
+    """One over a class's expected curvature (P, C, D + 1): along mean square s its p (1 - p) s + strength, p its prior."""
+    curvature_PC = (prior_FC * (1 - prior_FC)).repeat_interleave(len(strength_P) // len(prior_FC), 0).clamp(min=1e-6)
+    weight_PCD = curvature_PC[..., None] * spread_D + strength_P[:, None, None]
+    return torch.cat([1 / weight_PCD, 1 / curvature_PC[..., None]], dim=2).float()
+
+
+def _minimise(problem: _Problem, start_PCD: Tensor, tolerance: float, limit: int) -> tuple[Tensor, Tensor, int]:
+    """Each problem's minimum (P, C, D), whether it was reached (P,), and the evaluations made.
+
+    Every step evaluates the problems that are not done, each at its own step length; one that overshot halves it.
+    """
+    result_PCD, done_P = start_PCD.clone(), torch.zeros(len(start_PCD), dtype=torch.bool)
+    active_A = torch.arange(len(start_PCD))
+    at_ACD, (loss_A, gradient_ACD) = start_PCD, problem.loss(start_PCD)
+    wanted_A = (tolerance * problem.size(gradient_ACD)).clamp(min=ROUNDING)
+    memory: list[tuple[Tensor, Tensor]] = []
+    length_A = torch.ones(len(start_PCD))
+    direction_ACD = -problem.soften(gradient_ACD)
+    for step in range(1, limit + 1):
+        slope_A = (direction_ACD * gradient_ACD).double().sum(dim=(1, 2))
+        tried_ACD = torch.addcmul(at_ACD, length_A[:, None, None], direction_ACD)
+        tried_loss_A, tried_gradient_ACD = problem.loss(tried_ACD)
+        noise_A = 1e-7 * loss_A.abs()
+        taken_A = tried_loss_A <= loss_A + 1e-4 * length_A * slope_A + noise_A
+        taken_A11 = taken_A[:, None, None]
+        memory = [
+            *memory[-MEMORY + 1 :],
+            ((tried_ACD - at_ACD) * taken_A11, (tried_gradient_ACD - gradient_ACD) * taken_A11),
+        ]
+        at_ACD = torch.where(taken_A11, tried_ACD, at_ACD)
+        gradient_ACD = torch.where(taken_A11, tried_gradient_ACD, gradient_ACD)
+        loss_A = torch.where(taken_A, tried_loss_A, loss_A)
+        length_A = torch.where(taken_A, 1.0, 0.5 * length_A)
+        reached_A = problem.size(gradient_ACD) <= wanted_A
+        if bool(reached_A.any()):
+            result_PCD[active_A[reached_A]], done_P[active_A[reached_A]] = at_ACD[reached_A], True
+            kept_A = ~reached_A
+            if not bool(kept_A.any()):
+                return result_PCD, done_P, step
+            problem, active_A, wanted_A, length_A = (
+                problem.only(kept_A),
+                active_A[kept_A],
+                wanted_A[kept_A],
+                length_A[kept_A],
+            )
+            at_ACD, gradient_ACD, loss_A = at_ACD[kept_A], gradient_ACD[kept_A], loss_A[kept_A]
+            memory = [(moved[kept_A], change[kept_A]) for moved, change in memory]
+        direction_ACD = -_inverse_curvature(problem, gradient_ACD, memory)
+    result_PCD[active_A] = at_ACD
+    return result_PCD, done_P, limit
+
+
+def _inverse_curvature(problem: _Problem, gradient_ACD: Tensor, memory: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """L-BFGS's two-loop recursion for each problem: the inverse Hessian, as remembered, times the gradient."""
+    direction_AK = gradient_ACD.flatten(1).clone()
+    pairs = [(moved.flatten(1), change.flatten(1)) for moved, change in memory]
+    products = [(moved * change).sum(dim=1, keepdim=True) for moved, change in pairs]
+    inverses = [torch.where(product > 0, 1 / product, 0.0) for product in products]
+    shares: list[Tensor] = []
+    for (moved_AK, change_AK), inverse_A1 in zip(reversed(pairs), reversed(inverses), strict=True):
+        shares.append(inverse_A1 * (moved_AK * direction_AK).sum(dim=1, keepdim=True))
+        direction_AK.addcmul_(shares[-1], change_AK, value=-1)
+    softened_AK = problem.soften(direction_AK.view_as(gradient_ACD)).flatten(1)
+    direction_AK = softened_AK * _scale(problem, memory, products)
+    for (moved_AK, change_AK), inverse_A1, share_A1 in zip(pairs, inverses, reversed(shares), strict=True):
+        back_A1 = inverse_A1 * (change_AK * direction_AK).sum(dim=1, keepdim=True)
+        direction_AK.addcmul_(share_A1 - back_A1, moved_AK)
+    return direction_AK.view_as(gradient_ACD)
+
+
+def _scale(problem: _Problem, memory: list[tuple[Tensor, Tensor]], products: list[Tensor]) -> Tensor:
+    """How far each problem's last taken step found the expected curvature wrong, (A, 1); 1 before the first."""
+    scale_A1 = torch.ones_like(products[0])
+    for (_, change_ACD), product_A1 in zip(memory, products, strict=True):
+        square_A1 = (change_ACD * problem.soften(change_ACD)).sum(dim=(1, 2))[:, None]
+        scale_A1 = torch.where(product_A1 > 0, product_A1 / square_A1.clamp(min=1e-38), scale_A1)
+    return scale_A1

@@ -1,0 +1,95 @@
+"""Ridge regression on random ReLU features: what a linear head cannot say, in closed form.
+
+The head of RanPAC (McDonnell et al., Random Projections and Pre-trained Models for Continual Learning, 2023), with each class
+counting alike. It is not linear in the features, so it does not fold into a classifier of (C, D) weights.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from pipeline.classifiers.selection import log_likelihoods, row_weights, stratified_folds
+from pipeline.classifiers.whitening import BLOCK_ROWS, Whitening, fit_whitening
+from pipeline.rng import generator
+
+STRENGTHS = tuple(10.0**power for power in range(-5, 3))
+"""Strengths tried, as shares of the random features' mean square."""
+
+
+@dataclass(frozen=True)
+class RandomRidge:
+    """relu(coordinates(x) projected) weighted: projection (D, M), weight (M, C), and the strength that was chosen."""
+
+    coordinates: Whitening
+    projection_DM: Tensor
+    weight_MC: Tensor
+    known_C: Tensor
+    strength: float
+
+    def scores(self, features_BD: Tensor) -> Tensor:
+        """Raw features (B, D) -> (B, C), float32; a class without training rows has -inf."""
+        blocks = [
+            _random_features(self.coordinates, self.projection_DM, block) for block in features_BD.split(BLOCK_ROWS)
+        ]
+        scores_BC = torch.cat([block_BM @ self.weight_MC for block_BM in blocks])
+        return scores_BC.masked_fill(~self.known_C, -torch.inf)
+
+
+def fit_ridge(
+    features_ND: Tensor,
+    labels_N: Tensor,
+    classes: int,
+    seed: int = 0,
+    width: int = 2048,
+    strengths: Sequence[float] = STRENGTHS,
+) -> RandomRidge:
+    """The ridge of the strength that is likeliest, class-balanced, on a fifth of the rows held out; then on all rows.
+
+    Where no class has two rows none can be held out, and the middle strength is taken.
+    """
+    coordinates = fit_whitening(features_ND, labels_N, classes, shrinkage=None)
+    source = generator(seed, "ridge")
+    projection_DM = torch.randn(features_ND.shape[1], width, generator=source) / features_ND.shape[1] ** 0.5
+    random_NM = torch.cat(
+        [_random_features(coordinates, projection_DM, block) for block in features_ND.split(BLOCK_ROWS)]
+    )
+    known_C = torch.bincount(labels_N, minlength=classes) > 0
+    held_out_N = stratified_folds(labels_N, classes, 5, seed) == 0
+    strength = strengths[len(strengths) // 2]
+    if len(strengths) > 1 and bool(held_out_N.any()):
+        weight_SMC = _solve(random_NM[~held_out_N], labels_N[~held_out_N], classes, strengths)
+        labels_H = labels_N[held_out_N]
+        weight_H = row_weights(labels_H, classes)
+        likely = []
+        for weight_MC in weight_SMC:
+            likelihood_H, _ = log_likelihoods(random_NM[held_out_N] @ weight_MC, labels_H, weight_H)
+            likely.append(float((weight_H * likelihood_H).sum()))
+        strength = strengths[max(range(len(strengths)), key=lambda position: likely[position])]
+    weight_MC = _solve(random_NM, labels_N, classes, [strength])[0]
+    return RandomRidge(coordinates, projection_DM, weight_MC, known_C, strength)
+
+
+def _random_features(coordinates: Whitening, projection_DM: Tensor, features_BD: Tensor) -> Tensor:
+    return functional.relu(coordinates.apply(features_BD) @ projection_DM)
+
+
+def _solve(random_NM: Tensor, labels_N: Tensor, classes: int, strengths: Sequence[float]) -> Tensor:
+    """(H'H + strength tr(H'H) / M I)^-1 H'Y for each strength, (S, M, C), rows weighted so that each class counts alike.
+
+    Through the smaller of H'H and HH'.
+    """
+    root_N1 = (row_weights(labels_N, classes) * len(labels_N)).sqrt()[:, None]
+    random_NM = random_NM * root_N1.float()
+    target_NC = functional.one_hot(labels_N, classes) * root_N1
+    dual = len(random_NM) <= random_NM.shape[1]
+    square = (random_NM @ random_NM.T if dual else random_NM.T @ random_NM).double()
+    right = target_NC if dual else random_NM.T.double() @ target_NC
+    unit = float(square.trace()) / random_NM.shape[1] or 1.0
+    solved = []
+    for strength in strengths:
+        lower = torch.linalg.cholesky(square + strength * unit * torch.eye(len(square), dtype=torch.float64))
+        solved.append(torch.cholesky_solve(right, lower).float())
+    return torch.stack([random_NM.T @ weight if dual else weight for weight in solved])

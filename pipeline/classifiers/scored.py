@@ -1,0 +1,48 @@
+"""Classifiers that are not linear maps, and how one was chosen."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from pipeline.coordinates import Coordinates
+
+
+class Selection(BaseModel):
+    """How an arm was chosen: on what, by which metric, its score there in percent, and what it is made of."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    on: str
+    metric: str | None = None
+    score: float | None = None
+    certain: bool | None = None
+    """Whether the likeliest member leads the next by more than two standard errors."""
+    members: dict[str, float] = {}
+    """Each member's share."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One classifier that gives scores (B, C) of features (B, D) in coordinates, and the tensors it is made of."""
+
+    scores: Callable[[Tensor], Tensor]
+    parts: dict[str, Tensor]
+    coordinates: Coordinates | None = None
+    selection: Selection | None = field(default=None)
+
+    def logits(self, features_BD: Tensor) -> Tensor:
+        """(B, D) -> (1, B, C)."""
+        inputs_BD = features_BD if self.coordinates is None else self.coordinates.apply(features_BD)
+        return self.scores(inputs_BD)[None]
+
+    def folded(self, coordinates: Coordinates) -> "Scored":
+        """The same classifier on raw features; this one acts on features in the coordinates."""
+        return Scored(self.scores, self.parts, coordinates, self.selection)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What is saved."""
+        if self.coordinates is None:
+            return self.parts
+        return {**self.parts, "offset": self.coordinates.offset_D, "scale": self.coordinates.scale_D}

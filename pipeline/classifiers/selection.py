@@ -1,0 +1,146 @@
+"""Choosing between arms without the test split: folds, the score of out-of-fold predictions, and how sure a choice is. Pure."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pipeline.rng import generator
+
+METRICS = ("balanced", "accuracy")
+"""What "best" means: every class counts alike, or every row does (for those who will meet the training prior)."""
+
+FLOOR = -30.0
+"""The least log-likelihood that counts: a class that a fold did not know costs this much, not everything."""
+
+
+def stratified_folds(labels_N: Tensor, classes: int, folds: int, seed: int = 0) -> Tensor:
+    """Which of the folds holds each row out, (N,) int64; -1, held out of none, for the row of a class that has no other.
+
+    A class's rows are shuffled and dealt out in turn, so its folds differ by one row at most; where one class stops dealing, the
+    next goes on, so the folds do too.
+    """
+    order_N = torch.randperm(len(labels_N), generator=generator(seed, "folds"))
+    order_N = order_N[labels_N[order_N].argsort(stable=True)]
+    lone_N = torch.bincount(labels_N, minlength=classes)[labels_N] == 1
+    dealt_K = order_N[~lone_N[order_N]]
+    fold_N = torch.full((len(labels_N),), -1)
+    fold_N[dealt_K] = torch.arange(len(dealt_K)) % folds
+    return fold_N
+
+
+def row_weights(labels_N: Tensor, classes: int, metric: str = "balanced") -> Tensor:
+    """What each row counts in the metric, (N,) float64, summing to 1: the same for each class, or for each row."""
+    if metric not in METRICS:
+        raise ValueError(f"row_weights: unknown metric {metric!r}; wanted {' or '.join(METRICS)}")
+    count_C = torch.bincount(labels_N, minlength=classes).double()
+    weight_N = 1 / count_C[labels_N] if metric == "balanced" else torch.ones(len(labels_N), dtype=torch.float64)
+    return weight_N / weight_N.sum()
+
+
+def log_likelihoods(scores_NC: Tensor, labels_N: Tensor, weight_N: Tensor) -> tuple[Tensor, float]:
+    """Each row's log-likelihood (N,) under softmax(scores / T), and the T that makes their weighted mean greatest.
+
+    The mean is concave in 1/T: a dozen Newton steps from where the scores' spread is 1, kept in bounds. No unit of the scores
+    matters, so arms whose scores are distances, votes or logits can be compared.
+    """
+    finite_NC = torch.isfinite(scores_NC)
+    top_N1 = scores_NC.masked_fill(~finite_NC, -torch.inf).amax(dim=1, keepdim=True)
+    margin_NC = (scores_NC - top_N1).float().masked_fill(~finite_NC, -torch.inf)
+    true_N = margin_NC.gather(1, labels_N[:, None])[:, 0]
+    known_N = torch.isfinite(true_N)
+    weight_N = torch.where(known_N, weight_N, 0.0)
+    spread = float(-(margin_NC.masked_fill(~finite_NC, 0.0).double().sum(dim=1) / finite_NC.sum(dim=1)).mean())
+    if spread <= 0:
+        return (-finite_NC.sum(dim=1).double().log()).masked_fill(~known_N, FLOOR), 1.0
+    low, high = math.log(1e-3 / spread), math.log(1e5 / spread)
+    at = math.log(1 / spread)
+    for _ in range(30):
+        slope, curvature = _derivatives(margin_NC, true_N, weight_N, math.exp(at))
+        # In log(1/T): the slope is b f', the curvature b^2 f'' + b f'.
+        low, high = (at, high) if slope > 0 else (low, at)
+        step = -slope / curvature if curvature < 0 else math.copysign(math.inf, slope)
+        following = at + max(-2.0, min(2.0, step))
+        following = following if low < following < high else (low + high) / 2
+        if abs(following - at) < 1e-3:
+            break
+        at = following
+    factor = math.exp(at)
+    likelihood_N = factor * true_N.double() - torch.logsumexp(factor * margin_NC, dim=1).double()
+    return likelihood_N.clamp(min=FLOOR), 1 / factor
+
+
+def _derivatives(margin_NC: Tensor, true_N: Tensor, weight_N: Tensor, factor: float) -> tuple[float, float]:
+    """First and second derivative, in log(1/T), of the weighted mean of b z_y - log sum exp(b z), b = 1/T."""
+    probability_NC = (factor * margin_NC).softmax(dim=1)
+    finite_NC = margin_NC.masked_fill(~torch.isfinite(margin_NC), 0.0)
+    mean_N = (probability_NC * finite_NC).sum(dim=1).double()
+    square_N = (probability_NC * finite_NC.square()).sum(dim=1).double()
+    first = float((weight_N * (true_N.double().nan_to_num(neginf=0.0) - mean_N)).sum())
+    second = float(-(weight_N * (square_N - mean_N.square())).sum())
+    return factor * first, factor * factor * second + factor * first
+
+
+@dataclass(frozen=True)
+class Score:
+    """What an arm's out-of-fold scores come to: mean log-likelihood, accuracy in percent, both in the metric; and temperature."""
+
+    likelihood: float
+    accuracy: float
+    temperature: float
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The chosen arm, each arm's score, and how sure: the likelihood it has over the runner-up, with the standard error."""
+
+    arm: str
+    scores: dict[str, Score]
+    runner_up: str | None
+    lead: float
+    standard_error: float
+
+    @property
+    def certain(self) -> bool:
+        """Whether the lead is more than two of its standard errors."""
+        return self.lead > 2 * self.standard_error
+
+
+def choose(
+    arms: Mapping[str, Tensor],
+    labels_N: Tensor,
+    classes: int,
+    metric: str = "balanced",
+    prior: Mapping[str, float] | None = None,
+) -> Choice:
+    """The arm of the greatest mean log-likelihood with a fitted temperature, from scores (N, C) of rows no fit has seen.
+
+    A row that an arm has no score for (NaN) is left out for all, and so is a class of which no row was held out: what an arm
+    grants it would only ever count against the arm. `prior` is added to an arm's mean log-likelihood, in nats: what
+    is known of the arms from other data. Raises ValueError without arms or without a row that was held out.
+    """
+    if not arms:
+        raise ValueError("choose: no arms")
+    held_out_N = ~torch.stack([torch.isnan(scores_NC).any(dim=1) for scores_NC in arms.values()]).any(dim=0)
+    if not bool(held_out_N.any()):
+        raise ValueError("choose: no row was held out: every class has a single row")
+    labels_N = labels_N[held_out_N]
+    weight_N = row_weights(labels_N, classes, metric)
+    absent_C = torch.bincount(labels_N, minlength=classes) == 0
+    scores, likelihoods, worth = {}, {}, {}
+    for name, scores_NC in arms.items():
+        rows_HC = scores_NC[held_out_N].masked_fill(absent_C, -torch.inf)
+        likelihood_N, temperature = log_likelihoods(rows_HC, labels_N, weight_N)
+        right_N = (rows_HC.argmax(dim=1) == labels_N).double()
+        mean = float((weight_N * likelihood_N).sum())
+        scores[name] = Score(mean, 100 * float((weight_N * right_N).sum()), temperature)
+        likelihoods[name], worth[name] = likelihood_N, mean + (prior or {}).get(name, 0.0)
+    first, *others = sorted(arms, key=lambda name: -worth[name])
+    if not others:
+        return Choice(first, scores, None, 0.0, 0.0)
+    difference_N = likelihoods[first] - likelihoods[others[0]]
+    lead = float((weight_N * difference_N).sum())
+    error = float((weight_N * (difference_N - lead)).square().sum().sqrt())
+    return Choice(first, scores, others[0], lead, error)

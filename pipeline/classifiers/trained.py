@@ -1,0 +1,146 @@
+"""Heads that are trained step by step: what each trains and the loss it minimises."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from pipeline import losses
+from pipeline.classifiers import budget, linear
+from pipeline.classifiers.linear import Classifier, LinearHeads
+from pipeline.classifiers.post_hoc import logit_adjustment
+from pipeline.classifiers.problem import Problem
+from pipeline.classifiers.replicas import train_heads
+from pipeline.features import Features
+from pipeline.settings.method_names import stage3_method
+from pipeline.settings.stage3 import Retrain
+
+VECTOR = 16
+"""Numbers that a processor's widest instruction takes at a time, float32."""
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""(logits_RBC, labels_RB) -> the sum over replicas of the mean over the batch, so that replicas do not scale each other's
+gradients."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a trained head changes and what it minimises."""
+
+    tensors: Callable[[LinearHeads, Retrain], list[tuple[Tensor, float]]]
+    """The tensors that are trained, each with its share of the learning rate."""
+    loss: Callable[[Retrain, Tensor], Loss]
+    """(settings, training counts (C,)) -> the loss."""
+    wants_trained: bool = False
+    """Whether it adjusts a classifier: on a fresh one it would have nothing to adjust."""
+
+
+def weights_and_bias(heads: LinearHeads, _settings: Retrain) -> list[tuple[Tensor, float]]:
+    """cRT (Kang et al., 2020): the linear classifier itself."""
+    return [(heads.weight_RCD, 1.0), (heads.bias_RC, 1.0)]
+
+
+def scales(heads: LinearHeads, _settings: Retrain) -> list[tuple[Tensor, float]]:
+    """LWS (Kang et al., 2020): one scale a class on a fixed classifier."""
+    return [(heads.scale_RC, 1.0)]
+
+
+def scales_first(heads: LinearHeads, settings: Retrain) -> list[tuple[Tensor, float]]:
+    """MiSLAS's generalised classifier (Zhong et al., 2021): the scales, and the classifier at a lower rate."""
+    factor = settings.classifier_factor
+    return [(heads.weight_RCD, factor), (heads.bias_RC, factor), (heads.scale_RC, 1.0)]
+
+
+def cross_entropy(_settings: Retrain, _counts_C: Tensor) -> Loss:
+    """The paper's Eq. 5."""
+
+    def loss(logits_RBC: Tensor, labels_RB: Tensor) -> Tensor:
+        replicas, _, classes = logits_RBC.shape
+        if classes < VECTOR:
+            # The softmax then runs across the batch: along so few classes it would go value by value.
+            return replicas * functional.cross_entropy(logits_RBC.transpose(1, 2), labels_RB)
+        return replicas * functional.cross_entropy(logits_RBC.flatten(0, 1), labels_RB.flatten())
+
+    return loss
+
+
+def label_aware(settings: Retrain, counts_C: Tensor) -> Loss:
+    """MiSLAS's label-aware smoothing (Zhong et al., 2021, Eq. 5)."""
+    smoothing_C = losses.smoothing_by_class(counts_C, settings.smoothing_head, settings.smoothing_tail)
+
+    def loss(logits_RBC: Tensor, labels_RB: Tensor) -> Tensor:
+        logits, labels = logits_RBC.flatten(0, 1), labels_RB.flatten()
+        return len(logits_RBC) * losses.label_aware_smoothing(logits, labels, smoothing_C)
+
+    return loss
+
+
+def logit_adjusted(settings: Retrain, counts_C: Tensor) -> Loss:
+    """Cross entropy on z + tau log prior (Menon et al., 2021, Eq. 10), for rows sampled as they are."""
+    plain = cross_entropy(settings, counts_C)
+    shift_C = settings.tau * torch.log(counts_C.clamp(min=1) / counts_C.clamp(min=1).sum())
+    return lambda logits_RBC, labels_RB: plain(logits_RBC + shift_C, labels_RB)
+
+
+def head(training: Training) -> Callable[[Problem], Classifier]:
+    """A row of the register: from the settings' start, trained with the settings' augmentation, one replica a seed."""
+
+    def fit(problem: Problem) -> Classifier:
+        return Classifier(*_fit(problem, training).folded())
+
+    return fit
+
+
+FIRST = Training(weights_and_bias, cross_entropy)
+"""What a fresh classifier is trained with before a head adjusts it."""
+
+
+def _fit(problem: Problem, training: Training) -> LinearHeads:
+    start = _start(problem, problem.settings)
+    if _starts_fresh(problem) and training.wants_trained:
+        start = linear.from_classifiers(*_fit(problem, FIRST).folded())
+    steps = budget.steps_of(problem.settings, len(problem.train.labels_N))
+    if not problem.settings.epochs and problem.unseen:
+        steps = _searched(problem, start, training) or steps
+    return _trained(problem, problem.train, start, training, steps)
+
+
+def _searched(problem: Problem, start: LinearHeads, training: Training) -> int | None:
+    """The steps that did best on held-out rows, for all rows; None where too few rows can be held out."""
+    parts = budget.split(problem.train, problem.seeds[0])
+    if parts is None:
+        return None
+    fit, held_out = parts
+    search = budget.Search(held_out)
+    begun = linear.LinearHeads(start.weight_RCD.clone(), start.bias_RC.clone(), start.scale_RC.clone())
+    _trained(problem, fit, begun, training, budget.ceiling(problem.settings, len(fit.labels_N)), search)
+    return budget.scaled(search.best_step, len(fit.labels_N), len(problem.train.labels_N))
+
+
+def _trained(
+    problem: Problem,
+    rows: Features,
+    start: LinearHeads,
+    training: Training,
+    steps: int,
+    go_on: Callable[[int, LinearHeads], bool] | None = None,
+) -> LinearHeads:
+    settings = problem.settings
+    tensors = training.tensors(start, settings)
+    loss = training.loss(settings, problem.train.counts_C)
+    name = stage3_method(settings)
+    return train_heads(rows, start, tensors, loss, [settings], problem.seeds, problem.augmentation, steps, name, go_on)
+
+
+def _starts_fresh(problem: Problem) -> bool:
+    return problem.settings.start == "fresh" or (problem.settings.start == "auto" and problem.stage1 is None)
+
+
+def _start(problem: Problem, settings: Retrain) -> LinearHeads:
+    if _starts_fresh(problem):
+        return linear.fresh(problem.classes, problem.train.width, problem.seeds)
+    weight_CD, bias_C = problem.stage1_classifier(f"retrain.start={settings.start}", "use --set retrain.start=fresh")
+    if settings.start in ("auto", "adjusted"):
+        bias_C = logit_adjustment(bias_C, problem.train.counts_C)
+    return linear.from_classifier(weight_CD, bias_C, len(problem.seeds))

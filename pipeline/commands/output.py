@@ -1,0 +1,103 @@
+"""The one way to print: documents and texts on stdout, failures on stderr. Nothing else in coattail prints to stdout."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from pipeline.report.layout import Part, lines_of
+from pipeline.report.printable import printable
+
+LONGEST = 4000
+"""Characters of a line on stderr; a stranger's text may have millions."""
+IN_ASCII = {"─": "-", "–": "-", "—": "-", "±": "+-", "…": "...", "×": "x"}
+"""Signs of ours, and what stands for them where the terminal's encoding has none."""
+
+
+def show(document: Any, as_json: bool, text: "Sequence[Part] | Callable[[], Sequence[Part]]") -> None:
+    """The document as JSON; or, for a person, lines and tables, or what gives them.
+
+    What others wrote is escaped (`printable`), so that one text is one line. On a terminal tables are as wide as it is, in
+    a pipe as wide as their figures. Under torchrun the first process alone prints.
+    """
+    from pipeline.machine.rank import rank
+
+    if rank():
+        return
+    if as_json:
+        say(json.dumps(document))
+        return
+    parts = text() if callable(text) else text
+    for line in lines_of(parts, _width(), _spelt):
+        say(line)
+
+
+def say(line: str) -> None:
+    """One line on stdout. click would write UTF-8 where the terminal says that it takes ASCII."""
+    print(line, flush=True)
+
+
+def complain(line: str) -> None:
+    """One line on stderr, whatever the text holds; of a very long one, the two ends."""
+    line = printable(line)
+    if len(line) > LONGEST:
+        line = f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}"
+    print(line, file=sys.stderr, flush=True)
+
+
+def _width() -> int | None:
+    """Columns of the terminal; None in a pipe or a file, which have no width."""
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns or None
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def _spelt(text: str) -> str:
+    """Printable, and with ASCII for those signs of ours that stdout's encoding lacks."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    for sign, plain in IN_ASCII.items():
+        if sign in text and sign.encode(encoding, "replace") == b"?":
+            text = text.replace(sign, plain)
+    return printable(text)
+
+
+def fail(lines: Sequence[str], code: int) -> int:
+    """The lines on stderr, each with our name before it, and under --json `{"error": …}` on stdout; the exit code."""
+    if speaks():
+        for line in lines:
+            complain(f"coattail: {line}")
+        fail_in_json("\n".join(lines))
+    return code
+
+
+def fail_in_json(text: str) -> None:
+    """`{"error": text}` on stdout where the command was called with --json."""
+    if wants_json(sys.argv[1:]):
+        with suppress(OSError):  # the failure may be stdout's own
+            say(json.dumps({"error": text}))
+
+
+def close_output() -> None:
+    """Say the rest of stdout, or drop it where nobody takes it: Python would complain a second time at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def wants_json(arguments: Sequence[str]) -> bool:
+    """Whether --json is among the options. Looked for in the words, for a command called wrongly is not parsed."""
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    return "--json" in options
+
+
+def speaks() -> bool:
+    """Whether a failure is this process's to print; where one of torchrun's fails, all do, and one says why."""
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return True
+    from pipeline.machine.group import speaks_first
+
+    return speaks_first()

@@ -1,0 +1,72 @@
+"""Coordinates of their own for stages 2 and 3: no unit and no offset of the features matters. Pure.
+
+Each column is centred and divided by its spread over the training rows. A classifier learnt there is folded back, so that
+what is saved acts on raw features.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+ROUNDING = 4 * torch.finfo(torch.float32).eps
+"""A spread below this share of the column's mean is the rounding of float32: the column is constant."""
+
+
+@dataclass(frozen=True)
+class Coordinates:
+    """x -> (x - offset) / scale for each column: offset (D,), scale (D,), float32; `varies` (D,) is False for a constant.
+
+    A constant column has scale 1 and contributes 0, whatever a later row holds there. The offset is rounded to float32: that
+    moves the origin by less than 1e-4 spreads where the offset is 1,000 of them, the same for every row.
+    """
+
+    offset_D: Tensor
+    scale_D: Tensor
+    varies_D: Tensor
+
+    def apply(self, features: Tensor) -> Tensor:
+        """Raw features (…, D) of any floating type in these coordinates, float32 (…, D).
+
+        Values near the offset are exact differences in float32: an offset of 1,000 spreads costs no digits beyond those that
+        storage lost.
+        """
+        return (features.float() - self.offset_D) * self.factor_D
+
+    def fold(self, weight_CD: Tensor, bias_C: Tensor) -> tuple[Tensor, Tensor]:
+        """The classifier on raw features that equals (…, C, D) and (…, C) on these coordinates, float32."""
+        raw_CD = weight_CD.double() * self.factor_D.double()
+        return raw_CD.float(), (bias_C.double() - raw_CD @ self.offset_D.double()).float()
+
+    def unfold(self, weight_CD: Tensor, bias_C: Tensor) -> tuple[Tensor, Tensor]:
+        """The classifier on these coordinates that equals a raw (…, C, D) and (…, C) on the training rows, float32."""
+        raw_CD = weight_CD.double()
+        scaled_CD = raw_CD * self.scale_D.double()
+        return scaled_CD.float(), (bias_C.double() + raw_CD @ self.offset_D.double()).float()
+
+    @cached_property
+    def factor_D(self) -> Tensor:
+        """1 / scale, 0 for a constant column."""
+        return self.varies_D.float() / self.scale_D
+
+
+def fit_coordinates(blocks: Callable[[], Iterable[Tensor]]) -> Coordinates:
+    """Each column's mean and standard deviation over the training rows; `blocks()` gives them as (B, D), twice.
+
+    Sums are float64 and centred. Raises ValueError without rows.
+    """
+    rows, mean_D = 0, torch.zeros((), dtype=torch.float64)
+    for block_BD in blocks():
+        rows += len(block_BD)
+        mean_D = mean_D + block_BD.sum(dim=0, dtype=torch.float64)
+    if rows == 0:
+        raise ValueError("fit_coordinates: no rows")
+    offset_D = (mean_D / rows).float()
+    square_D = torch.zeros_like(mean_D)
+    for block_BD in blocks():
+        square_D += (block_BD.float() - offset_D).square().sum(dim=0, dtype=torch.float64)
+    spread_D = (square_D / rows).sqrt().float()
+    varies_D = spread_D > ROUNDING * offset_D.abs()
+    return Coordinates(offset_D, torch.where(varies_D, spread_D, 1.0), varies_D)

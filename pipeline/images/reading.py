@@ -1,0 +1,112 @@
+"""Every image of a split, read once in threads: digests, what cannot be decoded, and what decides how they are decoded."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from os import cpu_count
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from pipeline.errors import DataError
+from pipeline.images.decoding import Item, Undecodable, decode, is_turned, peak
+from pipeline.images.depth import NO_PEAK, Peak
+from pipeline.images.listing import listed
+from pipeline.images.orientation import PNG, may_be_turned
+from pipeline.progress import track
+
+T = TypeVar("T")
+BLOCK = 256
+"""Images that a thread takes at a time. One at a time, handing over would cost more than decoding a tiny image."""
+IMAGE_BYTES = 1 << 30
+"""An image file may have at most so many bytes. No image of the allowed number of pixels needs more."""
+TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+FLOAT_MAP = b"Pf"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Of one image: sha256 of its file or pixels (32 bytes), whether it is turned upright, its largest deep value."""
+
+    digest: bytes
+    is_turned: bool = False
+    peak: Peak = NO_PEAK
+
+
+def read_all(items: Sequence[Item], names: Sequence[str]) -> list[Facts]:
+    """The facts of each item. Raises DataError for files that cannot be read."""
+    found, broken = each_decoded(lambda row: read(items[row]), len(items), "images read")
+    raise_broken(broken, names)
+    return [facts for facts in found if facts is not None]
+
+
+def read(item: Item) -> Facts:
+    """The facts of one image. Raises Undecodable for a file that cannot be read or is too large."""
+    if isinstance(item, np.ndarray):
+        return Facts(digest(item))
+    content = _content(item)
+    is_deep = content[24:25] == b"\x10" if content.startswith(PNG) else content[:4] in TIFF or content[:2] == FLOAT_MAP
+    return Facts(
+        hashlib.sha256(content).digest(),
+        may_be_turned(content) and is_turned(content),
+        peak(content) if is_deep else NO_PEAK,
+    )
+
+
+def digest(item: Item) -> bytes:
+    """sha256 of the file, of the encoded bytes, or of the pixels and their shape. Raises Undecodable for an unreadable file."""
+    if isinstance(item, np.ndarray):
+        return hashlib.sha256(repr(item.shape).encode() + item.tobytes()).digest()
+    return hashlib.sha256(_content(item)).digest()
+
+
+def _content(item: Path | bytes) -> bytes:
+    if isinstance(item, bytes):
+        return item
+    try:
+        if (size := item.stat().st_size) > IMAGE_BYTES:
+            raise Undecodable(f"{size} bytes, at most {IMAGE_BYTES} wanted")
+        return item.read_bytes()
+    except OSError as error:
+        raise Undecodable(error.strerror or "cannot be read") from None
+
+
+def find_broken(items: Sequence[Item], names: Sequence[str], look: Callable[[Item], object] = decode) -> dict[int, str]:
+    """The reason for each row where `look` raises Undecodable; by default every image is decoded and dropped again."""
+    return each_decoded(lambda row: look(items[row]) and None, len(names), "images checked")[1]
+
+
+def each_decoded(work: Callable[[int], T], rows: int, description: str) -> tuple[list[T | None], dict[int, str]]:
+    """The result of `work` for each row, in one thread a processor, and the reason for each row where it raised Undecodable."""
+    broken: dict[int, str] = {}
+
+    def block(start: int) -> list[T | None]:
+        return [guarded(row) for row in range(start, min(start + BLOCK, rows))]
+
+    def guarded(row: int) -> T | None:
+        try:
+            return work(row)
+        except Undecodable as error:
+            broken[row] = str(error)
+            return None
+
+    results: list[T | None] = []
+    with ThreadPoolExecutor(cpu_count()) as pool, track(rows, description, "images") as progress:
+        for found in pool.map(block, range(0, rows, BLOCK)):
+            results += found
+            progress.advance(len(found))
+    return results, broken
+
+
+def raise_broken(broken: Mapping[int, str], names: Sequence[str]) -> None:
+    """Raises DataError that names the broken rows, up to 20, with the reason for each; nothing where there are none."""
+    if not broken:
+        return
+    rows = sorted(broken)
+    remedy = "or leave such images out with --set data.broken=skip"
+    if len(rows) == 1:
+        raise DataError(f"image {names[rows[0]]}: cannot be decoded ({broken[rows[0]]}); replace it, {remedy}")
+    each = [f"{names[row]} ({broken[row]})" for row in rows]
+    raise DataError(f"{len(rows)} images cannot be decoded: {listed(each)}; replace them, {remedy}")

@@ -1,0 +1,200 @@
+"""Which settings matter to a command. One that a user gives and that cannot matter is refused by name.
+
+What a config holds is never refused: it serves every command. A new head or augmentation is one row here.
+"""
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+
+from pipeline.errors import ConfigError
+from pipeline.settings import Settings, stage3
+from pipeline.settings.stage2 import STG
+
+TRAINED = frozenset(
+    f"retrain.{name}"
+    for name in (
+        "augmentation", "start", "sampling", "views", "epochs", "batch_size", "optimizer", "learning_rate", "momentum",
+        "weight_decay", "schedule", "seeds",
+    )
+)  # fmt: skip
+"""What every head uses that is trained."""
+HEADS: dict[str, frozenset[str]] = {
+    "stage1": frozenset(),
+    "logit-adjustment": frozenset({"retrain.tau"}),
+    "tau-norm": frozenset({"retrain.tau"}),
+    "ncm": frozenset(),
+    "knn": frozenset({"retrain.neighbours"}),
+    "ridge": frozenset(),
+    "logistic": frozenset({"retrain.l2", "retrain.tau"}),
+    "lda": frozenset({"retrain.shrinkage"}),
+    "transfer": frozenset({"retrain.shrinkage", "retrain.transfer"}),
+    "auto": frozenset({"choice.metric"}),
+    "crt": TRAINED,
+    "lws": TRAINED,
+    "logit-adjusted": TRAINED | {"retrain.tau"},
+    "generalized": TRAINED | {"retrain.classifier_factor", "retrain.smoothing_head", "retrain.smoothing_tail"},
+}
+"""Head -> the settings of `retrain` that it uses. One with `retrain.augmentation` uses what that augmentation does, too."""
+STRENGTH = frozenset({"retrain.strength", "retrain.threshold", "retrain.augmented"})
+TRANSFER = frozenset(
+    f"stg.{name}" for name in ("head_classes", "head_above", "head_share_limit", "head_share", "similarity")
+)
+"""Who lends to whom: also without a generator."""
+GENERATOR = frozenset(f"stg.{name}" for name in STG.model_fields)
+AUGMENTATIONS: dict[str, frozenset[str]] = {
+    "none": frozenset(),
+    "dropout": frozenset({"retrain.dropout"}),
+    "noise": frozenset({"retrain.noise"}),
+    "closed-form": STRENGTH | TRANSFER,
+    "stg": STRENGTH | GENERATOR,
+}
+"""Augmentation -> the settings it uses."""
+FROM_IMAGES = ("data", "backbone", "stage1", "extract")
+"""Sections that only what makes a cache uses."""
+DRAW = frozenset({f"longtail.{name}" for name in ("profile", "imbalance_factor", "draw", "n_max")})
+"""Settings of `longtail` that only what makes a cache uses; the others say which class is many, medium or few."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """The setting `key` matters only where the setting `other` has one of these values."""
+
+    key: str
+    other: str
+    values: tuple[object, ...]
+
+
+MIXED = ("mixup", "remix", "cutmix")
+CONDITIONS = (
+    Condition("data.train", "data.source", ("parquet", "cifar10", "cifar100", "folder", "list")),
+    Condition("data.val", "data.source", ("parquet", "folder", "list")),
+    Condition("data.test", "data.source", ("parquet", "folder", "list")),
+    Condition("data.root", "data.source", ("list",)),
+    Condition("data.image_column", "data.source", ("parquet",)),
+    Condition("data.label_column", "data.source", ("parquet",)),
+    Condition("data.download", "data.source", ("cifar10", "cifar100")),
+    Condition("longtail.imbalance_factor", "longtail.profile", ("exponential",)),
+    Condition("longtail.draw", "longtail.profile", ("exponential",)),
+    Condition("longtail.n_max", "longtail.profile", ("exponential",)),
+    Condition("stage1.milestones", "stage1.schedule", ("steps",)),
+    Condition("stage1.gamma", "stage1.schedule", ("steps",)),
+    Condition("stage1.focal_gamma", "stage1.loss", ("focal",)),
+    Condition("stage1.ldam_margin", "stage1.loss", ("ldam",)),
+    Condition("stage1.cosine_scale", "stage1.loss", ("ldam",)),
+    Condition("stage1.loss_tau", "stage1.loss", ("logit-adjusted",)),
+    Condition("stage1.reweight_beta", "stage1.reweight", ("class-balanced", "drw")),
+    Condition("stage1.drw_start", "stage1.reweight", ("drw",)),
+    Condition("stage1.mixup_alpha", "stage1.mixing", MIXED),
+    Condition("stage1.remix_kappa", "stage1.mixing", ("remix",)),
+    Condition("stage1.remix_tau", "stage1.mixing", ("remix",)),
+    Condition("stage1.ema_decay", "stage1.averaging", ("ema",)),
+    Condition("stage1.swa_start", "stage1.averaging", ("swa",)),
+    Condition("stage1.randaugment_operations", "stage1.policy", ("randaugment",)),
+    Condition("stage1.randaugment_magnitude", "stage1.policy", ("randaugment",)),
+    Condition("stg.head_above", "stg.head_classes", (0,)),
+    Condition("stg.head_share_limit", "stg.head_classes", (0,)),
+    Condition("stg.head_share", "stg.head_classes", (0,)),
+    Condition("stg.memory", "stg.full_statistics", (False,)),
+    Condition("stg.smoothing_momentum", "stg.smoothing", ("class", "sample")),
+    Condition("retrain.momentum", "retrain.optimizer", ("sgd",)),
+)
+"""Settings that belong to one value of another."""
+
+
+def check_retrain(settings: Settings, given: Iterable[str], cached: bool, stg_given: bool = False) -> None:
+    """Raise ConfigError for settings given to `retrain` that its head and augmentation do not use.
+
+    `given`: dotted keys that the user wrote on the command line. `cached`: features come from a named cache. `stg_given`:
+    the generator is one that is trained already.
+    """
+    head, augmentation = settings.retrain.head, settings.retrain.augmentation
+    augments = "retrain.augmentation" in HEADS.get(head, TRAINED)
+    used = HEADS.get(head, TRAINED) | (AUGMENTATIONS.get(augmentation, frozenset()) if augments else frozenset())
+    if stg_given:
+        used -= GENERATOR - {"stg.similarity"}
+
+    def problem(key: str) -> str | None:
+        if key in used or key == "retrain.head" or _section(key) not in ("retrain", "stg"):
+            return None
+        if stg_given and key in GENERATOR:
+            return "the generator of --stg is trained already"
+        if augments and (users := _users(key, AUGMENTATIONS)):
+            return f"retrain.augmentation={augmentation} does not use it; it is for {users}"
+        if key == "retrain.augmentation" or not _users(key, HEADS):
+            return f"retrain.head={head} trains nothing, so nothing is augmented"
+        return f"retrain.head={head} does not use it; it is for {_users(key, HEADS)}"
+
+    _check(settings, given, cached, problem)
+
+
+def check_compare(settings: Settings, given: Collection[str], cached: bool) -> None:
+    """Raise ConfigError for settings given to a comparison, which has every augmentation and every head post hoc."""
+
+    def problem(key: str) -> str | None:
+        if _section(key) == "retrain" and "retrain.augmentation" in given:
+            augmentation = settings.retrain.augmentation
+            users = _users(key, AUGMENTATIONS)
+            if users and key not in AUGMENTATIONS.get(augmentation, frozenset()):
+                return f"retrain.augmentation={augmentation} is compared with none alone; it is for {users}"
+        if key == "retrain.head" and not settings.retrain.is_trained:
+            return f"{settings.retrain.head} is compared anyway; wanted the head that is trained: {_trained_heads()}"
+        head = settings.retrain.head
+        trained_only = _users(key, {name: used for name, used in HEADS.items() if name in stage3.TRAINED})
+        if any(key in used for name, used in HEADS.items() if name not in stage3.TRAINED):
+            return None
+        if trained_only and head in stage3.TRAINED and key not in HEADS.get(head, TRAINED):
+            return f"retrain.head={head} does not use it; it is for {trained_only}"
+        return None
+
+    _check(settings, given, cached, problem)
+
+
+def check_stages(settings: Settings, given: Iterable[str], cached: bool) -> None:
+    """Raise ConfigError for settings given to stage 1 or 2 that belong to another choice.
+
+    Those of later stages go along: one set of options serves every stage, and a cache records them for `retrain --cache`.
+    """
+    _check(settings, given, cached, lambda key: None)
+
+
+def _check(settings: Settings, given: Iterable[str], cached: bool, problem: Callable[[str], str | None]) -> None:
+    problems = []
+    for key in given:
+        if cached and (_section(key) in FROM_IMAGES or key in DRAW):
+            reason: str | None = "the features of --cache are made already"
+        else:
+            reason = problem(key) or _unmet(settings, key)
+        if reason:
+            problems.append(f"{key}: has no effect here: {reason}; leave it out")
+    if problems:
+        raise ConfigError(*problems)
+
+
+def _unmet(settings: Settings, key: str) -> str | None:
+    for condition in CONDITIONS:
+        if condition.key != key:
+            continue
+        section, _, name = condition.other.partition(".")
+        value = getattr(getattr(settings, section), name)
+        if value not in condition.values:
+            wanted = " or ".join(_shown(value) for value in condition.values)
+            return f"it is for {condition.other}={wanted}, found {_shown(value)}"
+    return None
+
+
+def _shown(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _users(key: str, table: dict[str, frozenset[str]]) -> str:
+    """The names in the table that use the setting, unless all do."""
+    users = [name for name, used in table.items() if key in used]
+    return ", ".join(users) if len(users) < len(table) else ""
+
+
+def _trained_heads() -> str:
+    return ", ".join(stage3.TRAINED)
+
+
+def _section(key: str) -> str:
+    return key.partition(".")[0]

@@ -1,0 +1,169 @@
+"""Does the choice made without the test split stand? Arms that cost next to nothing, and `auto`, on caches and long-tailed draws.
+
+python tests/benchmarks/bench_choice.py CACHE… FILE.npz… [--seeds N]
+
+A .npz holds train, y, test, yt (features and labels) of a backbone that never saw the rows. Of each, some draws: exponential
+from 30 rows a class to 1 and from 24 to 2 (classes in an order of the seed, as many rows as there are), and every row as it is.
+There `auto` is the committee elected by cross-validation. A cache that holds its stage-1 classifier was trained on its rows:
+there `auto` is the fixed rule. Test rows are for the figures printed and for nothing else.
+"""
+
+import argparse
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from cache import FeatureCache
+from pipeline.classifiers import candidates, committee
+from pipeline.classifiers.candidates import PLAIN, SEEN, Arm, Logistic
+from pipeline.classifiers.discriminant import LDA, Transfer
+from pipeline.classifiers.neighbours import fit_neighbours, nearest_mean
+from pipeline.classifiers.post_hoc import logit_adjustment
+from pipeline.classifiers.ridge import fit_ridge
+from pipeline.rng import generator
+
+TAILS = ((30, 1), (24, 2))
+SHOWN: tuple[Arm, ...] = (
+    PLAIN,
+    Logistic(),
+    Logistic(transfer=2.0),
+    LDA,
+    Transfer(strength=0.0, corrected=True),
+    Transfer(strength=2.0),
+    Transfer(0.8, 1.0, corrected=True),
+)
+
+
+@dataclass(frozen=True)
+class Draw:
+    name: str
+    train_ND: Tensor
+    labels_N: Tensor
+    test_MD: Tensor
+    test_labels_M: Tensor
+    classes: int
+    stage1: tuple[Tensor, Tensor] | None = None
+
+
+def draws(path: Path, seeds: int) -> list[Draw]:
+    if path.suffix != ".npz":
+        cache = FeatureCache.open(path)
+        arrays = [torch.from_numpy(np.array(cache.features(split))).float() for split in ("train", "test")]
+        labels = [torch.from_numpy(np.array(cache.labels(split))) for split in ("train", "test")]
+        found = cache.classifier()
+        stage1 = None if found is None else tuple(torch.from_numpy(found[key]).float() for key in ("weight", "bias"))
+        return [Draw(f"cache {cache.key[:12]}", arrays[0], labels[0], arrays[1], labels[1], len(cache.classes), stage1)]
+    with np.load(path) as held:
+        train, labels, test, test_labels = (torch.from_numpy(held[key]) for key in ("train", "y", "test", "yt"))
+    classes = int(torch.cat([labels, test_labels]).max()) + 1
+    made = []
+    for top, bottom in TAILS:
+        for seed in range(seeds):
+            rows = tail(labels, classes, top, bottom, seed)
+            name = f"{path.stem} {top} to {bottom}, seed {seed}"
+            made.append(Draw(name, train[rows], labels[rows], test, test_labels, classes))
+    return [*made, Draw(f"{path.stem} every row", train, labels, test, test_labels, classes)]
+
+
+def tail(labels_N: Tensor, classes: int, top: int, bottom: int, seed: int) -> Tensor:
+    """Rows of an exponential tail, (K,): of the class of rank c, top * (bottom / top)^(c / (C - 1)) or all there are."""
+    source = generator(seed, "tail")
+    taken = []
+    for rank, label in enumerate(torch.randperm(classes, generator=source).tolist()):
+        rows_K = (labels_N == label).nonzero()[:, 0]
+        count = max(bottom, int(top * (bottom / top) ** (rank / max(1, classes - 1)) + 1e-9))
+        taken.append(rows_K[torch.randperm(len(rows_K), generator=source)][:count])
+    return torch.cat(taken).sort().values
+
+
+def accuracies(scores_MC: Tensor, labels_M: Tensor) -> tuple[float, float]:
+    """Balanced accuracy and accuracy, percent."""
+    right_M = (scores_MC.argmax(dim=1) == labels_M).double()
+    count_C = torch.bincount(labels_M, minlength=scores_MC.shape[1]).double()
+    hits_C = torch.zeros_like(count_C).index_add_(0, labels_M, right_M)
+    return 100 * float((hits_C / count_C)[count_C > 0].mean()), 100 * float(right_M.mean())
+
+
+def linear(draw: Draw, weight_CD: Tensor, bias_C: Tensor) -> tuple[float, float]:
+    return accuracies(draw.test_MD.double() @ weight_CD.double().T + bias_C.double(), draw.test_labels_M)
+
+
+def measure(draw: Draw) -> dict[str, float]:
+    """Prints the draw's table; balanced accuracy on test of each arm, `auto` among them."""
+    train, labels, classes = draw.train_ND, draw.labels_N, draw.classes
+    counts = torch.bincount(labels, minlength=classes)
+    present = counts[counts > 0]
+    print(f"\n{draw.name}: {len(labels)} rows, {classes} classes of {int(present.max())} to {int(present.min())}")
+    shown = [*SHOWN, SEEN] if draw.stage1 else list(SHOWN)
+    fits = candidates.fit_all(shown, train, labels, classes)
+    figures = {candidates.name(arm): linear(draw, *fits[arm]) for arm in shown}
+    for metric in ("l2", "cosine"):
+        figures[f"nearest mean {metric}"] = linear(draw, *nearest_mean(train, labels, classes, metric))
+    figures["10 neighbours"] = accuracies(
+        fit_neighbours(train, labels, classes).scores(draw.test_MD), draw.test_labels_M
+    )
+    figures["ridge"] = accuracies(fit_ridge(train, labels, classes).scores(draw.test_MD), draw.test_labels_M)
+    started = time.perf_counter()
+    said: dict[str, str] = {}
+    if draw.stage1:
+        weight, bias = draw.stage1
+        figures["stage 1"] = linear(draw, weight, bias)
+        figures["stage 1 + logit adjustment"] = linear(draw, weight, logit_adjustment(bias, counts))
+        figures["auto (fixed rule)"] = linear(draw, *candidates.fit(SEEN, train, labels, classes))
+    else:
+        elected = committee.elect(train, labels, classes)
+        if elected.choice and elected.score:
+            said = {name: f"{s.likelihood:7.3f} {s.accuracy:6.1f}" for name, s in elected.choice.scores.items()}
+            said["auto (committee)"] = f"{elected.score.likelihood:7.3f} {elected.score.accuracy:6.1f}"
+            choice = elected.choice
+            likeliest = next(arm for arm in committee.arms() if candidates.name(arm) == choice.arm)
+            said["likeliest alone"] = said[choice.arm]
+            figures["likeliest alone"] = linear(draw, *candidates.fit(likeliest, train, labels, classes))
+            print(
+                f"likeliest: {choice.arm}, by {choice.lead:.3f} +- {choice.standard_error:.3f} nats over {choice.runner_up}"
+            )
+        figures["auto (committee)"] = linear(draw, elected.weight_CD, elected.bias_C)
+    seconds = time.perf_counter() - started
+    print(f"{'arm':42s} {'held out: likelihood, balanced':>30s}   test: balanced, accuracy")
+    for name, (balanced, accuracy) in sorted(figures.items(), key=lambda item: -item[1][0]):
+        print(f"{name:42s} {said.get(name, ''):>30s}   {balanced:14.1f} {accuracy:9.1f}")
+    auto = next(name for name in figures if name.startswith("auto"))
+    best = max(balanced for name, (balanced, _) in figures.items() if name != auto)
+    plain = figures[candidates.name(PLAIN)][0]
+    gain = figures[auto][0] - plain
+    print(f"auto: regret {best - figures[auto][0]:.1f}, {gain:+.1f} on {candidates.name(PLAIN)}, {seconds:.1f} s")
+    return {name: balanced for name, (balanced, _) in figures.items()} | {"auto": figures[auto][0], "best": best}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("paths", nargs="+", type=Path)
+    parser.add_argument("--seeds", type=int, default=2)
+    arguments = parser.parse_args()
+    tables = {draw.name: measure(draw) for path in arguments.paths for draw in draws(path, arguments.seeds)}
+    print(f"\n{'draw':36s} {'auto':>6s} {'best':>6s} {'regret':>6s} {'on plain':>8s}")
+    plain = candidates.name(PLAIN)
+    for name, table in tables.items():
+        regret, gain = table["best"] - table["auto"], table["auto"] - table[plain]
+        print(f"{name:36s} {table['auto']:6.1f} {table['best']:6.1f} {regret:6.1f} {gain:+8.1f}")
+    regrets = [table["best"] - table["auto"] for table in tables.values()]
+    kept = sum(max(0.0, regret) for regret in regrets) / len(regrets)
+    print(f"mean regret {sum(regrets) / len(regrets):.2f} ({kept:.2f} where a gain counts 0), worst {max(regrets):.2f}")
+    print("\nmean over all draws, and regret of each arm taken always")
+    common = [name for name in next(iter(tables.values())) if all(name in table for table in tables.values())]
+    for name in sorted(common, key=lambda name: -sum(table[name] for table in tables.values())):
+        lost = [table["best"] - table[name] for table in tables.values()]
+        print(
+            f"{name:42s} {sum(t[name] for t in tables.values()) / len(tables):6.2f} {sum(lost) / len(lost):6.2f} {max(lost):6.2f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
