@@ -30,6 +30,8 @@ from pipeline.training.steps import Training
 NAME = "backbone.safetensors"
 SOURCE_LENGTH = 16
 """Hexadecimal digits of a source's digest in a backbone's name."""
+DATA = {"source", "image_size", "mean", "std"}
+"""The settings of `data` that a run records among its figures."""
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "classifier.scale", "classifier.norm")
 
 
@@ -56,6 +58,10 @@ class BackboneResult(BaseModel):
     epochs: Natural
     parameters: Natural | None = None
     processes: Natural | None = None
+    threads: Natural | None = None
+    """Of the processor. Sums, and so the last bits of the weights, depend on how many share them."""
+    settings: dict[str, Any] | None = None
+    """Runs of earlier versions have none."""
     seeds: list[int] | None = None
     classes: list[str] | None = None
     counts: list[Natural] | None = None
@@ -228,6 +234,8 @@ def _document(
         "parameters": sum(tensor.numel() for name, tensor in tensors.items() if not name.endswith(BUFFERS)),
         "epochs": len(history),
         "processes": world(),
+        "threads": torch.get_num_threads(),
+        "settings": _decisive(settings),
         "selection": "last epoch",
         "split": "test",
         "classes": list(dataset.classes),
@@ -235,6 +243,12 @@ def _document(
         "left_out": dataset.skipped,
         "seconds": round(sum(line["seconds"] for line in history), 3),
     }
+
+
+def _decisive(settings: Settings) -> dict[str, Any]:
+    """The settings that decide a backbone's weights, by section. Where the images lie is in config.toml alone."""
+    sections = settings.model_dump(mode="json", include={"seed", "longtail", "backbone", "stage1"})
+    return {**sections, "data": settings.data.model_dump(mode="json", include=DATA)}
 
 
 def _metrics(folder: Path) -> dict[str, Any]:

@@ -38,6 +38,13 @@ def test_what_a_run_holds(done):
     assert all(name.startswith(("backbone.", "classifier.")) for name in tensors)
     assert metadata["backbone"] == "resnet20"
     assert checkpoint.digest(tensors) == done.digest == done.metrics["digest"]
+    recorded, settings = done.metrics["settings"], small()
+    assert set(recorded) == {"seed", "longtail", "backbone", "stage1", "data"}
+    assert recorded["stage1"] == settings.stage1.model_dump(mode="json")
+    assert recorded["data"] == {
+        "source": "digits", "image_size": 8, "mean": list(settings.data.mean), "std": list(settings.data.std)
+    }  # fmt: skip
+    assert done.metrics["threads"] == torch.get_num_threads()
     lines = [json.loads(line) for line in (done.folder / "log.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == [1, 2, 3]
     assert {"loss", "seconds", "images_per_second"} <= lines[0].keys()
