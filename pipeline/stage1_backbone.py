@@ -22,8 +22,8 @@ from pipeline.machine import group
 from pipeline.machine.device import device_of, keep_freed_memory
 from pipeline.machine.rank import world
 from pipeline.settings import Settings
+from pipeline.settings import stage1 as stage1_settings
 from pipeline.settings.method_names import stage1_method
-from pipeline.settings.stage1 import Backbone
 from pipeline.training.epochs import train_epochs
 from pipeline.training.steps import Training
 
@@ -96,7 +96,7 @@ def stage1_key(settings: Settings, dataset: Dataset) -> str:
     )
 
 
-def _without_its_place(backbone: Backbone) -> Backbone:
+def _without_its_place(backbone: stage1_settings.Backbone) -> stage1_settings.Backbone:
     """The settings without the folder of a file of starting weights, which is known by its digest."""
     is_file = backbone.weights.endswith(".safetensors")
     return backbone.model_copy(update={"weights": ".safetensors"}) if is_file else backbone
