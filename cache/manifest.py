@@ -6,9 +6,10 @@ import re
 from itertools import islice
 from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 from pydantic_core import to_json
 
+from cache.errors import CacheInvalid
 from cache.format import layout
 from cache.identity import Digest, Identity, Part, Text, Word, canonical
 
@@ -34,6 +35,17 @@ class Provenance(Part):
     batch_size: Annotated[int, Field(ge=0, lt=1 << 40)] = 0
     backbone_run: Text = ""
     settings: dict[str, Any] = Field(default_factory=dict)
+
+
+def provenance(**fields: Any) -> Provenance:
+    """A provenance; CacheInvalid, naming the field, where a text is too long or a number out of bounds."""
+    try:
+        return Provenance(**fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise CacheInvalid(
+            f"{'.'.join(map(str, first['loc']))} of the cache: {first['msg']}; nothing is written"
+        ) from None
 
 
 class Entry(Part):

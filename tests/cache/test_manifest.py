@@ -183,3 +183,9 @@ def test_numbers_and_names_have_bounds(cache_path, field, change):
         catalog.parse_manifest(manifests._text(raw), "x")
     assert str(caught.value).startswith(f"x: not a manifest of format 1: {field}: ")
     assert len(str(caught.value)) < 300
+
+
+def test_a_name_that_is_too_long_is_one_line():
+    with pytest.raises(CacheInvalid) as caught:
+        manifests.provenance(name="x" * 5000)
+    assert str(caught.value) == "name of the cache: String should have at most 4096 characters; nothing is written"
