@@ -13,7 +13,7 @@ from pipeline.commands.caches import cache_group
 from pipeline.commands.failures import exit_code, terminate
 from pipeline.commands.options import Commands
 from pipeline.commands.output import fail
-from pipeline.commands.stages import demo, extract, retrain, run, train_backbone, train_stg
+from pipeline.commands.stages import demo, evaluate, extract, retrain, run, train_backbone, train_stg
 
 HERE = Path(__file__).resolve().parent
 
@@ -28,7 +28,7 @@ def cli() -> None:
     """
 
 
-for command in (demo, run, train_backbone, extract, train_stg, retrain, cache_group, config_group, doctor):
+for command in (demo, run, train_backbone, extract, train_stg, retrain, evaluate, cache_group, config_group, doctor):
     cli.add_command(command)
 
 

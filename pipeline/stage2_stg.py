@@ -55,6 +55,7 @@ def train_stg(settings: Settings, cache: FeatureCache, root: Path) -> tuple[Path
         steps=steps,
         loss=loss,
         held_out=held_out,
+        settings=settings.model_dump(mode="json", include={"seed", "coordinates", "stg"}),
         seconds=round(time.monotonic() - started, 3),
     )
     folders.write_json(folder / "metrics.json", result)
