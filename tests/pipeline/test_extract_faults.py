@@ -103,7 +103,7 @@ def test_interrupted_and_killed(run, coattail, command, tmp_path):
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate()
     # click first ends the line on which a terminal shows ^C
-    assert (process.returncode, errors) == (1, f"\n{INTERRUPTED}")
+    assert (process.returncode, errors) == (130, f"\n{INTERRUPTED}")
     draw = random.Random(0)
     for _ in range(2):
         process = begun(command, tmp_path, lines(tmp_path))

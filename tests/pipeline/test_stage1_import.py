@@ -13,7 +13,7 @@ from pipeline.commands.cache_progress import export_shown
 from pipeline.commands.which_cache import settings_and_cache
 from pipeline.errors import ConfigError, DataError
 
-FRESH = "no classifier given: retrain starts from a new one (retrain.start=fresh, 84 epochs)"
+FRESH = "no classifier given: trained heads start from a new one"
 HELD_OUT = "no test split: 0.2 of each class of train is held out as test, seed 0; or give test=FILE"
 
 
@@ -91,7 +91,7 @@ def test_small_classes_and_a_classifier(tmp_path, stores):
         "train and test hold class numbers without names, in files of their own: that a number means the same class in "
         "each cannot be checked",
         "float64 features are stored as float32, rounded to nearest",
-        "no class has more than 100 training rows: the 2 largest are taken as head (stg.head_classes=2 is recorded)",
+        "no class has more than 100 training rows: the largest 40 % of the classes are taken as head",
     )
     for head in ("crt", "tau-norm"):
         overrides = [f"retrain.head={head}", "stg.epochs=1"]
@@ -104,7 +104,7 @@ def test_all_arms_that_need_no_classifier(digits, tmp_path, stores, capsys):
     overrides = ["retrain.epochs=1", "stg.epochs=1"]
     found = run_cache(*settings_and_cache(None, overrides, None, str(done.path), stores), tmp_path / "runs")
     assert [arm.method for arm in found.arms] == [
-        "ncm", "crt", "crt+dropout", "crt+noise", "crt+closed-form", "crt+stg",
+        "auto", "ncm", "knn", "logistic", "lda", "transfer", "crt", "crt+dropout", "crt+noise", "crt+closed-form", "crt+stg",
     ]  # fmt: skip
     assert capsys.readouterr().err.splitlines()[-1] == (
         "the cache holds no stage-1 classifier: it, logit adjustment and tau-normalisation are left out"

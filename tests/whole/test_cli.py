@@ -146,12 +146,12 @@ def test_a_cache_that_is_not_there(coattail):
     assert len(done.err.splitlines()) == 1
 
 
-def test_no_head_class_is_said_before_stage_1(coattail, folder, own, tmp_path):
-    done = coattail("run", "--config", own, "--set", "stg.head_classes=0", "-q")
+def test_no_tail_class_is_said_before_stage_1(coattail, folder, own, tmp_path):
+    done = coattail("run", "--config", own, "--set", "stg.head_classes=99", "-q")
     _one_line(
         done, 1,
-        "no head class: wanted a class with more than 100 training samples, the largest has 10; "
-        "lower stg.head_above or set stg.head_classes",
+        "no tail class: all 2 classes are head classes, so nothing would be augmented; "
+        "raise stg.head_above or set stg.head_classes to fewer",
     )  # fmt: skip
     assert not (tmp_path / "runs").exists()
 

@@ -156,7 +156,7 @@ def test_a_terminated_run_says_how_it_goes_on(tmp_path):
             assert process.poll() is None
         process.send_signal(signal.SIGTERM)
         text = process.communicate()[1]
-    assert process.returncode == 1
+    assert process.returncode == 143
     lines = [line for line in text.splitlines() if line]
     assert re.fullmatch(r"coattail: interrupted; the same command goes on after epoch \d+", lines[-1])
     assert "Traceback" not in text
