@@ -2,6 +2,7 @@
 
 import importlib.util
 import io
+import os
 import signal
 import sys
 from pathlib import Path
@@ -13,7 +14,10 @@ from pipeline.commands.caches import cache_group
 from pipeline.commands.failures import exit_code, terminate
 from pipeline.commands.options import Commands
 from pipeline.commands.output import fail
-from pipeline.commands.stages import demo, extract, retrain, run, train_backbone, train_stg
+from pipeline.commands.stages import demo, evaluate, extract, retrain, run, train_backbone, train_stg
+
+# Read when torch loads: threads that spin while they wait take the cores that other processes want.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 HERE = Path(__file__).resolve().parent
 
@@ -28,7 +32,7 @@ def cli() -> None:
     """
 
 
-for command in (demo, run, train_backbone, extract, train_stg, retrain, cache_group, config_group, doctor):
+for command in (demo, run, train_backbone, extract, train_stg, retrain, evaluate, cache_group, config_group, doctor):
     cli.add_command(command)
 
 

@@ -107,9 +107,9 @@ class FeatureCache:
         return found_BD
 
     def rows(self, split: str) -> pl.DataFrame:
-        """row, sample_id, label and what else the source knew of each row.
+        """The table of a split: a row's number, sample_id and label, and what else its source knew of it.
 
-        Nothing is decoded that would take more than `footer.check` allows.
+        The file's own description is compared with `own.check`'s limits before any of it is decoded.
         """
         rows, file = self._split(split).rows, layout.rows_file(split)
         content = self._proved(file, own.allowed_bytes(rows))

@@ -5,7 +5,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -161,12 +161,17 @@ def _torn_copies(stores: Path, yes: bool, now: float) -> list[Candidate]:
         age = now - ownership.changed(path)
         if age <= ownership.RECENT:
             continue
-        with suppress(FileNotFoundError):  # whoever made it may have come to its end
+        kept = ""
+        try:
             size = path.stat().st_size
             if yes:
                 path.unlink()
-            reason = f"part of a local copy, untouched for {age / 3600:.0f} h"
-            found.append(Candidate(str(path), path.parent.name, size, reason))
+        except FileNotFoundError:  # whoever made it may have come to its end
+            continue
+        except OSError as error:
+            kept = f"cannot be deleted ({error.strerror})"
+        reason = f"part of a local copy, untouched for {age / 3600:.0f} h"
+        found.append(Candidate(str(path), path.parent.name, size, reason, kept))
     return found
 
 

@@ -15,15 +15,12 @@ from cache.disk import durable
 from cache.disk.locks import locked
 from cache.errors import CacheCorrupt, CacheError, CacheInvalid
 from cache.format import admission, decode, description, encode, layout
-from cache.format.layout import view_names
 from cache.identity import Identity
 from cache.manifest import Provenance
 from cache.staging import sealing
 from cache.staging import shards as plan
 from cache.staging.journal import Journal
 from cache.staging.shards import Shard
-
-SHARDS = "features of"
 
 
 class CacheWriter:
@@ -107,19 +104,12 @@ class CacheWriter:
 
     def shards(self, split: str, view: str) -> Iterator[Shard]:
         """Every shard of a view."""
-        rows = self.identity.splits[split].rows
-        for index, start in enumerate(range(0, rows, self.rows_per_shard)):
-            yield Shard(split, view, index, start, min(start + self.rows_per_shard, rows))
+        return plan.of_view(self.identity, split, view, self.rows_per_shard)
 
     def pending(self, split: str, view: str) -> Iterator[Shard]:
         """The shards of a view that this worker owns and that are not written yet."""
-        views = [(name, one) for name, found in self.identity.splits.items() for one in view_names(found.views)]
-        # Views take turns in who starts: with few shards a view, every worker still gets some.
-        turn = views.index((split, view))
-        for shard in self.shards(split, view):
-            if self._published or (shard.index + turn) % self.workers != self.worker:
-                continue
-            if (split, view, shard.index) not in self._journal.done:
+        for shard in plan.owned(self.identity, split, view, self.rows_per_shard, self.worker, self.workers):
+            if self._published is None and shard.key not in self._journal.done:
                 yield shard
 
     def write(self, shard: Shard, features: np.ndarray) -> None:
@@ -137,7 +127,7 @@ class CacheWriter:
             durable.make_folder((self._data / file).parent, self._sync)
             durable.replace(self._data / file, content, self._sync)
             checksum = decode.file_checksum(checksums)
-            self._journal.add((shard.split, shard.view, shard.index), file, content, checksum, self._sync)
+            self._journal.add(shard.key, file, content, checksum, self._sync)
 
     def publish(self) -> Path:
         """Write rows and, last, the manifest; then one rename makes the cache appear. A lost race is as good as a won one.
@@ -147,8 +137,7 @@ class CacheWriter:
         with self._unless_published():
             if self._already_published() is None:
                 self._journal.read()
-                if missing := self._missing():
-                    raise CacheInvalid(f"{missing}; nothing is published")
+                self._check_complete()
                 draft = sealing.Draft(
                     self.identity,
                     self.provenance,
@@ -167,7 +156,7 @@ class CacheWriter:
             with self._unless_published():
                 if self._already_published() is None:
                     self._journal.read()
-                    if self._missing().startswith(SHARDS):
+                    if self._missing_rows() is None and self._missing_shard() is not None:
                         return None
             return self.publish()
 
@@ -216,15 +205,22 @@ class CacheWriter:
             raise CacheInvalid(f"{where}: {admission.refusal(features[offset], self.identity.dtype)}")
         return stored
 
-    def _missing(self) -> str:
-        for split, identity in self.identity.splits.items():
-            if split not in self._frames:
-                return f"rows of split {split}: not written"
-            for view in view_names(identity.views):
-                for shard in self.shards(split, view):
-                    if (split, view, shard.index) not in self._journal.done:
-                        return f"{SHARDS} {split}/{view}, rows {shard.start} to {shard.stop}: not written"
-        return ""
+    def _missing_rows(self) -> str | None:
+        """The first split whose rows were not given."""
+        return next((split for split in self.identity.splits if split not in self._frames), None)
+
+    def _missing_shard(self) -> Shard | None:
+        return plan.first_missing(self.identity, self.rows_per_shard, self._journal.done)
+
+    def _check_complete(self) -> None:
+        """Raise CacheInvalid where rows or features are missing."""
+        if (split := self._missing_rows()) is not None:
+            raise CacheInvalid(f"rows of split {split}: not written; nothing is published")
+        if (shard := self._missing_shard()) is not None:
+            raise CacheInvalid(
+                f"features of {shard.split}/{shard.view}, rows {shard.start} to {shard.stop}: not written; "
+                "nothing is published"
+            )
 
     @contextmanager
     def _unless_published(self) -> Iterator[None]:

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from cache import FeatureCache
+from pipeline.features import corrects_the_prior
 from pipeline.longtail import group_limits, shot_groups
 from pipeline.progress import note
 from pipeline.settings import Settings
@@ -39,13 +40,21 @@ class Comparison(BaseModel):
     arms: list[RetrainResult]
 
 
-def arms(settings: Settings, classifier: bool = True, augmentations: Sequence[str] | None = None) -> list[Settings]:
+def arms(
+    settings: Settings,
+    classifier: bool = True,
+    augmentations: Sequence[str] | None = None,
+    corrected: bool = False,
+) -> list[Settings]:
     """The settings of each arm: post-hoc classifiers, then the configured head with each augmentation, or those given.
 
-    Without a stage-1 `classifier` in the cache, none of those that want it.
+    Without a stage-1 `classifier` in the cache, none of those that want it; where that is `corrected` for the prior, no
+    logit adjustment.
     """
+    left_out = set() if classifier else set(STAGE1)
+    left_out |= {"logit-adjustment"} if corrected else set()
     head = settings.retrain.head if settings.retrain.is_trained else "crt"
-    changes: list[dict[str, Any]] = [{"head": name} for name in COMPUTED if classifier or name not in STAGE1]
+    changes: list[dict[str, Any]] = [{"head": name} for name in COMPUTED if name not in left_out]
     changes += [{"head": head, "augmentation": name} for name in augmentations or ("none", *AUGMENTATIONS)]
     return [settings.model_copy(update={"retrain": settings.retrain.model_copy(update=change)}) for change in changes]
 
@@ -66,7 +75,14 @@ def compare(
     classifier = cache.classifier() is not None
     if not classifier:
         note("the cache holds no stage-1 classifier: it, logit adjustment and tau-normalisation are left out")
-    results = [retrain(arm, cache, root, stg_folder)[1] for arm in arms(settings, classifier, augmentations)]
+    if classifier and corrects_the_prior(cache):
+        note(
+            "stage 1 was trained with the prior in its loss: logit adjustment, which would correct it twice, is left out"
+        )
+    results = [
+        retrain(arm, cache, root, stg_folder)[1]
+        for arm in arms(settings, classifier, augmentations, corrects_the_prior(cache))
+    ]
     return Comparison(
         dataset=cache.manifest.provenance.name,
         cache=cache.key,

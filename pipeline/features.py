@@ -136,6 +136,14 @@ def is_unseen(cache: FeatureCache) -> bool:
     return not isinstance(stage1, dict) or stage1.get("epochs") == 0
 
 
+def corrects_the_prior(cache: FeatureCache) -> bool:
+    """Whether the stage-1 classifier was trained with a loss that takes the training prior into account already."""
+    stage1 = cache.manifest.provenance.settings.get("stage1")
+    if not isinstance(stage1, dict):
+        return False
+    return stage1.get("loss") == "logit-adjusted" or stage1.get("reweight") in ("drw", "class-balanced")
+
+
 def training_rows(cache: FeatureCache, settings: Settings, views: bool) -> Features:
     """The training split in the coordinates that stages 2 and 3 of these settings work in."""
     train = load(cache, views=views, ram_limit=settings.ram_limit)

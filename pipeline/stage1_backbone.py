@@ -1,38 +1,37 @@
 """Stage 1: images -> a backbone and its classifier, trained on the imbalanced split (paper, section 4.1)."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import filelock
 import torch
 from pydantic import BaseModel, ConfigDict
-from torch import nn
 
 from pipeline.artefacts import folders, tensors
 from pipeline.artefacts import tensors as checkpoint
 from pipeline.artefacts.figures import Digest, Natural, Percent, Seconds
 from pipeline.backbones import build_for
+from pipeline.backbones.backbone import Backbone
 from pipeline.backbones.own import own_module
-from pipeline.errors import DataError, LineageError, TrainingError
+from pipeline.errors import DataError, LineageError
 from pipeline.evaluate import backbone_figures, measured
 from pipeline.images.dataset import Dataset, load
 from pipeline.machine import group
 from pipeline.machine.device import device_of, keep_freed_memory
 from pipeline.machine.rank import world
 from pipeline.settings import Settings
+from pipeline.settings import stage1 as stage1_settings
 from pipeline.settings.method_names import stage1_method
-from pipeline.settings.stage1 import Backbone
-from pipeline.training.checkpoint import CHECKPOINT
 from pipeline.training.epochs import train_epochs
 from pipeline.training.steps import Training
 
 NAME = "backbone.safetensors"
 SOURCE_LENGTH = 16
 """Hexadecimal digits of a source's digest in a backbone's name."""
+DATA = {"source", "image_size", "mean", "std"}
+"""The settings of `data` that a run records among its figures."""
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "classifier.scale", "classifier.norm")
 
 
@@ -44,7 +43,7 @@ class BackboneRun:
     digest: str
     metrics: dict[str, Any]
     dataset: Dataset | None = None
-    module: nn.Module | None = None
+    module: Backbone | None = None
     """The backbone itself, where it is one's own and no name builds it."""
 
 
@@ -59,6 +58,10 @@ class BackboneResult(BaseModel):
     epochs: Natural
     parameters: Natural | None = None
     processes: Natural | None = None
+    threads: Natural | None = None
+    """Of the processor. Sums, and so the last bits of the weights, depend on how many share them."""
+    settings: dict[str, Any] | None = None
+    """Runs of earlier versions have none."""
     seeds: list[int] | None = None
     classes: list[str] | None = None
     counts: list[Natural] | None = None
@@ -93,7 +96,7 @@ def stage1_key(settings: Settings, dataset: Dataset) -> str:
     )
 
 
-def _without_its_place(backbone: Backbone) -> Backbone:
+def _without_its_place(backbone: stage1_settings.Backbone) -> stage1_settings.Backbone:
     """The settings without the folder of a file of starting weights, which is known by its digest."""
     is_file = backbone.weights.endswith(".safetensors")
     return backbone.model_copy(update={"weights": ".safetensors"}) if is_file else backbone
@@ -116,9 +119,12 @@ def train_backbone(settings: Settings, folder: Path, dataset: Dataset | None = N
     device = device_of(settings.stage1.device)
     with group.joined(device):
         if not group.agree(folders.is_done(folder), device):
-            with _alone(folder, settings):
+            with folders.alone(folder, "backbone") if group.leads() else nullcontext():
                 if not group.agree(folders.is_done(folder), device):
                     _train(settings, folder, dataset, key, device)
+        elif group.leads() and folders.leftovers(folder):
+            with folders.alone(folder, "backbone"):
+                pass
         tensors, metadata = checkpoint.load(folder / NAME)
         if metadata.get("key") != key:
             raise LineageError(
@@ -141,7 +147,7 @@ def train_backbone(settings: Settings, folder: Path, dataset: Dataset | None = N
     return BackboneRun(folder, digest, metrics, dataset)
 
 
-def _write_frozen(folder: Path, name: str, backbone: nn.Module, key: str) -> BackboneRun:
+def _write_frozen(folder: Path, name: str, backbone: Backbone, key: str) -> BackboneRun:
     """A run folder of a backbone that is taken as it is: no classifier, no figures."""
     tensors = {f"backbone.{name}": tensor for name, tensor in backbone.state_dict().items()}
     digest = checkpoint.digest(tensors)
@@ -165,8 +171,10 @@ def given(settings: Settings, root: Path, reference: str) -> tuple[Settings, Bac
     settings = settings.model_copy(update={"backbone": backbone, "stage1": taken_as_it_is})
     key = folders.key_of(weights=tensors.digest(module.state_dict()), source=module.source)
     folder = folders.run_folder(root, settings.name, "module", key)
-    folders.start(folder, settings)
-    return settings, replace(_write_frozen(folder, backbone.name, module, key), module=module)
+    with folders.alone(folder, "backbone"):
+        folders.start(folder, settings)
+        run = _write_frozen(folder, backbone.name, module, key)
+    return settings, replace(run, module=module)
 
 
 def finished(settings: Settings, root: Path, folder: Path | None = None) -> BackboneRun:
@@ -189,6 +197,8 @@ def finished(settings: Settings, root: Path, folder: Path | None = None) -> Back
 
 
 def _train(settings: Settings, folder: Path, dataset: Dataset, key: str, device: torch.device) -> None:
+    if group.leads():
+        folders.start(folder, settings)
     name = settings.backbone.full_name
     model = build_for(settings, len(dataset.classes), weights=True).to(device)
     if settings.stage1.epochs == 0:
@@ -207,7 +217,7 @@ def _train(settings: Settings, folder: Path, dataset: Dataset, key: str, device:
         checkpoint.save(folder / NAME, tensors, metadata)
         document = _document(settings, dataset, history, tensors) | backbone_figures(settings, dataset, training.model)
         folders.write_json(folder / "metrics.json", document)
-        (folder / CHECKPOINT).unlink(missing_ok=True)
+        (folder / folders.CHECKPOINT).unlink(missing_ok=True)
     group.agree(True, device)
 
 
@@ -224,6 +234,8 @@ def _document(
         "parameters": sum(tensor.numel() for name, tensor in tensors.items() if not name.endswith(BUFFERS)),
         "epochs": len(history),
         "processes": world(),
+        "threads": torch.get_num_threads(),
+        "settings": _decisive(settings),
         "selection": "last epoch",
         "split": "test",
         "classes": list(dataset.classes),
@@ -233,24 +245,11 @@ def _document(
     }
 
 
+def _decisive(settings: Settings) -> dict[str, Any]:
+    """The settings that decide a backbone's weights, by section. Where the images lie is in config.toml alone."""
+    sections = settings.model_dump(mode="json", include={"seed", "longtail", "backbone", "stage1"})
+    return {**sections, "data": settings.data.model_dump(mode="json", include=DATA)}
+
+
 def _metrics(folder: Path) -> dict[str, Any]:
     return folders.read_result(folder, BackboneResult).model_dump(mode="json", exclude_unset=True)
-
-
-@contextmanager
-def _alone(folder: Path, settings: Settings) -> Iterator[None]:
-    """One run at a time trains in a folder, which the first process makes and locks; the lock dies with its process."""
-    if not group.leads():
-        yield
-        return
-    folders.start(folder, settings)
-    try:
-        with filelock.FileLock(folder / ".lock", blocking=False):
-            for name in (CHECKPOINT, NAME):
-                for torn in folder.glob(f".{name}.*.tmp"):
-                    torn.unlink()
-            yield
-    except filelock.Timeout:
-        raise TrainingError(
-            f"backbone {folder}: another process is training it; wait for it, or change a setting"
-        ) from None

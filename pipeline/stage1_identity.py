@@ -1,4 +1,4 @@
-"""What extract would name its cache."""
+"""The identity of the cache that `extract` makes: images, weights and whatever else changes its rows."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -32,7 +32,11 @@ def identity_wanted(settings: Settings, runs: Path) -> Identity:
 def frozen_backbone(
     settings: Settings, run: BackboneRun, say: Callable[[str], None]
 ) -> tuple[Dataset, ImageClassifier, dict[str, Tensor], Identity]:
-    """Images, backbone, its tensors (without the classifier where that is of other classes), and what they are together."""
+    """The images, the backbone in eval mode, the tensors of its file, and the identity of the cache that they make.
+
+    The tensors lack the classifier where it was trained on other classes; `say` is then called with a line. Raises
+    DataError where the file is damaged, LineageError where its tensors do not fit the settings' backbone.
+    """
     dataset = run.dataset or load(settings)
     tensors, metadata = checkpoint.load(run.folder / NAME)
     folders.prove(run.folder / NAME, checkpoint.digest(tensors), run.digest)

@@ -12,8 +12,8 @@ import numpy as np
 from cache import Provenance, catalog
 from cache.errors import CacheStorage
 from cache.exchange.contents import Dataset, read_dataset
-from cache.exchange.gather import Request, named_path
 from cache.exchange.importing import digest, write
+from cache.exchange.request import Request, named_path
 from pipeline.artefacts.authorship import author, coattail_version, now
 from pipeline.errors import ConfigError, DataError
 from pipeline.longtail import hold_out
@@ -25,8 +25,10 @@ DEFAULT_NAME = "imported"
 """What `--name` is where it is not given."""
 FRESH = {"start": "fresh", "learning_rate": 1e-2, "schedule": "cosine"}
 FRESH_STEPS = 1000
-"""What a new classifier needs; ten epochs at 1e-3 only adjust a trained one. Measured on the pixels of scikit-learn's digits
-(1438 rows, 12 steps an epoch): 86.9 % after ten epochs at 1e-3, 97.2 % after fifty at 1e-2."""
+"""Steps that a new classifier is trained for at least; ten epochs at 1e-3 only adjust a trained one.
+
+Measured on the pixels of scikit-learn's digits (1438 rows, 12 steps an epoch): 86.9 % after ten epochs at 1e-3, 97.2 % after
+fifty at 1e-2."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,9 @@ def request(
         if not role or not name:
             raise ConfigError(f"--column {column}: wanted ROLE=NAME, such as features=embedding, or SPLIT/ROLE=NAME")
     return Request(
-        sources=tuple(named_path(one) for one in sources),
-        labels=tuple(named_path(one) for one in labels),
-        ids=tuple(named_path(one) for one in ids),
+        sources=tuple(named_path(text) for text in sources),
+        labels=tuple(named_path(text) for text in labels),
+        ids=tuple(named_path(text) for text in ids),
         classes=classes,
         classifier=classifier,
         names={role: name for role, _, name in pairs},
@@ -66,9 +68,9 @@ def request(
 
 
 def import_features(request: Request, stores: Path, name: str, test_share: float, seed: int) -> Imported:
-    """Read, check, hold a test split out where there is none, and write the cache; nothing is done twice.
+    """Read and check the arrays, hold out a test split where none is given, and write the cache unless it is there already.
 
-    Raises CacheInvalid for arrays that do not hold, DataError where a class is too small to be divided, ConfigError for a
+    Raises CacheInvalid for arrays that are wrong, DataError where a class is too small to be divided, ConfigError for a
     name that cannot be a folder's.
     """
     if not re.fullmatch(NAME, name):
@@ -81,8 +83,10 @@ def import_features(request: Request, stores: Path, name: str, test_share: float
         notes = []
     else:
         dataset = _held_out(dataset, test_share, seed)
+    for line in dataset.notes:
+        note(line)  # before the long work: whoever sees a wrong array need not wait
     settings, more = settings_for(dataset, name)
-    notes = [*dataset.notes, *notes, *more]
+    notes += more
     rows = {split: len(table.labels_N) for split, table in dataset.splits.items()}
     total = sum(count * len(dataset.splits[split].views) for split, count in rows.items())
     with track(total, "checking") as progress:
@@ -93,25 +97,25 @@ def import_features(request: Request, stores: Path, name: str, test_share: float
         _check_space(stores, dataset)
     with track(0 if existed else total, "writing") as progress:
         path = write(stores, digested, _provenance(name, settings), progress.advance)
-    if existed:
-        notes = _of_another_name(path, name)
+    notes = _of_another_name(path, name) if existed else notes
     for line in notes:
         note(line)
+    notes = [*dataset.notes, *notes]
     return Imported(path, rows, dataset.width, dataset.dtype, len(dataset.classes), existed, tuple(notes))
 
 
-def document(found: Imported) -> dict[str, Any]:
+def document(imported: Imported) -> dict[str, Any]:
     """What `--json` prints."""
-    return {"cache": found.path.name, **asdict(found), "path": str(found.path)}
+    return {"cache": imported.path.name, **asdict(imported), "path": str(imported.path)}
 
 
-def text(found: Imported) -> str:
+def text(imported: Imported) -> str:
     """What a person is told."""
-    rows = ", ".join(f"{split} {count}" for split, count in found.rows.items())
-    state = "done already" if found.existed else "imported"
+    rows = ", ".join(f"{split} {count}" for split, count in imported.rows.items())
+    state = "done already" if imported.existed else "imported"
     return (
-        f"{state}: {rows} rows, {found.width} features ({found.dtype}), {found.classes} classes: {found.path}\n"
-        f"next: coattail retrain --cache {found.path.name[:12]}"
+        f"{state}: {rows} rows, {imported.width} features ({imported.dtype}), {imported.classes} classes: {imported.path}\n"
+        f"next: coattail retrain --cache {imported.path.name[:12]}"
     )
 
 

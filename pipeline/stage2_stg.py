@@ -6,6 +6,7 @@ from pathlib import Path
 from cache import FeatureCache
 from pipeline.artefacts import folders
 from pipeline.features import training_rows
+from pipeline.machine.threads import same_bits
 from pipeline.progress import note
 from pipeline.settings import Settings
 from pipeline.stg import trained as stg_file
@@ -36,16 +37,17 @@ def train_stg(settings: Settings, cache: FeatureCache, root: Path) -> tuple[Path
     train = training_rows(cache, settings, settings.stg.views)
     rows = head_rows(train, cache.classes, settings.stg, settings.seed)
     folders.start(folder, settings)
-    with folders.log(folder) as log:
+    with folders.log(folder) as log, same_bits(train.width):
         stg, steps, loss = fit(rows, settings.stg, settings.seed, log)
         held_out = distance(stg, rows)
         log.write(held_out=held_out.model_dump())
+        centroids_HD = split_statistics(rows.fit, len(rows.heads)).mean_CD
     if not held_out.learnt:
         note(
             "the generator has not learnt: on head rows it has not seen its shift is no better than none; give it more head "
             "rows (stg.head_classes), or use --augmentation closed-form"
         )
-    trained = stg_file.TrainedSTG(stg, rows.heads, split_statistics(rows.fit, len(rows.heads)).mean_CD)
+    trained = stg_file.TrainedSTG(stg, rows.heads, centroids_HD)
     digest = stg_file.save(folder, trained, settings, cache)
     result = stg_file.STGResult(
         dataset=cache.manifest.provenance.name,
@@ -55,6 +57,7 @@ def train_stg(settings: Settings, cache: FeatureCache, root: Path) -> tuple[Path
         steps=steps,
         loss=loss,
         held_out=held_out,
+        settings=settings.model_dump(mode="json", include={"seed", "coordinates", "stg"}),
         seconds=round(time.monotonic() - started, 3),
     )
     folders.write_json(folder / "metrics.json", result)

@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 from statistics import mean, stdev
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
@@ -11,7 +12,9 @@ from pipeline.artefacts import folders
 from pipeline.artefacts import tensors as checkpoint
 from pipeline.artefacts.figures import Digest, Percent, Seconds
 from pipeline.classifiers import train_classifier
+from pipeline.classifiers.linear import Classifier
 from pipeline.classifiers.scored import Selection
+from pipeline.errors import DataError, LineageError
 from pipeline.evaluate import figures
 from pipeline.metrics import Metrics
 from pipeline.progress import note
@@ -22,6 +25,8 @@ from pipeline.stg import trained as stg_file
 
 TRANSFER_RULES = {"head_classes", "head_above", "head_share_limit", "head_share", "similarity"}
 """The settings of `stg` that say what a tail sample borrows, with or without a generator."""
+MADE_BY = {"seed", "coordinates", "longtail", "stg", "retrain", "choice"}
+"""The settings that a classifier and its figures come from, beside the cache."""
 FIGURES = ("accuracy", "many", "medium", "few", "balanced_accuracy", "ece")
 
 
@@ -51,6 +56,8 @@ class RetrainResult(BaseModel):
     mean: dict[str, Percent | None]
     std: dict[str, Percent | None]
     each_seed: list[Metrics]
+    settings: dict[str, Any] = {}
+    """Every setting that made it, by section."""
     seconds: Seconds
 
     @field_validator("mean", "std")
@@ -65,8 +72,7 @@ def retrain(settings: Settings, cache: FeatureCache, root: Path, stg: Path | Non
     """Retrain the classifier on a cache, or take the run as it is where an equal key says it is done.
 
     With `retrain.augmentation = "stg"` the generator is that of `stg`, a stage-2 run folder. Raises LineageError where `stg` was
-    learnt from another cache, DataError where
-    the cache lacks a split or the stage-1 classifier that the head starts from.
+    learnt from another cache, DataError where the cache lacks a split or the stage-1 classifier that the head starts from.
     """
     trained, stg_digest = None, None
     if uses_stg(settings.retrain):
@@ -114,9 +120,36 @@ def retrain(settings: Settings, cache: FeatureCache, root: Path, stg: Path | Non
         chosen=settings.retrain.head == "auto",
         classes=list(cache.classes),
         seconds=round(time.monotonic() - started, 3),
+        settings=settings.model_dump(mode="json", include=MADE_BY),
     )
     folders.write_json(folder / "metrics.json", result)
     return folder, result
+
+
+def evaluate_run(folder: Path, cache: FeatureCache, split: str) -> RetrainResult:
+    """The figures of a finished run's classifier on a split of the cache that it was made from.
+
+    Raises LineageError for another cache, DataError where the cache lacks the split, the classifier is not the one that the
+    run recorded, or it is not linear: those are not taken up from their file again.
+    """
+    result = folders.read_result(folder, RetrainResult)
+    if result.cache != cache.key:
+        raise LineageError(
+            f"{folder}: made from cache {result.cache[:12]}, wanted {cache.key[:12]}; name it with --cache"
+        )
+    path = folder / "classifier.safetensors"
+    tensors, _ = checkpoint.load(path)
+    folders.prove(path, checkpoint.digest(tensors), result.digest)
+    if set(tensors) != {"weight", "bias"}:
+        raise DataError(
+            f"{path}: {result.method} is no linear classifier; run retrain with --head {result.method} again"
+        )
+    settings = Settings.model_validate({"longtail": result.settings.get("longtail", {})})
+    found = figures(cache, split, Classifier(tensors["weight"], tensors["bias"]), settings)
+    same = result.model_dump(
+        include={*RetrainResult.model_fields} - {*Metrics.model_fields, "mean", "std", "each_seed", "seeds"}
+    )
+    return summarise(found, result.seeds, **{**same, "split": split})
 
 
 def seeds_of(settings: Settings) -> list[int]:

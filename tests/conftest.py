@@ -14,6 +14,8 @@ import polars as pl
 import pytest
 from object_store import ObjectStore, fresh_bucket, served
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as cli.py does; before torch is loaded
+
 from cache import CacheWriter, FeatureCache, Identity, Provenance, SplitIdentity
 from cache.identity import samples_digest
 

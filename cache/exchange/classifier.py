@@ -3,7 +3,7 @@
 import numpy as np
 
 from cache.errors import CacheInvalid
-from cache.exchange.classes import named_array, translation
+from cache.exchange.classes import Named, named_array, translation
 from cache.exchange.gather import Gathered, Part
 from cache.exchange.labels import Labelled
 from cache.exchange.source import SourceArray
@@ -23,10 +23,12 @@ def read_classifier(
     Raises CacheInvalid for other shapes, and where nothing says which row is of which class.
     """
     if "weight" not in gathered.classifier:
+        if "bias" in gathered.classifier:
+            raise CacheInvalid(f"{gathered.classifier['bias'].where}: a bias without a weight; give both, or neither")
         return None
     array = gathered.classifier["weight"]
     weight, bias = _finite(array), _finite(gathered.classifier["bias"]) if "bias" in gathered.classifier else None
-    names = None if gathered.classifier_names is None else named_array(gathered.classifier_names)
+    names = _names(gathered)
     if names is None and labelled.text and not labelled.given:
         raise CacheInvalid(
             f"{array.where}: the labels are names, and nothing says which row of the weight is of which class; give the "
@@ -57,6 +59,15 @@ def read_classifier(
     if weight.shape == (count, width) and count == width:
         weight_CD = _square(array.where, gathered.parts["train"], labelled.labels["train"], weight_CD, bias_C, notes)
     return {"weight": np.ascontiguousarray(weight_CD), "bias": bias_C}
+
+
+def _names(gathered: Gathered) -> Named | None:
+    """The classes of the weight's rows by name, or None; the numbers 0, 1, … in order name nothing."""
+    if gathered.classifier_names is None:
+        return None
+    names = named_array(gathered.classifier_names)
+    numbers = np.dtype(gathered.classifier_names.dtype).kind in "iu"
+    return None if numbers and names.names == tuple(map(str, range(len(names.names)))) else names
 
 
 def _finite(array: SourceArray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What an import would store: splits, class names and classifier, checked in all but the features' values."""
+"""What an import is about to store: splits, class names and classifier. All is checked but the features' values."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -8,8 +8,9 @@ import numpy as np
 from cache.errors import CacheInvalid
 from cache.exchange.classes import named_array, names_in_file
 from cache.exchange.classifier import read_classifier
-from cache.exchange.gather import Part, Request, gather
+from cache.exchange.gather import Part, gather
 from cache.exchange.labels import class_labels, sample_ids
+from cache.exchange.request import Request
 from cache.exchange.source import SourceArray
 from cache.format import layout
 
@@ -33,7 +34,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Dataset:
-    """What is imported, checked in all but the features' values."""
+    """Everything that an import stores; all is checked but the features' values."""
 
     splits: dict[str, Table]
     classes: tuple[str, ...]
@@ -57,7 +58,7 @@ class Dataset:
 
 
 def read_dataset(request: Request) -> Dataset:
-    """Open the files and check shapes, types, labels and ids. Raises CacheInvalid for the first that does not hold."""
+    """Open the files and check shapes, types, labels and ids. Raises CacheInvalid for the first that is wrong."""
     gathered = gather(request)
     arrays = [(split, view, array) for split, part in gathered.parts.items() for view, array in part.views.items()]
     first = arrays[0][2]

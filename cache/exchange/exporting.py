@@ -1,4 +1,4 @@
-"""A cache -> arrays in one file, or one folder of .npy, that any tool reads and `cache import` takes back to the bit.
+"""A cache -> arrays in one file, or in a folder of .npy. An import of them gives the same rows, bit for bit.
 
 Names are `<split>/features`, `<split>/view-01` …, `<split>/labels` (int64), `<split>/sample_ids`, `classes`, and, where the
 cache has one, `classifier/weight` and `classifier/bias`. Parquet has a row a sample and a column a view; no classifier.
@@ -23,7 +23,7 @@ WRITERS = {".npz": write_npz, ".safetensors": write_safetensors, "": write_folde
 
 @dataclass(frozen=True)
 class Exported:
-    """Where the arrays are, their bytes, the rows of each split, the views, and what the format has no place for."""
+    """What was written: the path, its bytes, the rows of each split, the views, and what the format has no place for."""
 
     path: str
     bytes: int
@@ -40,10 +40,10 @@ def export(
     views: Sequence[str] = (),
     advance: Callable[[int], None] = lambda rows: None,
 ) -> Exported:
-    """Write the splits and views, all where none are named; the destination's suffix says how, no suffix a folder.
+    """Write the named splits and views, or all. The destination's suffix says in which format; without one it is a folder.
 
-    It appears whole or not at all, and never in place of something. Raises CacheInvalid for a suffix, split or view that
-    there is none of, CacheStorage where something is in the way or the disk does not take it.
+    The destination appears whole or not at all, and never replaces anything. Raises CacheInvalid for an unknown suffix,
+    split or view, and CacheStorage where the destination exists or the disk cannot be written.
     """
     if destination.suffix not in (*WRITERS, ".parquet"):
         raise CacheInvalid(

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,44 +10,13 @@ import numpy as np
 from cache.errors import CacheInvalid
 from cache.exchange.formats import open_source
 from cache.exchange.names import ROLES, SPLITS, meaning, split_and_role
+from cache.exchange.request import Request
 from cache.exchange.source import Source, SourceArray
 from cache.exchange.texts import listed, shown, sound
 
 Found = dict[tuple[str, str, str], SourceArray]
 """Split, role and view -> the array; the split is "" for what belongs to all."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a user named. A path stands beside its split, "" where the file itself says which rows are whose."""
-
-    sources: tuple[tuple[str, Path], ...]
-    labels: tuple[tuple[str, Path], ...] = ()
-    ids: tuple[tuple[str, Path], ...] = ()
-    classes: Path | None = None
-    classifier: Path | None = None
-    names: Mapping[str, str] = field(default_factory=dict)
-    """Role, or SPLIT/ROLE -> the name that the user's arrays or columns of that role have."""
-
-
-def named_path(text: str) -> tuple[str, Path]:
-    """`train=features.npy` as split and path; the split is "" where the text is a path alone."""
-    if "\0" in text:
-        raise CacheInvalid(f"{shown(text)}: a path cannot hold NUL")
-    split, equals, path = text.partition("=")
-    if not text or (equals and not path):
-        raise CacheInvalid(f"{text or 'an empty path'}: wanted SPLIT=PATH, or a path")
-    if not equals or "/" in split or Path(text).exists():
-        return "", _home(Path(text))
-    return SPLITS.get(split, split), _home(Path(path))
-
-
-def _home(path: Path) -> Path:
-    try:
-        return path.expanduser()
-    except RuntimeError:
-        raise CacheInvalid(f"{path}: no user of that name, so no home folder; write the whole path") from None
 
 
 @dataclass(frozen=True)
@@ -104,17 +73,21 @@ def gather(request: Request) -> Gathered:
         classifier_names = _own_names(arrays, source, request.classifier)
         _merge(found, {key: array for key, array in arrays.items() if key[1] in ("weight", "bias")})
     classifier = {role: found["", role, ""] for role in ("weight", "bias") if ("", role, "") in found}
-    parts = {
-        split: replace(part, origin=origins.get(part.labels.where if part.labels else ""))
-        for split, part in _parts(found, opened).items()
-    }
+    parts = {split: _with_names(part, origins) for split, part in _parts(found, opened).items()}
+    used = {array.where for array in found.values()} | {part.labels.where for part in parts.values() if part.labels}
+    # A model's file has much beside the classifier.
+    sources = [source for _, _, source in opened[: len(request.sources)]]
+    unused = [array for source in sources for array in source.arrays if array.where not in used]
     notes = tuple(line for _, _, source in opened for line in source.notes)
+    if unused:
+        notes += (f"not used: {_listing(unused)}; say --column SPLIT/ROLE=NAME where one belongs to a split",)
     return Gathered(parts, classifier, classifier_names, notes)
 
 
 def _sort(split: str, source: Source, names: Mapping[str, str]) -> Found:
     """The source's arrays by split, role and view; those whose name says nothing are left out."""
     found: Found = {}
+    of_others: Found = {}
     for array in source.arrays:
         what = meaning(array.name, array.local, names, split)
         if len(source.arrays) == 1 and not array.local and (what is None or what.role not in ("weight", "bias")):
@@ -128,8 +101,10 @@ def _sort(split: str, source: Source, names: Mapping[str, str]) -> Found:
             key = ("", what.role, "")
         else:
             key = (split or what.split or "train", what.role, what.view)
-        _merge(found, {key: array})
-    return found
+        # `train=FILE` of a file that has test's arrays too: they are train's only where train has none of its own.
+        other = what is not None and split != "" and what.split not in ("", split)
+        _merge(of_others if other else found, {key: array})
+    return of_others | found
 
 
 def _merge(found: Found, more: Found) -> None:
@@ -148,13 +123,27 @@ def _own_names(arrays: Found, source: Source, path: Path) -> SourceArray | None:
     own = arrays.pop(("", "classes", ""), None)
     if own is None and "classes" in source.metadata:
         where = f"{path}[metadata classes]"
-        names = np.array([sound(where, name) for name in listed(where, source.metadata["classes"])], dtype=str)
-        own = SourceArray("classes", where, names.shape, str(names.dtype), lambda: iter([names]))
+        own = _text_array(where, listed(where, source.metadata["classes"]))
     if own is not None:
         splits = {of for of, role, _ in arrays if of and role in ("features", "labels")}
         for split in splits or {""}:
             arrays.setdefault((split, "classes", ""), own)
     return own
+
+
+def _with_names(part: Part, origins: Mapping[str, Path]) -> Part:
+    """The part with the file of its labels, and with the class names that the file has for just these labels."""
+    if part.labels is None:
+        return part
+    names = part.names
+    if names is None and part.labels.classes:
+        names = _text_array(f"{part.labels.where}'s class names", part.labels.classes)
+    return replace(part, names=names, origin=origins.get(part.labels.where))
+
+
+def _text_array(where: str, names: Sequence[str]) -> SourceArray:
+    values = np.array([sound(where, name) for name in names], dtype=str)
+    return SourceArray("classes", where, values.shape, str(values.dtype), lambda: iter([values]))
 
 
 def only(path: Path, role: str, names: Mapping[str, str]) -> SourceArray:

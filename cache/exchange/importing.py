@@ -45,8 +45,9 @@ def digest(dataset: Dataset, advance: Callable[[int], None] = lambda rows: None)
         for view in sorted(table.views):
             sums[split, view] = []
             for stored_BD in _stored(dataset, table, view):
-                content.update(_bytes(stored_BD))
-                sums[split, view].append(zlib.crc32(_bytes(stored_BD)))
+                block = _bytes(stored_BD)
+                content.update(block)
+                sums[split, view].append(zlib.crc32(block))
                 advance(len(stored_BD))
         content.update(table.labels_N.astype("<i8").tobytes())
         splits[split] = SplitIdentity(
@@ -82,10 +83,10 @@ def write(
     Raises CacheStorage where the files changed after they were digested, or the disk is too small.
     """
     dataset, identity = digested.dataset, digested.identity
-    found = catalog.published(stores, identity.key())
-    if found is not None:
-        catalog.check(found, catalog.read_manifest(found))
-        return found
+    published = catalog.published(stores, identity.key())
+    if published is not None:
+        catalog.check(published, catalog.read_manifest(published))
+        return published
     with CacheWriter(stores, identity, provenance, at_once=True) as writer:
         for split, table in dataset.splits.items():
             writer.write_rows(split, _rows(table, dataset.classes))
@@ -165,10 +166,14 @@ def _even(blocks: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:
             block = block[size - count :]
             count += len(held[-1])
             if count == size:
-                yield np.concatenate(held)
+                yield _together(held)
                 held, count = [], 0
     if held:
-        yield np.concatenate(held)
+        yield _together(held)
+
+
+def _together(blocks: list[np.ndarray]) -> np.ndarray:
+    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
 
 
 def _rows(table: Table, classes: tuple[str, ...]) -> pl.DataFrame:
@@ -182,5 +187,6 @@ def _rows(table: Table, classes: tuple[str, ...]) -> pl.DataFrame:
     )
 
 
-def _bytes(array: np.ndarray) -> bytes:
-    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes()
+def _bytes(array: np.ndarray) -> memoryview:
+    """The array's bytes, little-endian, row after row; a view of the array where they lie so already."""
+    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).reshape(-1).view(np.uint8).data

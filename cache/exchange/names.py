@@ -18,8 +18,8 @@ ROLES = {
     "ids": ("ids", "id", "sample_ids", "sample_id"),
     "split": ("split", "splits"),
     "classes": ("classes", "class_names", "label_names"),
-    "weight": ("weight", "classifier_weight", "fc_weight", "head_weight"),
-    "bias": ("bias", "classifier_bias", "fc_bias", "head_bias"),
+    "weight": ("weight", "classifier_weight", "fc_weight", "head_weight", "linear_weight", "coef", "kernel"),
+    "bias": ("bias", "classifier_bias", "fc_bias", "head_bias", "linear_bias", "intercept"),
 }
 _VIEW = re.compile(r"view_?(\d{1,2})")
 

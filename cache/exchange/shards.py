@@ -46,11 +46,17 @@ def _join(base: str, group: list[tuple[int, SourceArray, str | None]]) -> Source
         what = f"two shards {wrong - 1}; name them apart" if twice else f"no shard {wrong}; copy it beside the others"
         raise CacheInvalid(f"{first.where} is one of {len(numbers)} shards: found {what}")
     for part in parts:
+        if part.classes != first.classes:
+            raise CacheInvalid(
+                f"{part.where}: wanted the class names of {first.where}, found others; write the shards alike"
+            )
         if part.shape[1:] != first.shape[1:] or np.dtype(part.dtype).kind != np.dtype(first.dtype).kind:
             raise CacheInvalid(
                 f"{part.where}: {part.shape} {part.dtype}, wanted rows as in {first.where}, {first.shape} {first.dtype}"
             )
-    dtype = str(np.result_type(*(np.dtype(part.dtype) for part in parts)))
+    # Text takes the room of a block's longest, whatever the other blocks take.
+    text = np.dtype(first.dtype).kind == "U"
+    dtype = first.dtype if text else str(np.result_type(*(np.dtype(part.dtype) for part in parts)))
     rows = sum(part.rows for part in parts)
     missing_N = None
     if any(part.missing_N is not None for part in parts):
@@ -59,7 +65,7 @@ def _join(base: str, group: list[tuple[int, SourceArray, str | None]]) -> Source
     def blocks() -> Iterator[np.ndarray]:
         for part in parts:
             for block in part.blocks():
-                yield block.astype(dtype, copy=False)
+                yield block if text else block.astype(dtype, copy=False)
 
     name = f"{base}/{first.local}" if first.local else base
     where = f"{first.where} and {len(parts) - 1} more shards" if len(parts) > 1 else first.where

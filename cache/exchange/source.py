@@ -30,13 +30,15 @@ class SourceArray:
     """Its name within its file; empty where the file is the array."""
     missing_N: np.ndarray | None = None
     """Rows that hold nothing, where the format can leave some out."""
+    classes: tuple[str, ...] = ()
+    """Of labels: the names of the classes 0, 1, …, where the file names them for this array; else empty."""
 
     @property
     def rows(self) -> int:
         return self.shape[0] if self.shape else 0
 
     def read(self) -> np.ndarray:
-        """All of it, which must not be large."""
+        """The whole array at once. Raises CacheInvalid for one that is larger than WHOLE_BYTES."""
         size = math.prod(self.shape) * np.dtype(self.dtype).itemsize
         if size > WHOLE_BYTES:
             raise CacheInvalid(f"{self.where}: {size >> 30} GiB, at most {WHOLE_BYTES >> 30} wanted; use Parquet")

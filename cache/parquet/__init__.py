@@ -1,1 +1,1 @@
-"""How large a Parquet file becomes, counted before anything is decoded."""
+"""How many bytes a Parquet file takes once decoded, counted before anything is decoded."""

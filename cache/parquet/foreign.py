@@ -1,4 +1,4 @@
-"""How large a Parquet file that others wrote becomes: counted from its footer and pages, whatever the codec and nesting."""
+"""How many bytes a Parquet file that others wrote takes once decoded: counted from its footer and pages, before decoding."""
 
 import mmap
 from pathlib import Path
@@ -9,41 +9,41 @@ from cache.parquet import pages as footer_pages
 from cache.parquet.pages import VALUE_BYTES, Pages, Unfit
 
 FOOTER_LIMIT = 64 << 20
-"""Some writers put the least and the greatest image of each row group into its statistics."""
+"""Bytes of the longest footer that is read. Some writers put whole images into the statistics of each row group."""
 BASE_BYTES = 256 << 20
-"""Decoded bytes that any file may take."""
+"""Decoded bytes that every file may take, however small it is."""
 PAGE_BYTES = 32
-"""There may be a page for every so many bytes of the file."""
+"""A file may have one page for each so many bytes."""
 ENCODINGS = own.ENCODINGS | {4: "bit packed", 5: "delta", 6: "delta length", 9: "byte stream split"}
-"""All but `delta byte array` (7), which makes long texts of short pages."""
+"""The encodings that are read: all but `delta byte array` (7), with which a short page can hold very long texts."""
 FIXED = 7
-"""The type of values that have a length of their own, which stands in the schema."""
+"""Number of the type `fixed length byte array`; the schema says how long its values are."""
 
 
 def allowed_bytes(size: int, ratio: int) -> int:
-    """What a file of so many bytes may take, decoded: `ratio` bytes for one of the file."""
+    """The most bytes that a file of `size` bytes may take once decoded: BASE_BYTES, and `ratio` for each of its own."""
     return BASE_BYTES + ratio * size
 
 
 def check(path: Path, ratio: int) -> None:
-    """Raises Unfit where decoding would take more than is allowed, OSError where the file cannot be read."""
+    """Raises Unfit where decoding the file would take more than `allowed_bytes`, OSError where it cannot be read."""
     with path.open("rb") as file:
         if not path.stat().st_size:
             raise Unfit("empty")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            found, limit = decoded_bytes(content), allowed_bytes(len(content), ratio)
-            if found > limit:
-                raise Unfit(f"{found} bytes once decoded, at most {limit} wanted of {len(content)} in the file")
+            decoded, limit = decoded_bytes(content), allowed_bytes(len(content), ratio)
+            if decoded > limit:
+                raise Unfit(f"{decoded} bytes once decoded, at most {limit} wanted of {len(content)} in the file")
 
 
 def decoded_bytes(content: footer_pages.Content) -> int:
-    """What polars allocates, about, to decode all of it. Raises Unfit for what is no Parquet file."""
+    """About as many bytes as polars allocates to decode the whole file. Raises Unfit for what is no Parquet file."""
     try:
-        found = footer_pages.parse(content, FOOTER_LIMIT)
-        groups = found[4]
-        if found[3] != sum(group[3] for group in groups):
-            raise Unfit(f"wanted {found[3]} rows in its groups, found others")
-        widths = [max(VALUE_BYTES, leaf[2] if leaf[1] == FIXED else 0) for leaf in found[2][1:] if not leaf.get(5)]
+        footer = footer_pages.parse(content, FOOTER_LIMIT)
+        groups = footer[4]
+        if footer[3] != sum(group[3] for group in groups):
+            raise Unfit(f"wanted {footer[3]} rows in its row groups, found another number")
+        widths = [max(VALUE_BYTES, leaf[2] if leaf[1] == FIXED else 0) for leaf in footer[2][1:] if not leaf.get(5)]
         pages = Pages(content, ENCODINGS, PAGE_BYTES)
         return sum(
             _chunk_bytes(chunk, group[3], width, pages)
@@ -61,7 +61,7 @@ def _chunk_bytes(chunk: dict[int, Any], rows: int, width: int, pages: Pages) -> 
     if not rows and not about[7]:
         return 0
     total, values = pages.sums(about.get(11, about[9]), about[7])
-    # Of a list each element is a value, and an empty one is a value too.
+    # Each element of a list counts as a value, and an empty list counts as one.
     if not 0 <= rows <= values or about[5] != values:
         raise Unfit(f"wanted {about[5]} values in a column's pages, {rows} or more, found {values}")
     return total + width * values

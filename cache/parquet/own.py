@@ -1,7 +1,7 @@
-"""How large a Parquet file becomes: counted from its footer and the header of every page, before anything is decoded.
+"""How many bytes a Parquet table of a cache takes once decoded: counted from its footer and page headers, before decoding.
 
 Both are structs of Thrift's compact protocol (Apache Parquet, parquet.thrift; Apache Thrift, thrift-compact-protocol.md). A
-footer may say anything; a page is decompressed to what its own header says, so that those are what is added up.
+footer may claim any size. A page is decompressed to the size in its own header, so that those sizes are added up.
 """
 
 from typing import Any
@@ -10,32 +10,32 @@ from cache.parquet.pages import COLUMNS, OUTSIDE, VALUE_BYTES, Pages, Unfit, par
 
 FOOTER_LIMIT = 1 << 20
 ROW_BYTES = 4096
-"""Decoded bytes a row that a table may take, over BASE_BYTES."""
+"""Decoded bytes that a table may take for each of its rows, beside BASE_BYTES."""
 RATIO = 1024
-"""Decoded bytes a byte of the file, over BASE_BYTES; 64 were measured at a million rows of ids that count."""
+"""Decoded bytes that a table may take for each byte of the file, beside BASE_BYTES; a million counting ids took 64."""
 BASE_BYTES = 1 << 20
 PAGE_BYTES = 256
-"""There may be a page for every so many bytes of the file, and COLUMNS more."""
+"""A file may have one page for each so many bytes, and COLUMNS more."""
 TYPES = {0: "boolean", 1: "int32", 2: "int64", 4: "float", 5: "double", 6: "byte array"}
 CODECS = {0: "none", 6: "zstd"}
 ENCODINGS = {0: "plain", 2: "dictionary", 3: "rle", 8: "dictionary"}
-"""Those that polars writes; `delta byte array` (7) would make long texts of short pages."""
+"""The encodings that polars writes. With `delta byte array` (7) a short page could hold very long texts."""
 
 
 def allowed_bytes(rows: int) -> int:
-    """What the table of N rows may take, as a file and decoded."""
+    """The most bytes that a table of N rows may take, in its file and once decoded."""
     return BASE_BYTES + ROW_BYTES * rows
 
 
 def check(content: bytes, rows: int) -> None:
-    """Raises Unfit where decoding would take more than N rows, or the bytes that are there, allow."""
-    found, limit = decoded_bytes(content, rows), min(allowed_bytes(rows), BASE_BYTES + RATIO * len(content))
-    if found > limit:
-        raise Unfit(f"{found} bytes once decoded, at most {limit} wanted for {rows} rows in {len(content)} bytes")
+    """Raises Unfit where decoding would take more than a table of N rows, or a file of this size, may take."""
+    decoded, limit = decoded_bytes(content, rows), min(allowed_bytes(rows), BASE_BYTES + RATIO * len(content))
+    if decoded > limit:
+        raise Unfit(f"{decoded} bytes once decoded, at most {limit} wanted for {rows} rows in {len(content)} bytes")
 
 
 def decoded_bytes(content: bytes, rows: int) -> int:
-    """What polars allocates, about, to decode a table of N rows and flat columns. Raises Unfit for any other file."""
+    """About as many bytes as polars allocates to decode a table of N rows. Raises Unfit for a file that is no such table."""
     try:
         footer = parse(content, FOOTER_LIMIT)
         if footer[3] != rows or sum(group[3] for group in footer[4]) != rows:

@@ -1,4 +1,4 @@
-"""What every page says it becomes."""
+"""The pages of a Parquet file: how many bytes and values each holds, by its own header."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ Content = bytes | mmap
 MAGIC = b"PAR1"
 COLUMNS = 32
 VALUE_BYTES = 16
-"""Of a decoded value, and what a text takes beside its characters in polars."""
+"""Bytes of a decoded value; in polars a text takes as many beside its characters."""
 DATA, DICTIONARY, DATA_V2 = 0, 2, 3
 OUTSIDE = "wanted a column's pages inside the file, found them outside"
 
 
 class Unfit(Exception):
-    """What is wrong with a file."""
+    """A file that is damaged, is no Parquet, or would take too many bytes; the text says which."""
 
 
 def parse(content: Content, limit: int) -> dict[int, Any]:
@@ -29,15 +29,15 @@ def parse(content: Content, limit: int) -> dict[int, Any]:
 @dataclass(frozen=True)
 class _Page:
     bytes: int
-    """Once decompressed."""
+    """Its size once decompressed."""
     values: int
-    """0 in a dictionary."""
+    """How many values it holds; 0 for a page that is a dictionary."""
 
 
 class Pages:
-    """Every page of a file, in any order; there may not be more than one for `page_bytes` bytes of the file.
+    """The pages of a file, asked for by column in any order; at most one page for each `page_bytes` bytes is read.
 
-    Columns that lie over each other are refused, so that all headers together take no longer than the file.
+    Columns that overlap are refused, so that no part of the file is read twice.
     """
 
     def __init__(self, content: Content, encodings: Mapping[int, str], page_bytes: int) -> None:
@@ -46,7 +46,7 @@ class Pages:
         self._unread = len(content)
 
     def sums(self, start: int, size: int) -> tuple[int, int]:
-        """Bytes, once decompressed, and values of the pages that take `size` bytes from `start` on."""
+        """For the pages in `size` bytes from `start` on: their bytes once decompressed, and their values."""
         self._unread -= size
         if start < len(MAGIC) or size <= 0 or self._unread < 0:
             raise Unfit(OUTSIDE)
@@ -82,9 +82,9 @@ def _page(header: dict[int, Any], encodings: Mapping[int, str]) -> _Page:
 
 
 class _Thrift:
-    """Compact structs as {field: value}, lists as lists; IndexError where one goes on after `stop`.
+    """Reads structs of Thrift's compact protocol as {field: value}, and lists as lists; IndexError for one that passes `stop`.
 
-    Of text and bytes only the length is taken: statistics may hold whole images.
+    For text and bytes only the length is kept, because statistics may hold whole images.
     """
 
     def __init__(self, content: Content, place: int, stop: int) -> None:

@@ -23,9 +23,9 @@ PIECE = 8 << 20
 BLOCK = 1 << 20
 """Bytes that a download hands on at a time."""
 LISTED = 1 << 20
-"""Names that a listing of one cache may have."""
+"""Objects of one cache that are listed at most."""
 BROKEN = 2
-"""How often a small answer may break off."""
+"""How often a list or a small object is asked for again where the answer breaks off."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ def _explained(error: Exception, bucket: Bucket, where: str, verb: str) -> Excep
             f"{where}: an object there has the name {unreadable[1][:200]!a}, which the client cannot read; "
             "delete that object, no cache has one"
         )
-    if "kind: Timeout" in text:
+    if re.search(r"kind: Timeout|TimedOut|timed out", text):
         return CacheSilent(
             f"{where}: no answer for {SILENCE} s or more; look at the network and at {endpoint}, then run the same command again"
         )

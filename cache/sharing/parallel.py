@@ -1,4 +1,4 @@
-"""Several files under way at a time."""
+"""Send or fetch several files at a time."""
 
 import threading
 from collections.abc import Callable, Iterable
@@ -9,7 +9,7 @@ from cache.manifest import Entry
 WORKERS = 8
 """Objects under way at a time."""
 ATTEMPTS = 4
-"""How often an object is asked for: until so many copies were wrong, or so many answers in a row brought nothing new."""
+"""How often an object is asked for. Counted are copies that were wrong, and answers in a row that brought nothing new."""
 Advance = Callable[[int], None]
 Note = Callable[[str], None]
 

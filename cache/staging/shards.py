@@ -1,6 +1,7 @@
 """How the features of a staging folder are cut: whoever began it decided, and whoever goes on keeps to it."""
 
 import json
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from cache.disk import durable, opening
 from cache.errors import CacheCorrupt, CacheError
 from cache.format import layout
 from cache.identity import Identity
+from cache.staging.journal import ShardKey
 
 NAME = "plan.json"
 SHARD_LIMIT = 1024
@@ -48,3 +50,40 @@ class Shard:
     index: int
     start: int
     stop: int
+
+    @property
+    def key(self) -> ShardKey:
+        """As the journal names it."""
+        return self.split, self.view, self.index
+
+
+def of_view(identity: Identity, split: str, view: str, rows_per_shard: int) -> Iterator[Shard]:
+    """Every shard of a view, in the order of its rows."""
+    rows = identity.splits[split].rows
+    for index, start in enumerate(range(0, rows, rows_per_shard)):
+        yield Shard(split, view, index, start, min(start + rows_per_shard, rows))
+
+
+def owned(identity: Identity, split: str, view: str, rows_per_shard: int, worker: int, workers: int) -> Iterator[Shard]:
+    """The shards of a view that one of several workers writes: every `workers`-th.
+
+    Views take turns in which worker has their first shard. So every worker gets some where a view has few.
+    """
+    turn = _views(identity).index((split, view))
+    for shard in of_view(identity, split, view, rows_per_shard):
+        if (shard.index + turn) % workers == worker:
+            yield shard
+
+
+def first_missing(identity: Identity, rows_per_shard: int, done: Container[ShardKey]) -> Shard | None:
+    """The first shard of the cache that is not among those written; None where all are."""
+    for split, view in _views(identity):
+        for shard in of_view(identity, split, view, rows_per_shard):
+            if shard.key not in done:
+                return shard
+    return None
+
+
+def _views(identity: Identity) -> list[tuple[str, str]]:
+    """Split and view of every array of the cache."""
+    return [(split, view) for split, one in identity.splits.items() for view in layout.view_names(one.views)]

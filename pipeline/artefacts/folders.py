@@ -8,14 +8,16 @@ import json
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from cache.disk import durable
+from cache.disk.locks import locked
 from pipeline.errors import DataError
+from pipeline.progress import note
 
 if TYPE_CHECKING:
     from pipeline.settings import Settings
@@ -25,6 +27,7 @@ KEY_LENGTH = 12
 LIMIT = 1 << 26
 """Bytes of a JSON file that are read at most: the figures of 20,000 classes and 100 seeds."""
 AGAIN = "delete the folder and run the command again"
+CHECKPOINT = "checkpoint.safetensors"
 CHECKSUM = "checksum"
 """The key in metrics.json of the sha256 over all its other keys, as canonical JSON."""
 
@@ -96,6 +99,34 @@ def start(folder: Path, settings: "Settings") -> None:
 
     durable.make_folder(folder)
     write_text(folder / "config.toml", to_toml(settings))
+
+
+@contextmanager
+def alone(folder: Path, what: str) -> Iterator[None]:
+    """One process at a time works in a run folder, which is made; another waits, after a line that says for `what`.
+
+    The lock dies with its process. What a killed one left half written is taken away. Where the file system has no locks,
+    nobody waits.
+    """
+    durable.make_folder(folder)
+    with locked(
+        folder / ".lock", lambda: note(f"{what} {folder}: another process works on it; waiting until it is done")
+    ):
+        sweep(folder)
+        yield
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """Files that a killed process left and that nobody reads: half-written ones, and the checkpoint of a finished run."""
+    torn = list(folder.glob(f".*{durable.TEMPORARY}"))
+    return [*torn, *(folder.glob(CHECKPOINT) if is_done(folder) else [])]
+
+
+def sweep(folder: Path) -> None:
+    """Remove `leftovers`; whoever calls it has the folder's lock. What may not be removed stays."""
+    for path in leftovers(folder):
+        with suppress(OSError):
+            path.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,7 +1,8 @@
-"""Backbones by name: a module from images (B, 3, S, S) to features (B, D), with D as its `width`."""
+"""Backbones by name, each a `Backbone`: from images (B, 3, S, S) to features (B, D), with D as its `width`."""
 
 import torch
 
+from pipeline.backbones.backbone import Backbone
 from pipeline.backbones.classifier import ImageClassifier
 from pipeline.backbones.endings import with_ending
 from pipeline.backbones.ready_made import TIMM, load_weights, timm_backbone
@@ -41,7 +42,7 @@ def build(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "init"))
         pretrained = name.startswith(TIMM) and weights == "pretrained"
-        backbone = timm_backbone(name, pretrained) if name.startswith(TIMM) else BACKBONES[name]()
+        backbone: Backbone = timm_backbone(name, pretrained) if name.startswith(TIMM) else BACKBONES[name]()
         weights = "" if pretrained else weights
         if ending != "plain":
             if weights:

@@ -6,8 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.backbones.backbone import Backbone
+
 MOMENTUM = 0.1
-"""Of the running feature norm, as in batch normalisation."""
+"""How far the running feature norm moves towards a batch's, as in batch normalisation."""
 
 
 class CosineClassifier(nn.Module):
@@ -34,7 +36,7 @@ class CosineClassifier(nn.Module):
 
 
 def head_like(tensors: Mapping[str, Tensor], width: int, classes: int) -> nn.Linear | CosineClassifier:
-    """A classifier (C, D) of the kind that the tensors of a trained backbone name, whatever they hold."""
+    """A new classifier (C, D), linear or cosine, as the names of a trained backbone's tensors say; their values are not taken."""
     return CosineClassifier(width, classes, 1.0) if "classifier.scale" in tensors else nn.Linear(width, classes)
 
 
@@ -57,11 +59,11 @@ class ImageClassifier(nn.Module):
     BBN's backbone takes one more argument, its branches' share.
     """
 
-    def __init__(self, backbone: nn.Module, classes: int, cosine_scale: float | None = None) -> None:
+    def __init__(self, backbone: Backbone, classes: int, cosine_scale: float | None = None) -> None:
         super().__init__()
         self.backbone = backbone
         self.classes = classes
-        width = int(backbone.width)  # type: ignore[arg-type]
+        width = backbone.width
         self.classifier: nn.Linear | CosineClassifier
         if cosine_scale is not None:
             self.classifier = CosineClassifier(width, classes, cosine_scale)

@@ -4,14 +4,15 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
+from pipeline.backbones.backbone import Backbone, MappedBackbone
 from pipeline.backbones.resnet import BACKBONES, CifarBlock, CifarResNet, ImagenetResNet
 from pipeline.errors import ConfigError
 
 
-class Bilateral(nn.Module):
+class Bilateral(Backbone):
     """Shared blocks, then a branch each: (B, 3, S, S) -> (B, 2D), D the width of the network it is made from."""
 
-    def __init__(self, network: nn.Module, other: nn.Module) -> None:
+    def __init__(self, network: MappedBackbone, other: MappedBackbone) -> None:
         """Takes all of `network` but its last block, that block, and the last block of `other`, drawn apart."""
         super().__init__()
         last, blocks = _last_stage(network)
@@ -19,14 +20,14 @@ class Bilateral(nn.Module):
         self.reversed = _last_stage(other)[1][-1]
         setattr(network, last, blocks[:-1])
         self.shared = network
-        self.width = 2 * int(network.width)  # type: ignore[arg-type]
+        self.width = 2 * network.width
 
     def forward(self, x: Tensor, share: Tensor | None = None) -> Tensor:
         """Without `share`, both branches' features of the same images: l = 0.5, times 2.
 
         With it, 2B images, conventional then reversed: 2 l f_c beside 2 (1 - l) f_r, (B, 2D).
         """
-        x = self.shared.map(x)  # type: ignore[operator]
+        x = self.shared.map(x)
         first, second = (x, x) if share is None else x.chunk(2)
         conventional_BD, reversed_BD = self.conventional(first).mean((2, 3)), self.reversed(second).mean((2, 3))
         if share is not None:
@@ -39,7 +40,8 @@ def _last_stage(network: nn.Module) -> tuple[str, nn.Sequential]:
     return name, getattr(network, name)
 
 
-def with_ending(network: nn.Module, name: str, ending: str) -> nn.Module:
+def with_ending(network: Backbone, name: str, ending: str) -> Backbone:
+    """The network with another last block. Raises ConfigError for one that is not of `BACKBONES`."""
     if not isinstance(network, (CifarResNet, ImagenetResNet)):
         raise ConfigError(
             f"backbone.ending={ending}: is for {', '.join(BACKBONES)}, found {name}; set backbone.ending=plain"
@@ -52,14 +54,15 @@ def with_ending(network: nn.Module, name: str, ending: str) -> nn.Module:
     return NewBlock(network, block(network.width, 512))
 
 
-class NewBlock(nn.Module):
+class NewBlock(Backbone):
     """The network's feature map, frozen with its statistics, then one block that learns: (B, 3, S, S) -> (B, D)."""
 
-    def __init__(self, network: nn.Module, block: nn.Module) -> None:
+    def __init__(self, network: MappedBackbone, block: nn.Module) -> None:
         super().__init__()
-        self.frozen = network.requires_grad_(False)
+        network.requires_grad_(False)
+        self.frozen = network
         self.block = block
-        self.width = int(network.width)  # type: ignore[arg-type]
+        self.width = network.width
 
     def train(self, mode: bool = True) -> "NewBlock":
         super().train(mode)
@@ -68,5 +71,5 @@ class NewBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.no_grad():
-            x = self.frozen.map(x)  # type: ignore[operator]
+            x = self.frozen.map(x)
         return self.block(x).mean(dim=(2, 3))

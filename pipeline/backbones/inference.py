@@ -43,7 +43,7 @@ def outputs(
 
 
 BATCH = 128
-"""Images a batch; the average runs over batches, so it is part of what comes out and no setting."""
+"""Images in a batch of `reestimate`. The average is taken over batches, so another number gives other statistics."""
 
 
 def reestimate(module: nn.Module, split: Split, settings: Settings, sampling: str) -> None:

@@ -9,13 +9,14 @@ from torch import Tensor, nn
 from torchvision import models
 
 from pipeline.artefacts import tensors
+from pipeline.backbones.backbone import Backbone
 from pipeline.errors import ConfigError, DataError
 
 TIMM = "timm:"
 
 
-class Given(nn.Module):
-    """A module from images (B, 3, S, S) to features (B, D), with D as its `width`."""
+class Given(Backbone):
+    """A backbone around a module from elsewhere that gives features (B, D)."""
 
     def __init__(self, module: nn.Module, width: int) -> None:
         super().__init__()

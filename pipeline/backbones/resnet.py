@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
+from pipeline.backbones.backbone import MappedBackbone
+
 
 class CifarBlock(nn.Module):
     """Two 3 x 3 convolutions; where the shape changes, option A: every second pixel, channels padded with zeros."""
@@ -28,7 +30,7 @@ class CifarBlock(nn.Module):
         return F.relu(out + x)
 
 
-class CifarResNet(nn.Module):
+class CifarResNet(MappedBackbone):
     """ResNet of depth 6n + 2 for 32 x 32 images, 16-32-64 channels (He et al., 2016, section 4.2): (B, 3, S, S) -> (B, 64)."""
 
     width = 64
@@ -58,8 +60,19 @@ def _layer(channels_in: int, channels: int, blocks: int, stride: int) -> nn.Sequ
     return nn.Sequential(first, *(CifarBlock(channels, channels, 1) for _ in range(blocks - 1)))
 
 
-class ImagenetResNet(ResNet):
+class ImagenetResNet(ResNet, MappedBackbone):
     """torchvision's ResNet without its classifier: (B, 3, S, S) -> (B, 512 or 2048)."""
+
+    # torchvision has no types for these.
+    conv1: nn.Module
+    bn1: nn.Module
+    relu: nn.Module
+    maxpool: nn.Module
+    layer1: nn.Module
+    layer2: nn.Module
+    layer3: nn.Module
+    layer4: nn.Module
+    avgpool: nn.Module
 
     def __init__(self, block: type[BasicBlock] | type[Bottleneck], layers: list[int]) -> None:
         super().__init__(block, layers)
@@ -75,7 +88,7 @@ class ImagenetResNet(ResNet):
         return torch.flatten(self.avgpool(self.map(x)), 1)
 
 
-BACKBONES: dict[str, Callable[[], nn.Module]] = {
+BACKBONES: dict[str, Callable[[], MappedBackbone]] = {
     "resnet20": partial(CifarResNet, 20),
     "resnet32": partial(CifarResNet, 32),
     "resnet44": partial(CifarResNet, 44),

@@ -9,7 +9,7 @@ from pipeline.classifiers.kinds import kind
 from pipeline.classifiers.linear import Classifier
 from pipeline.classifiers.problem import Problem
 from pipeline.classifiers.scored import Scored
-from pipeline.features import is_unseen, load, stage1_classifier, training_rows
+from pipeline.features import corrects_the_prior, is_unseen, load, stage1_classifier, training_rows
 from pipeline.settings import Settings
 from pipeline.stg.trained import TrainedSTG
 
@@ -34,6 +34,7 @@ def train_classifier(
         stage1,
         augmentation,
         is_unseen(cache),
+        corrects_the_prior(cache),
         val,
         settings.choice.metric,
         f"cache {cache.key[:12]}",

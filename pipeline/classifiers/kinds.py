@@ -12,12 +12,12 @@ TRAININGS: dict[str, Training] = {
     "crt": Training(trained.weights_and_bias, trained.cross_entropy),
     "lws": Training(trained.scales, trained.cross_entropy, wants_trained=True),
     "generalized": Training(trained.scales_first, trained.label_aware, wants_trained=True),
-    "logit-adjusted": Training(trained.weights_and_bias, trained.logit_adjusted),
+    "logit-adjusted": Training(trained.weights_and_bias, trained.under_the_prior),
 }
 """Heads that are trained step by step: what each trains, its loss."""
 KINDS: dict[str, Callable[[Problem], Classifier | Scored]] = {
     "stage1": post_hoc.stage1,
-    "logit-adjustment": post_hoc.logit_adjusted,
+    "logit-adjustment": post_hoc.adjusted,
     "tau-norm": post_hoc.tau_norm,
     "ncm": post_hoc.ncm,
     "knn": computed.knn,

@@ -21,7 +21,7 @@ MEMORY = 10
 
 
 @dataclass(frozen=True)
-class Logistic:
+class LogisticFit:
     """P = folds x strengths linear classifiers: weight (F, S, C, D), bias (F, S, C), float32; and whether each converged.
 
     The bias of a class without rows is -inf: it is never predicted.
@@ -41,7 +41,7 @@ def fit_logistic(
     weights_FN: Tensor | None = None,
     tolerance: float = 1e-3,
     limit: int = 300,
-) -> Logistic:
+) -> LogisticFit:
     """The minimum over (W, b) of sum_i w_i CE(W x_i + b, y_i) / sum_i w_i + strength / 2 |W|^2, for each fold and strength.
 
     `weights_FN` holds a row weight for each fold, 0 for rows held out; without it one fold of all rows, each weighing 1. The
@@ -68,7 +68,7 @@ def fit_logistic(
     shape = (len(share_FN), len(strengths))
     found_FSCD = found_PCD.view(*shape, classes, -1)
     bias_FSC = found_FSCD[..., -1].masked_fill(prior_FC[:, None] == 0, -torch.inf)
-    return Logistic(found_FSCD[..., :-1] @ turn_DD.T, bias_FSC, converged_P.view(shape), steps)
+    return LogisticFit(found_FSCD[..., :-1] @ turn_DD.T, bias_FSC, converged_P.view(shape), steps)
 
 
 @dataclass(frozen=True)

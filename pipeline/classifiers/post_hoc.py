@@ -40,7 +40,7 @@ def stage1(problem: Problem) -> Classifier:
     return Classifier(weight_CD[None], bias_C[None])
 
 
-def logit_adjusted(problem: Problem) -> Classifier:
+def adjusted(problem: Problem) -> Classifier:
     """The stage-1 classifier, its bias adjusted by the training prior."""
     weight_CD, bias_C = _stage1(problem)
     return Classifier(weight_CD[None], logit_adjustment(bias_C, problem.train.counts_C, problem.settings.tau)[None])

@@ -23,6 +23,8 @@ class Problem:
     augmentation: Augmentation
     unseen: bool
     """Whether the backbone never saw these rows, so that held-out ones tell how a head does on new images."""
+    corrected: bool
+    """Whether the stage-1 classifier corrects the training prior already; adjusting its logits would correct it twice."""
     val: Features | None
     """Labelled rows to choose on, where the cache has a `val` split and the head chooses."""
     metric: str

@@ -76,7 +76,7 @@ def label_aware(settings: Retrain, counts_C: Tensor) -> Loss:
     return loss
 
 
-def logit_adjusted(settings: Retrain, counts_C: Tensor) -> Loss:
+def under_the_prior(settings: Retrain, counts_C: Tensor) -> Loss:
     """Cross entropy on z + tau log prior (Menon et al., 2021, Eq. 10), for rows sampled as they are."""
     plain = cross_entropy(settings, counts_C)
     shift_C = settings.tau * torch.log(counts_C.clamp(min=1) / counts_C.clamp(min=1).sum())
@@ -141,6 +141,6 @@ def _start(problem: Problem, settings: Retrain) -> LinearHeads:
     if _starts_fresh(problem):
         return linear.fresh(problem.classes, problem.train.width, problem.seeds)
     weight_CD, bias_C = problem.stage1_classifier(f"retrain.start={settings.start}", "use --set retrain.start=fresh")
-    if settings.start in ("auto", "adjusted"):
+    if settings.start == "adjusted" or (settings.start == "auto" and not problem.corrected):
         bias_C = logit_adjustment(bias_C, problem.train.counts_C)
     return linear.from_classifier(weight_CD, bias_C, len(problem.seeds))

@@ -9,14 +9,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from pipeline.coordinates import ROUNDING
+
 BLOCK_ROWS = 8192
 """Rows that are taken to float64 at a time."""
 
 COVARIANCE_ROWS = 32768
 """Rows that the within-class covariance is estimated from, evenly spaced; more say nothing new and cost N D^2."""
-
-ROUNDING = 4 * torch.finfo(torch.float32).eps
-"""A spread below this share of the column's mean is the rounding of float32: the column is constant."""
 
 SHRINKAGE = 0.8
 """Measured on rows left out of long-tailed draws of two CLIP sets, logistic regression: .8 and .9 gain 1 to 2 points over

@@ -164,6 +164,26 @@ def retrain(options: Options, reference: str | None, stg: Path | None, **chosen:
     show(document, options.as_json, [retrained_table(result, cache.manifest, folder)])
 
 
+@click.command(cls=Command)
+@common
+@click.option("--run", "folder", required=True, type=click.Path(path_type=Path), help="A run folder of retrain.")
+@click.option("--split", default="test", show_default=True, help="A split of its cache: val, test, train.")
+@click.option("--cache", "reference", help="The cache, where it is not in stores/ under its key.")
+def evaluate(options: Options, folder: Path, split: str, reference: str | None) -> None:
+    """Figures of a finished classifier on a split of its cache."""
+    from cache import FeatureCache, catalog
+    from pipeline.artefacts.folders import read_result, stores_folder
+    from pipeline.report.tables import retrained_table
+    from pipeline.stage3_retrain import RetrainResult, evaluate_run
+
+    wanted = reference or read_result(folder, RetrainResult).cache
+    cache = FeatureCache.open(catalog.resolve(stores_folder(), wanted))
+    result = evaluate_run(folder, cache, split)
+    show(
+        {"run": str(folder), **result.model_dump()}, options.as_json, [retrained_table(result, cache.manifest, folder)]
+    )
+
+
 def _run(options: Options, reference: str | None) -> None:
     comparison = _compared(options, reference)
     if comparison is None:

@@ -23,7 +23,7 @@ def results_table(results: list[RetrainResult], stage1: str, title: str, learnt:
 
 def retrained_table(result: RetrainResult, manifest: Manifest, folder: Path) -> Table:
     """The table of one run of stage 3 on the cache of this manifest."""
-    return results_table([result], stage1_label(manifest), f"{result.dataset}: {folder}")
+    return results_table([result], stage1_label(manifest), f"{result.dataset}, {result.split} split: {folder}")
 
 
 def _row(result: RetrainResult, stage1: str, learnt: bool) -> tuple[str, ...]:

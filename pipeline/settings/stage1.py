@@ -4,7 +4,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.settings.section import Count, NonNegative, Positive, Section, Share
+from pipeline.settings.section import NonNegative, Positive, Section, Share
+
+# Upper bounds far above any use: a number from a file that somebody else wrote is refused before memory is taken for it.
+Epochs = Annotated[int, Field(ge=0, le=100_000)]
+Batch = Annotated[int, Field(ge=1, le=1 << 20)]
+Rows = Annotated[int, Field(ge=0, lt=1 << 40)]
+"""A number of images; a cache holds fewer than 2^40."""
+Pixels = Annotated[int, Field(ge=1, le=4096)]
 
 
 class Data(Section):
@@ -23,16 +30,16 @@ class Data(Section):
     """Class names in label order, where the source has none; for `list`, may stay empty."""
     image_column: str = "image"
     label_column: str = "label"
-    image_size: Count = 32
+    image_size: Pixels = 32
     """Pixels a side at which the backbone sees an image."""
     mean: tuple[NonNegative, ...] = (0.4914, 0.4822, 0.4465)
     std: tuple[Positive, ...] = (0.2023, 0.1994, 0.2010)
     download: bool = False
     broken: Literal["error", "skip"] = "error"
     """An image that cannot be decoded: stop and name it, or leave it out and list it."""
-    ram_limit: Positive = 4.0
+    ram_limit: Annotated[float, Field(gt=0, le=1 << 20)] = 4.0
     """GiB of decoded uint8 images that may be held in RAM; above it images are decoded as they are used."""
-    workers: Annotated[int, Field(ge=0)] = 2
+    workers: Annotated[int, Field(ge=0, le=1024)] = 2
 
 
 class LongTail(Section):
@@ -43,10 +50,10 @@ class LongTail(Section):
     imbalance_factor: Annotated[float, Field(ge=1)] = 100.0
     draw: Literal["shuffle", "cao"] = "shuffle"
     """`cao`: numpy's legacy `seed(0)` shuffle, class by class, as the LDAM code draws CIFAR-LT."""
-    n_max: Annotated[int, Field(ge=0)] = 0
+    n_max: Rows = 0
     """Size of the largest class after the draw; 0: the largest profile that every class can fill."""
-    many_above: Annotated[int, Field(ge=0)] = 0
-    few_below: Annotated[int, Field(ge=0)] = 0
+    many_above: Rows = 0
+    few_below: Rows = 0
     """Many-shot classes have more training images, few-shot ones fewer. 0: 100 and 20, or the thirds of the classes by size
     where no class has more than 100."""
 
@@ -70,15 +77,15 @@ class Backbone(Section):
 class Stage1(Section):
     """Backbone training (paper, section 4.1)."""
 
-    epochs: Annotated[int, Field(ge=0)] = 200
+    epochs: Epochs = 200
     """0: the backbone is taken as it is, with its `weights`, and without a classifier."""
-    batch_size: Count = 128
+    batch_size: Batch = 128
     """Images of a step, counted over all processes and parts that share it."""
     learning_rate: Positive = 0.1
     momentum: Share = 0.9
     weight_decay: NonNegative = 2e-4
     schedule: Literal["steps", "cosine"] = "steps"
-    warmup_epochs: NonNegative = 5.0
+    warmup_epochs: Annotated[float, Field(ge=0, le=100_000)] = 5.0
     milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.8, 0.9)
     """Shares of `epochs` (0.8, not 160) after which the rate is multiplied by `gamma`: 160 and 180 of 200."""
     gamma: Positive = 0.1
@@ -110,13 +117,13 @@ class Stage1(Section):
     policy: Literal["none", "trivialaugment", "randaugment"] = "none"
     """Operations drawn for each image after the crop. TrivialAugment was tuned on nothing; RandAugment's two numbers were
     tuned on full, balanced data sets."""
-    randaugment_operations: Count = 2
+    randaugment_operations: Annotated[int, Field(ge=1, le=100)] = 2
     randaugment_magnitude: Annotated[int, Field(ge=0, le=30)] = 9
     """2 and 9 are for ResNet-50 on full ImageNet (Cubuk et al., 2020), on torchvision's scale, where 30 is strongest."""
-    cutout: Annotated[int, Field(ge=0)] = 0
+    cutout: Annotated[int, Field(ge=0, le=4096)] = 0
     """Pixels a side of a blanked square, 0: none; 16 for CIFAR-10 and 8 for CIFAR-100, chosen on the full sets."""
     amp: Literal["off", "bf16", "fp16"] = "off"
-    accumulate: Count = 1
+    accumulate: Batch = 1
     """Parts that a batch goes through the network in, where memory is short; batch normalisation sees a part at a time."""
     sync_batchnorm: bool = False
     """Under torchrun on CUDA: batch normalisation over all processes' parts of a batch."""
@@ -133,7 +140,7 @@ class Extract(Section):
     views: Annotated[int, Field(ge=0, le=99)] = 4
     """Augmented views of each training image, beside the clean one."""
     dtype: Literal["float16", "float32"] = "float16"
-    batch_size: Count = 256
+    batch_size: Batch = 256
     amp: Literal["off", "bf16", "fp16"] = "off"
     bn: Literal["plain", "shifted"] = "plain"
     """`shifted`: batch-norm statistics are estimated again under class-balanced sampling (MiSLAS)."""

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from pipeline.settings.section import Count, NonNegative, Positive, Section, Share
 
-Head = Literal[
+HeadName = Literal[
     "stage1",
     "logit-adjustment",
     "tau-norm",
@@ -44,7 +44,7 @@ PRIOR_AWARE = ("logit-adjusted",)
 TRAINED = ("crt", "lws", "generalized", "logit-adjusted")
 """Heads that are trained step by step, on features that may be augmented; the others are computed."""
 
-Augmentation = Literal["none", "dropout", "noise", "closed-form", "stg"]
+AugmentationName = Literal["none", "dropout", "noise", "closed-form", "stg"]
 AUGMENTATIONS: dict[str, str] = {
     "dropout": "+ dropout",
     "noise": "+ noise",
@@ -64,8 +64,8 @@ class Choice(Section):
 class Retrain(Section):
     """The classifier on cached features (paper, section 3.4)."""
 
-    head: Head = "crt"
-    augmentation: Augmentation = "stg"
+    head: HeadName = "crt"
+    augmentation: AugmentationName = "stg"
     strength: NonNegative = 1.5
     """lambda of Eq. 3."""
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.5

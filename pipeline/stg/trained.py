@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -42,6 +43,8 @@ class STGResult(BaseModel):
     steps: Natural
     loss: Finite
     held_out: Distance
+    settings: dict[str, Any] = {}
+    """Every setting that made it, by section."""
     seconds: Seconds
 
 

@@ -19,12 +19,12 @@ class Batch:
     partner_rows_B: Tensor
     share: float
     centre: tuple[float, float] = (0.5, 0.5)
-    """Of CutMix's box, in shares of the image's height and width."""
+    """The middle of CutMix's box (y, x), in shares of the image's height and width."""
 
 
 @dataclass(frozen=True)
 class Micro:
-    """What goes through the network at once: fetched positions start … stop - 1, mixed with the positions `partner_M`.
+    """Rows that go through the network together: fetched positions start … stop - 1, mixed with positions `partner_M` (M,).
 
     `weight` is its share of the global batch: the sum of weight * mean loss over all parts is the global batch's mean loss.
     """
@@ -37,7 +37,7 @@ class Micro:
 
 @dataclass(frozen=True)
 class Part:
-    """One process's part of a batch: the Q rows that it fetches, its own first, then partners of other parts."""
+    """One process's part of a batch: the Q rows that it fetches. Its own come first, then those that they are mixed with."""
 
     rows_Q: Tensor
     micros: list[Micro]

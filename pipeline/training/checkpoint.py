@@ -11,11 +11,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipeline.artefacts import folders
 from pipeline.artefacts import tensors as checkpoint
+from pipeline.artefacts.folders import CHECKPOINT
 from pipeline.errors import DataError, LineageError
 from pipeline.progress import note
 from pipeline.training.steps import Done, Training
 
-CHECKPOINT = "checkpoint.safetensors"
 Kind = TypeVar("Kind")
 Line = dict[str, float]
 """A finished epoch in log.jsonl: epoch (1-based), mean loss, seconds, images a second."""
@@ -32,6 +32,7 @@ class Point:
 
 
 def save(training: Training, folder: Path, key: str, point: Point) -> None:
+    """Write the checkpoint of a training that stands at `point`, and the lines of its finished epochs as log.jsonl."""
     tensors = training.state()
     text = {"key": key, "point": json.dumps(asdict(point)), "scale": json.dumps(training.scale())}
     checkpoint.save(folder / CHECKPOINT, tensors, {**text, "digest": checkpoint.digest(tensors)})
@@ -39,7 +40,10 @@ def save(training: Training, folder: Path, key: str, point: Point) -> None:
 
 
 def resume(training: Training, folder: Path, key: str) -> Point:
-    """Where the checkpoint stands, to which the training is put back; the start where there is none."""
+    """Put the training back to where the folder's checkpoint stands; that point. Without a checkpoint, the start.
+
+    Raises LineageError for a checkpoint of another key, DataError for one that is damaged.
+    """
     if not (folder / CHECKPOINT).is_file():
         return Point([], Done(0))
     tensors, metadata = checkpoint.load(folder / CHECKPOINT)
@@ -74,7 +78,7 @@ def _parsed(metadata: Mapping[str, str], name: str, kind: type[Kind]) -> Kind:
 
 
 def _point(metadata: Mapping[str, str], training: Training) -> Point:
-    """The point in a checkpoint's metadata; ValueError for one that this training does not come by."""
+    """The point in a checkpoint's metadata. Raises ValueError where this training never stands at such a point."""
     point = _parsed(metadata, "point", Point)
     done, lines = point.done, point.history
     if not training.reaches(done):
@@ -94,7 +98,10 @@ def _point(metadata: Mapping[str, str], training: Training) -> Point:
 
 
 def _scale(metadata: Mapping[str, str], own: dict[str, float]) -> dict[str, float]:
-    """The loss scale in a checkpoint's metadata, of which but two numbers change; ValueError for one of another kind."""
+    """The state of fp16's loss scale in a checkpoint's metadata; only two of its numbers change in training.
+
+    Raises ValueError where its names are not those of `own`, or the two numbers are out of range.
+    """
     found = _parsed(metadata, "scale", dict[str, float])
     if found.keys() != own.keys():
         raise ValueError(f"scale: wanted {', '.join(own) or 'none'}, found {len(found)} numbers")

@@ -27,7 +27,7 @@ from pipeline.training.sam import climbed
 from pipeline.training.schedule import learning_rate
 
 CHECK_EVERY = 25
-"""Steps between looks at the loss: each look waits for the accelerator."""
+"""Steps after which the losses are looked at: each look waits for the accelerator."""
 
 
 @dataclass(frozen=True)
@@ -183,8 +183,17 @@ class Training:
         inputs_M3SS, labels_M = inputs_Q3SS[micro.start : micro.stop], labels_Q[micro.start : micro.stop]
         partner_M = micro.partner_M.to(self.device)
         mix = Mix(inputs_Q3SS[partner_M], labels_Q[partner_M], batch.share, batch.centre)
-        with autocast(self.stage1.amp, self.device):
-            loss = self._objective(self._forward, inputs_M3SS, labels_M, epoch, mix)
+        try:
+            with autocast(self.stage1.amp, self.device):
+                loss = self._objective(self._forward, inputs_M3SS, labels_M, epoch, mix)
+        except ValueError as error:
+            # Batch normalisation wants two values a channel; a larger map has them in one image, a map of one pixel has not.
+            if micro.stop - micro.start > 1:
+                raise
+            raise TrainingError(
+                f"stage 1: a batch of one image cannot be trained on ({_first_line(error)}); wanted two images or more: raise "
+                "stage1.batch_size, or train on more images"
+            ) from None
         # DistributedDataParallel takes the mean over processes of what is to be their sum.
         self._scaler.scale(loss * (micro.weight * world())).backward()
         return loss.detach() * micro.weight
@@ -203,6 +212,10 @@ class Training:
                 )
         loss_sum = done.loss_sum + float((losses * torch.tensor(sizes, dtype=torch.float64)).sum())
         return Done(done.epoch, done.step + len(sizes), done.steps, done.images + sum(sizes), loss_sum)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0][:120]
 
 
 def _distributed(model: ImageClassifier, device: torch.device) -> DistributedDataParallel:

@@ -181,7 +181,8 @@ AGAIN = "`cache rm` it, then pull or extract it again"
 NO_MANIFEST = f"{layout.MANIFEST}: not a manifest of format 1: "
 NO_LIST = f"{NO_MANIFEST}whole: the inventory is not the list of files that the identity asks for; {AGAIN}"
 CASES: dict[str, tuple[Case, str]] = {
-    "manifest: nested": (put(layout.MANIFEST, b"[" * 10**6), f"{NO_MANIFEST}nested too deep; {AGAIN}"),
+    "manifest: nested": (put(layout.MANIFEST, b"[" * 10**5), f"{NO_MANIFEST}nested too deep; {AGAIN}"),
+    "manifest: nested and long": (put(layout.MANIFEST, b"[" * 10**6), f"{NO_MANIFEST}more than 262144 fields, "),
     "manifest: nested a little less": (
         edit(lambda raw: raw["identity"].update(transform=nested(300))),
         f"{NO_MANIFEST}whole: "),  # what pydantic says of it depends on its version
@@ -267,7 +268,8 @@ CASES: dict[str, tuple[Case, str]] = {
     "rows: nothing": (put(ROWS, b""), f"{ROWS}: cannot be read (no Parquet file, or its footer is too long); {AGAIN}"),
     "classifier: large": (sparse(CLASSIFIER, HUGE), f"{CLASSIFIER}: {HUGE} bytes, at most 66316 wanted; not a cache of ours"),
     "classifier: header": (
-        put(CLASSIFIER, (2**63).to_bytes(8, "little") + b"{}"), f"{CLASSIFIER}: cannot be read ("),
+        put(CLASSIFIER, (2**63).to_bytes(8, "little") + b"{}"),
+        f"{CLASSIFIER}: {2**63} bytes of description, at most 65536 wanted; {AGAIN}"),
     "classifier: header nested": (
         put(CLASSIFIER, (60_000).to_bytes(8, "little") + b"[" * 60_000), f"{CLASSIFIER}: cannot be read ("),
     "classifier: overlap": (

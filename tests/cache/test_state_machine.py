@@ -15,8 +15,8 @@ from toy_caches import expected, fill, identity, make
 
 from cache import CacheError, CacheWriter, FeatureCache, Provenance, catalog, remove
 from cache.exchange.contents import read_dataset
-from cache.exchange.gather import Request
 from cache.exchange.importing import digest, write
+from cache.exchange.request import Request
 from cache.format.layout import MANIFEST, view_names
 from cache.sharing import folder as remote_folder
 from cache.sharing import offers

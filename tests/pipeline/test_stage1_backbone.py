@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 import torch
 from small_runs import small
 
+from cache.disk.locks import locked
 from pipeline.artefacts import folders as runs
 from pipeline.artefacts import tensors as checkpoint
 from pipeline.errors import DataError, LineageError, TrainingError
@@ -36,6 +38,13 @@ def test_what_a_run_holds(done):
     assert all(name.startswith(("backbone.", "classifier.")) for name in tensors)
     assert metadata["backbone"] == "resnet20"
     assert checkpoint.digest(tensors) == done.digest == done.metrics["digest"]
+    recorded, settings = done.metrics["settings"], small()
+    assert set(recorded) == {"seed", "longtail", "backbone", "stage1", "data"}
+    assert recorded["stage1"] == settings.stage1.model_dump(mode="json")
+    assert recorded["data"] == {
+        "source": "digits", "image_size": 8, "mean": list(settings.data.mean), "std": list(settings.data.std)
+    }  # fmt: skip
+    assert done.metrics["threads"] == torch.get_num_threads()
     lines = [json.loads(line) for line in (done.folder / "log.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == [1, 2, 3]
     assert {"loss", "seconds", "images_per_second"} <= lines[0].keys()
@@ -149,14 +158,37 @@ def test_a_checkpoint_of_other_settings_is_refused(done, tmp_path):
         train_backbone(small(seed=1), done.folder)
 
 
-def test_two_processes_do_not_train_in_one_folder(tmp_path):
-    import filelock
+def test_a_second_process_waits_and_takes_what_the_first_has_trained(done, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(done.folder, folder)
+    (folder / "metrics.json").rename(tmp_path / "metrics.json")
+    with locked(folder / ".lock", lambda: None):
+        second = subprocess.Popen(
+            [sys.executable, "-c", TRAIN, small().model_dump_json(), str(folder)],
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert second.stderr.readline() == f"backbone {folder}: another process works on it; waiting until it is done\n"
+        (tmp_path / "metrics.json").rename(folder / "metrics.json")
+    assert second.communicate()[1] == ""
+    assert second.returncode == 0
 
+
+def test_what_killed_processes_left_is_taken_away(done, tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
-    with filelock.FileLock(folder / ".lock"), pytest.raises(TrainingError) as error:
-        train_backbone(small(), folder)
-    assert str(error.value) == (f"backbone {folder}: another process is training it; wait for it, or change a setting")
+    names = [".config.toml.0a.tmp", ".metrics.json.0a.tmp", ".backbone.safetensors.0a.tmp", ".log.jsonl.0a.tmp"]
+    for name in names:
+        (folder / name).write_text("half")
+    train_backbone(small(epochs=1), folder)
+    whole = {"config.toml", "log.jsonl", "backbone.safetensors", "metrics.json", ".lock"}
+    assert {path.name for path in folder.iterdir()} == whole
+    # Killed between metrics.json, which is written last, and the removal of the checkpoint.
+    for name in (names[0], "checkpoint.safetensors"):
+        (folder / name).write_text("half")
+    train_backbone(small(epochs=1), folder)
+    assert {path.name for path in folder.iterdir()} == whole
 
 
 def test_a_loss_that_is_not_finite(tmp_path):
@@ -206,3 +238,16 @@ def test_it_learns():
         losses = [list(training.epoch(Done(epoch), progress))[-1].loss for epoch in range(8)]
     assert losses[0] > 1.8
     assert losses[-1] < 1.2
+
+
+def test_batches_of_one_image(tmp_path):
+    assert train_backbone(small(batch_size=1, epochs=1), tmp_path / "run").metrics["epochs"] == 1
+    alone = small(batch_size=1, epochs=1).model_copy(
+        update={"backbone": small().backbone.model_copy(update={"name": "resnet10"})}
+    )
+    with pytest.raises(TrainingError) as error:
+        train_backbone(alone, tmp_path / "alone")  # its last map has one pixel
+    assert str(error.value) == (
+        "stage 1: a batch of one image cannot be trained on (Expected more than 1 value per channel when training, got input "
+        "size torch.Size([1, 128, 1, 1])); wanted two images or more: raise stage1.batch_size, or train on more images"
+    )

@@ -42,14 +42,16 @@ def test_an_import_is_held_out_retrained_and_found_again(coattail, digits, tmp_p
     assert np.all(np.abs(cache.counts("test") - 0.2 * (cache.counts("train") + cache.counts("test"))) <= 0.5)
 
     again = coattail("cache", "import", "digits.npz")
-    assert (again.code, again.err) == (0, "")
+    assert (again.code, again.err) == (0, f"{taken}\n")
     assert again.out.splitlines() == [
         f"done already: train 1438, test 359 rows, 64 features (float32), 10 classes: {done.json['path']}",
         f"next: coattail retrain --cache {cache.key[:12]}",
     ]
     renamed = coattail("cache", "import", "digits.npz", "--name", "other")
     assert (renamed.code, renamed.err) == (
-        0, "--name other is not used: the same rows are a cache already, called digits; results go on calling it that\n",
+        0,
+        f"{taken}\n--name other is not used: the same rows are a cache already, called digits; "
+        "results go on calling it that\n",
     )  # fmt: skip
     retrained = coattail("retrain", "--cache", cache.key[:12], "--augmentation", "none", "--json", "-q")
     assert retrained.code == 0, retrained.err

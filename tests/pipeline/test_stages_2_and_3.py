@@ -16,6 +16,7 @@ from pipeline.metrics import expected_calibration_error
 from pipeline.settings.load import load
 from pipeline.settings.method_names import label, stage3_method
 from pipeline.stage2_stg import train_stg
+from pipeline.stage3_retrain import evaluate_run
 
 FAST = [
     "stg.epochs=3", "stg.batch_size=64", "retrain.epochs=2", "retrain.batch_size=32",
@@ -123,11 +124,11 @@ def test_lambda_zero_is_the_plain_classifier(cache, tmp_path):
 def test_comparison_has_every_arm(cache, tmp_path):
     found = run_cache(_settings(), cache, tmp_path)
     assert [arm.method for arm in found.arms] == [
-        "stage1", "logit-adjustment", "tau-norm", "ncm", "crt", "crt+dropout", "crt+noise", "crt+closed-form", "crt+stg",
+        "auto", "stage1", "logit-adjustment", "tau-norm", "ncm", "knn", "logistic", "lda", "transfer", "crt", "crt+dropout", "crt+noise", "crt+closed-form", "crt+stg",
     ]  # fmt: skip
     assert found.groups == {"many": 2, "medium": 2, "few": 1}
     assert [label(arm.method, found.stage1) for arm in found.arms[-2:]] == ["cRT + closed form", "cRT + STG"]
-    assert label(found.arms[0].method, found.stage1) == "classifier (stage 1)"
+    assert label(found.arms[1].method, found.stage1) == "classifier (stage 1)"
 
 
 def test_an_stg_from_another_cache_is_refused(cache, stores, tmp_path):
@@ -202,3 +203,30 @@ def test_a_metrics_file_of_another_kind_is_refused(cache, tmp_path):
     assert str(error.value) == (
         f"{folder}/metrics.json: dataset: Field required; delete the folder and run the command again"
     )
+
+
+def test_a_finished_run_is_evaluated_on_any_split_of_its_cache(cache, tmp_path):
+    folder, result = retrain(_settings("retrain.seeds=2"), cache, tmp_path)
+    again = evaluate_run(folder, cache, "test")
+    assert again.each_seed == result.each_seed
+    assert evaluate_run(folder, cache, "train").split == "train"
+    with pytest.raises(DataError, match=f"^cache {cache.key[:12]}: no split 'val', found train, test$"):
+        evaluate_run(folder, cache, "val")
+
+
+def test_auto_says_how_it_chose_and_never_looks_at_the_test_split(stores, cache, tmp_path):
+    _, result = retrain(_settings("retrain.head=auto"), cache, tmp_path)
+    assert result.chosen
+    assert result.selection.on == "5-fold cross-validation"
+    assert result.selection.score is not None
+    assert abs(sum(result.selection.members.values()) - 1) < 1e-6
+    assert result.settings["choice"] == {"metric": "balanced"}
+
+
+def test_a_prior_that_stage_1_corrected_is_not_corrected_again(stores, tmp_path):
+    settings = {"stage1": {"loss": "logit-adjusted", "epochs": 3}}
+    cache = write_cache(stores, Blobs(), settings)
+    found = run_cache(_settings(), cache, tmp_path)
+    assert "logit-adjustment" not in [arm.method for arm in found.arms]
+    auto = next(arm for arm in found.arms if arm.chosen)
+    assert auto.selection.on == "a fixed rule: the backbone was trained on these rows"

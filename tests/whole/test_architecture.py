@@ -43,7 +43,7 @@ GROUND = {f"pipeline.{name}" for name in ("losses", "samplers", "rng", "errors",
 GROUND |= {"pipeline.report.printable"}  # pure text, which `progress`, too, prints through
 TWICE = {
     "__all__": "Python's own word",
-    "train_backbone train_stg extract retrain run": "the command, and the function of the science that it calls",
+    "train_backbone train_stg extract retrain run evaluate": "the command, and the function of the science that it calls",
     "load save": "of a module named for what is loaded: tensors.load, dataset.load, settings.load, features.load",
     "digest": "of tensors, of images: both named with their module",
     "build": "a backbone, a generator, a manifest: named with their module",
@@ -54,6 +54,7 @@ TWICE = {
     "available": "configs; samples",
     "candidates": "paths of an image; caches to prune, as text",
     "NAME": "of a file that a module writes, or the pattern of a name",
+    "MADE_BY": "the settings that a cache, that a classifier comes from",
     "LIMIT": "bytes that a module reads at most of a file of its kind",
     "AUGMENTATIONS": "the arms of a comparison; what settings each uses",
     "Draws": "of a step; of an image",
@@ -64,6 +65,21 @@ TWICE = {
     "ls": "of a folder; of a place",
     "parse": "a manifest; a Parquet footer",
     "read": "a file; a chunk",
+    "HEADER_BYTES": "of a .npy, of a safetensors file, of a classifier in a cache",
+    "IN_THE_WAY REASON": "what the system says where a file cannot appear; why a format is refused",
+    "BLOCK_VALUES": "numbers held at a time, by what they are",
+    "ROUNDING": "of a column of features; of a gradient",
+    "KINDS Kind kind": "heads; augmentations; a checkpoint's: named with their module",
+    "HEADS TRAINED": "what people call a head; what settings it uses",
+    "METRICS": "of distance; of a choice",
+    "Choice": "the section of settings; what was chosen",
+    "PATIENCE": "of a search on held-out rows; of a generator; of processes that wait",
+    "FIRST": "what a fresh classifier is trained with; lines looked at first",
+    "Training": "what a head trains; a backbone's",
+    "NAMED NAMED_MISSING": "how many are named before the rest are counted",
+    "FORMATS": "of images that are read; that carry an orientation",
+    "stage1": "the stage; the head that is its classifier",
+    "clean PLAIN fit scaled Finite arms": "pure functions and values named with their module",
 }
 """Names that two files of a package define, and why that does not mislead."""
 

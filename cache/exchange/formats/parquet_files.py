@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ REASON = 200
 """Characters of polars' error that are shown."""
 PATH = re.compile("(image|img|file)?[_-]?(path|file|filename|url|image|img)", re.IGNORECASE)
 """What columns with the paths of images are called."""
+HUB = "huggingface"
+"""The key, in the file's metadata, under which Hugging Face's data sets describe their columns, as JSON."""
 METADATA = "coattail"
 """The key, in the file's metadata, of what an export says of itself: class names and the features' dtype, as JSON."""
 
@@ -35,7 +38,8 @@ def open_parquet(path: Path, prefix: str) -> Source:
         scan = pl.scan_parquet(path, glob=False)
         schema = scan.collect_schema()
         rows = scan.select(pl.len()).collect().item()
-        metadata = _metadata(pl.read_parquet_metadata(path).get(METADATA))
+        said = pl.read_parquet_metadata(path)
+        metadata, classes = _metadata(said.get(METADATA)), _hub_classes(said.get(HUB))
         half = metadata.get("dtype") == "float16"
         arrays = [_column(path, scan, name, dtype, rows, prefix, half) for name, dtype in schema.items()]
     passed_over = [
@@ -43,7 +47,8 @@ def open_parquet(path: Path, prefix: str) -> Source:
         for name, dtype in schema.items()
         if isinstance(dtype, pl.Struct) or dtype == pl.Binary or (dtype == pl.String and PATH.fullmatch(name))
     ]
-    return Source(tuple(array for array in arrays if array is not None), metadata, tuple(passed_over[:4]))
+    named = (replace(array, classes=classes.get(array.local, ())) for array in arrays if array is not None)
+    return Source(tuple(named), metadata, tuple(passed_over[:4]))
 
 
 def _check_path(path: Path) -> None:
@@ -133,6 +138,15 @@ def _metadata(text: str | None) -> dict[str, str]:
     except (ValueError, RecursionError):
         return {}
     return {key: value for key, value in found.items() if isinstance(value, str)} if isinstance(found, dict) else {}
+
+
+def _hub_classes(text: str | None) -> dict[str, tuple[str, ...]]:
+    """The class names of each column, where the metadata is that of a Hugging Face data set; else none."""
+    try:
+        columns = json.loads(text or "{}")["info"]["features"]
+        return {name: tuple(map(str, about["names"])) for name, about in columns.items() if "names" in about}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}
 
 
 @contextmanager

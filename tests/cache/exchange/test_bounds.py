@@ -11,7 +11,7 @@ import pytest
 
 from cache import CacheInvalid
 from cache.exchange.contents import read_dataset
-from cache.exchange.gather import Request, named_path
+from cache.exchange.request import Request, named_path
 
 FEATURES, LABELS = np.ones((4, 2), np.float32), np.arange(4) % 2
 NO_FILE = "wanted a file, found a device or a pipe; save the arrays to a file first"

@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 
 from cache import CacheInvalid
 from cache.exchange.contents import Dataset, read_dataset
-from cache.exchange.gather import Request
+from cache.exchange.request import Request
 
 FEATURES = np.arange(12, dtype=np.float32).reshape(6, 2)
 CALF, CAFE = "caf\u00e9", "cafe\u0301"
@@ -55,20 +55,23 @@ def _files(folder: Path, form: str, names: dict[str, list[str]], numbers: list[i
     """A file a split, each with the class names in an order of its own, and the same class numbers in both."""
     sources = []
     for split, classes in names.items():
-        path = folder / f"{split}.{form}"
+        path = folder / f"{split}.{form.removeprefix('hub ')}"
         if form == "npz":
             npz(path, x=FEATURES, y=np.array(numbers), classes=np.array(classes))
         elif form == "safetensors":
             save_file({"x": FEATURES, "y": np.array(numbers)}, path, {"classes": json.dumps(classes)})
         else:
-            metadata = {"coattail": json.dumps({"classes": json.dumps(classes)})}
+            own = {"coattail": json.dumps({"classes": json.dumps(classes)})}
+            features = {"label": {"names": classes, "_type": "ClassLabel"}, "x": {"feature": {}, "_type": "Sequence"}}
+            hub = {"huggingface": json.dumps({"info": {"features": features}})}
+            metadata = own if form == "parquet" else hub
             frame = pl.DataFrame({"x": FEATURES.tolist(), "label": numbers})
             frame.write_parquet(path, metadata=metadata)
         sources.append((split, path))
     return sources
 
 
-FORMS = ["npz", "safetensors", "parquet"]
+FORMS = ["npz", "safetensors", "parquet", "hub parquet"]
 ORDERS = {"train": ["cat", "dog", "owl"], "test": ["owl", "cat", "dog"]}
 
 

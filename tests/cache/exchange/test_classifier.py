@@ -7,9 +7,8 @@ import pytest
 
 from cache import CacheInvalid
 from cache.exchange.contents import Dataset, read_dataset
-from cache.exchange.gather import Request
+from cache.exchange.request import Request
 
-DRAW = np.random.default_rng(0)
 D = 3
 
 
@@ -30,8 +29,9 @@ def refused(source: Path, **rest) -> str:
 
 def rows(classes: int, width: int = D, count: int = 40) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Features (N, D), a weight (C, D), and as labels (N,) what the weight says of the features."""
-    features = DRAW.normal(size=(count, width)).astype(np.float32)
-    weight = DRAW.normal(size=(classes, width)).astype(np.float32)
+    draw = np.random.default_rng(classes)
+    features = draw.normal(size=(count, width)).astype(np.float32)
+    weight = draw.normal(size=(classes, width)).astype(np.float32)
     return features, weight, (features @ weight.T).argmax(axis=1)
 
 
@@ -99,6 +99,23 @@ def test_a_transposed_weight_is_turned(tmp_path):
     )
 
 
+def test_the_names_that_scikit_learn_and_keras_have(tmp_path):
+    features, weight, labels = rows(5, count=400)
+    assert set(labels.tolist()) == set(range(5))
+    names = np.array(list("edcba"))
+    source = npz(tmp_path / "a.npz", x=features, y=names[labels])
+    scikit = npz(tmp_path / "b.npz", coef_=weight, intercept_=np.zeros(5), classes_=names)
+    keras = npz(tmp_path / "c.npz", kernel=weight.T, bias=np.zeros(5), classes=names)
+    for path in (scikit, keras):
+        np.testing.assert_array_equal(read(source, classifier=path).classifier["weight"], weight[::-1])
+    numbers = npz(tmp_path / "e.npz", coef_=weight, intercept_=np.zeros(5), classes_=np.arange(5), extra=weight)
+    dataset = read(npz(tmp_path / "f.npz", x=features, y=labels, classes=names), classifier=numbers)
+    np.testing.assert_array_equal(dataset.classifier["weight"], weight)
+    assert dataset.notes == (f"train: features {tmp_path}/f.npz[x] (400, 3), labels {tmp_path}/f.npz[y]",)
+    alone = npz(tmp_path / "d.npz", bias=np.zeros(5))
+    assert refused(source, classifier=alone) == f"{alone}[bias]: a bias without a weight; give both, or neither"
+
+
 @pytest.mark.parametrize("turned", [False, True])
 def test_a_square_weight_is_what_is_right_for_the_training_rows(tmp_path, turned):
     features, weight, labels = rows(4, width=4, count=200)
@@ -115,6 +132,6 @@ def test_a_square_weight_is_what_is_right_for_the_training_rows(tmp_path, turned
 
 def test_a_square_weight_that_is_right_for_nothing_stays_as_it_is(tmp_path):
     features, weight, _ = rows(4, width=4, count=200)
-    dataset = read(npz(tmp_path / "a.npz", x=features, y=DRAW.integers(4, size=200), weight=weight))
+    dataset = read(npz(tmp_path / "a.npz", x=features, y=np.random.default_rng(0).integers(4, size=200), weight=weight))
     np.testing.assert_array_equal(dataset.classifier["weight"], weight)
     assert dataset.notes[-1].endswith("taken as it is")

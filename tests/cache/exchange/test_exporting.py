@@ -16,8 +16,8 @@ from cache import CacheInvalid, FeatureCache, Provenance
 from cache.errors import CacheStorage
 from cache.exchange.contents import read_dataset
 from cache.exchange.exporting import export
-from cache.exchange.gather import Request
 from cache.exchange.importing import digest, write
+from cache.exchange.request import Request
 from cache.exchange.texts import comparable
 from cache.format import layout
 from cache.verify import verify

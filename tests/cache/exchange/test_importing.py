@@ -20,8 +20,8 @@ from cache.errors import CacheStorage
 from cache.exchange.contents import read_dataset
 from cache.exchange.formats import safetensors_files
 from cache.exchange.formats.parquet_files import open_parquet
-from cache.exchange.gather import Request, named_path
 from cache.exchange.importing import digest, write
+from cache.exchange.request import Request, named_path
 from cache.format import layout
 
 N, D = 7, 3
@@ -258,6 +258,26 @@ def test_a_column_of_one_split_may_be_said(tmp_path):
     dataset = read_dataset(request(*sources, names={"test/labels": "yt", "train/features": "train"}))
     assert dataset.splits["train"].labels_N.tolist() == LABELS.tolist()
     assert dataset.splits["test"].labels_N.tolist() == [0] * N
+
+
+def test_arrays_that_are_not_used_are_named(tmp_path):
+    path = npz(tmp_path / "a.npz", x=FEATURES, y=LABELS, xt=FEATURES[:4], yt=LABELS[:4])
+    dataset = read_dataset(request(path))
+    assert list(dataset.splits) == ["train"]
+    assert dataset.notes[-1] == (
+        "not used: xt (4, 3) float32, yt (4,) int64; say --column SPLIT/ROLE=NAME where one belongs to a split"
+    )
+    dataset = read_dataset(request(path, names={"test/features": "xt", "test/labels": "yt"}))
+    assert dataset.splits["test"].labels_N.tolist() == LABELS[:4].tolist()
+    assert not any("not used" in note for note in dataset.notes)
+
+
+def test_a_file_of_one_split_that_has_another_s_arrays_too(tmp_path):
+    both = npz(tmp_path / "a.npz", X_train=FEATURES, y_train=LABELS, X_test=FEATURES[:4], y_test=LABELS[:4])
+    dataset = read_dataset(request(("train", both), ("test", both)))
+    assert [len(dataset.splits[split].labels_N) for split in ("train", "test")] == [N, 4]
+    only = npz(tmp_path / "b.npz", val_features=FEATURES[:4], val_labels=LABELS[:4])
+    assert len(read_dataset(request(("train", both), ("test", only))).splits["test"].labels_N) == 4
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,11 @@ import pytest
 
 from cache import CacheInvalid
 from cache.exchange.contents import read_dataset
-from cache.exchange.gather import Request
 from cache.exchange.importing import digest
+from cache.exchange.request import Request
 
 FEATURES = np.arange(12 * 3, dtype=np.float32).reshape(36 // 3, 3)
+IDS = np.array(["photo" * number + "." for number in range(12)])
 LABELS = np.arange(12) % 3
 
 
@@ -32,20 +33,23 @@ def shards(folder: Path, width: str = "") -> Path:
     for number in range(12):
         np.save(folder / f"img_emb/img_emb_{number:{width}}.npy", FEATURES[number : number + 1])
         frame = pl.DataFrame({"image_path": [f"{number}.jpg"], "label": LABELS[number : number + 1]})
+        frame = frame.with_columns(sample_id=pl.lit("photo" * number + "."))
         frame.write_parquet(folder / f"metadata/metadata_{number:{width}}.parquet")
     return folder
 
 
 @pytest.mark.parametrize("width", ["", "05"])
 def test_shards_are_joined_in_the_order_of_their_numbers(tmp_path, width):
-    np.savez(tmp_path / "whole.npz", features=FEATURES, labels=LABELS)
+    np.savez(tmp_path / "whole.npz", features=FEATURES, labels=LABELS, ids=IDS)
     whole = digest(read_dataset(request(tmp_path / "whole.npz"))).identity
     dataset = read_dataset(request(shards(tmp_path / "own", width)))
     assert digest(dataset).identity == whole
     first = f"{0:{width}}"
     assert dataset.notes == (
         f"train: features {tmp_path}/own/img_emb/img_emb_{first}.npy and 11 more shards (12, 3), "
-        f"labels {tmp_path}/own/metadata/metadata_{first}.parquet[label] and 11 more shards",
+        f"labels {tmp_path}/own/metadata/metadata_{first}.parquet[label] and 11 more shards, "
+        f"ids {tmp_path}/own/metadata/metadata_{first}.parquet[sample_id] and 11 more shards",
+        "not used: image_path (12,) str; say --column SPLIT/ROLE=NAME where one belongs to a split",
     )
 
 

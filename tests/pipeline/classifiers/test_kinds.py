@@ -13,9 +13,9 @@ from pipeline.settings.stage3 import Retrain
 
 
 def test_every_head_and_augmentation_has_a_row():
-    assert set(KINDS) == set(stage3.HEADS) == set(get_args(stage3.Head))
+    assert set(KINDS) == set(stage3.HEADS) == set(get_args(stage3.HeadName))
     assert set(TRAININGS) == set(stage3.TRAINED)
-    assert set(augmentations.KINDS) == {"none", *stage3.AUGMENTATIONS} == set(get_args(stage3.Augmentation))
+    assert set(augmentations.KINDS) == {"none", *stage3.AUGMENTATIONS} == set(get_args(stage3.AugmentationName))
 
 
 def test_a_name_without_a_row_lists_the_rows():

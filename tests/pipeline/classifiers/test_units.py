@@ -44,7 +44,7 @@ def predicted(head, augmentation, scale, spreads):
         stg, _, _ = fit(head_features, STAGE2, 0)
         trained = TrainedSTG(stg, head_features.heads, split_statistics(head_features.fit, 2).mean_CD)
     augment = augmentation_for(settings, train, stage1, trained) if head in TRAINED else UNCHANGED
-    classifier = kind(head)(Problem(retrain, train, [0], stage1, augment, True, None, "balanced", "toy")).folded(
+    classifier = kind(head)(Problem(retrain, train, [0], stage1, augment, True, False, None, "balanced", "toy")).folded(
         train.coordinates
     )
     tested, _ = rows(torch.tensor([50, 50, 50, 50]), 3)

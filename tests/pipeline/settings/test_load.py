@@ -127,8 +127,8 @@ def test_every_problem_is_reported_at_once(tmp_path):
         "--set no-equals-sign: wanted section.key=value, such as stage1.epochs=20",
         f"{path}: stage1.epochs: wanted greater than or equal to 0, found -1",
         f"{path}: stage1.lr: unknown key, found 1; did you mean stage1.learning_rate?",
-        "--set: retrain.head: wanted 'stage1', 'logit-adjustment', 'tau-norm', 'ncm', 'crt', 'lws', 'generalized' or "
-        "'logit-adjusted', found 'svm'",
+        "--set: retrain.head: wanted 'stage1', 'logit-adjustment', 'tau-norm', 'ncm', 'knn', 'ridge', 'logistic', 'lda', "
+        "'transfer', 'auto', 'crt', 'lws', 'generalized' or 'logit-adjusted', found 'svm'",
         f"{path}: retrain.strength: wanted a finite number, found nan",
     ]
 

@@ -65,7 +65,7 @@ def test_every_head_and_every_augmentation_has_a_row_of_settings_that_exist():
         ),
         (
             ["retrain.tau=2"],
-            no_effect("retrain.tau", "retrain.head=crt does not use it; it is for logit-adjustment, tau-norm, logit-adjusted"),
+            no_effect("retrain.tau", "retrain.head=crt does not use it; it is for logit-adjustment, tau-norm, logistic, logit-adjusted"),
         ),
         (
             ["retrain.head=tau-norm", "retrain.seeds=3"],
@@ -132,7 +132,10 @@ def test_a_trained_generator_has_no_settings_left():
 def test_a_comparison_uses_what_any_of_its_arms_uses():
     assert refused(check_compare, "retrain.tau=2", "retrain.noise=1", "stg.epochs=3", "retrain.seeds=3") == []
     assert refused(check_compare, "retrain.head=ncm") == [
-        no_effect("retrain.head", "ncm is compared anyway; wanted the head that is trained: crt, lws, generalized")
+        no_effect(
+            "retrain.head",
+            "ncm is compared anyway; wanted the head that is trained: crt, lws, generalized, logit-adjusted",
+        )
     ]
     assert refused(check_compare, "retrain.smoothing_tail=0.2") == [
         no_effect("retrain.smoothing_tail", "retrain.head=crt does not use it; it is for generalized")
