@@ -72,7 +72,8 @@ def test_names_in_capitals_are_where_the_text_says():
     for name, path in re.findall(r"`([A-Z_]+)`[^`\n]*? (?:in|of|to) `((?:pipeline|cache)/[\w/]+\.py)`", TEXT):
         module = importlib.import_module(path.removesuffix(".py").replace("/", ".").removesuffix(".__init__"))
         assert hasattr(module, name), f"{path} has no {name}"
-    for name in ("Head", "HEADS", "TRAINED", "PRIOR_AWARE", "Augmentation", "AUGMENTATIONS"):
+    for name in ("HeadName", "HEADS", "TRAINED", "PRIOR_AWARE", "AugmentationName", "AUGMENTATIONS"):
+        assert f"`{name}`" in TEXT
         assert hasattr(stage3, name)
     for name in ("HEADS", "AUGMENTATIONS", "CONDITIONS"):
         assert hasattr(used, name)
@@ -81,7 +82,7 @@ def test_names_in_capitals_are_where_the_text_says():
 def test_a_head_of_one_function_and_one_row_trains(cache, monkeypatch):
     names = vars(trained).copy()
     exec(example("pipeline/classifiers/trained.py"), names)
-    training = trained.Training(trained.weights_and_bias, names["logit_adjusted"])
+    training = trained.Training(trained.weights_and_bias, names["under_the_prior"])
     monkeypatch.setitem(kinds.KINDS, "example", trained.head(training))
     monkeypatch.setattr(stage3, "TRAINED", (*stage3.TRAINED, "example"))
     monkeypatch.setattr(stage3, "PRIOR_AWARE", (*stage3.PRIOR_AWARE, "example"))
