@@ -9,6 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}\Z")]
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
 
+TEXT_LIMIT = 4096
+Text = Annotated[str, Field(max_length=TEXT_LIMIT)]
+"""Free text, such as the name of a class. It is printed, and held for every cache that is listed."""
+Integer = Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]
+
 
 class Part(BaseModel):
     """Frozen, no unknown fields, no NaN."""
@@ -31,15 +36,15 @@ class Identity(Part):
 
     format: Literal[1] = 1
     kind: Literal["extracted", "imported"] = "extracted"
-    classes: tuple[str, ...]
+    classes: tuple[Text, ...]
     splits: Annotated[dict[Word, SplitIdentity], Field(min_length=1)]
     weights: Digest
-    backbone: str
-    layer: str
+    backbone: Text
+    layer: Text
     width: Annotated[int, Field(ge=1, le=1 << 20)]
     transform: dict[str, Any]
     view_transform: dict[str, Any]
-    views_seed: int
+    views_seed: Integer
     bn: Literal["plain", "shifted"] = "plain"
     autocast: Literal["off", "bf16", "fp16"] = "off"
     dtype: Literal["float16", "float32"] = "float16"

@@ -6,11 +6,12 @@ import re
 from itertools import islice
 from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 from pydantic_core import to_json
 
+from cache.errors import CacheInvalid
 from cache.format import layout
-from cache.identity import Digest, Identity, Part, Word, canonical
+from cache.identity import Digest, Identity, Part, Text, Word, canonical
 
 FORMAT = 1
 NAME = layout.MANIFEST
@@ -26,14 +27,25 @@ _PART = re.compile(rb'"\s*:|[\[,:]\s*[\[{]')
 class Provenance(Part):
     """How, when and by whom it was made; recorded, not hashed."""
 
-    name: str
-    created: str = ""
-    author: str = ""
-    versions: dict[str, str] = Field(default_factory=dict)
-    device: str = ""
-    batch_size: int = 0
-    backbone_run: str = ""
+    name: Text
+    created: Text = ""
+    author: Text = ""
+    versions: dict[str, Text] = Field(default_factory=dict)
+    device: Text = ""
+    batch_size: Annotated[int, Field(ge=0, lt=1 << 40)] = 0
+    backbone_run: Text = ""
     settings: dict[str, Any] = Field(default_factory=dict)
+
+
+def provenance(**fields: Any) -> Provenance:
+    """A provenance; CacheInvalid, naming the field, where a text is too long or a number out of bounds."""
+    try:
+        return Provenance(**fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise CacheInvalid(
+            f"{'.'.join(map(str, first['loc']))} of the cache: {first['msg']}; nothing is written"
+        ) from None
 
 
 class Entry(Part):
@@ -44,7 +56,7 @@ class Entry(Part):
     """
 
     file: Annotated[str, Field(max_length=200)]
-    size: Annotated[int, Field(ge=0)]
+    size: Annotated[int, Field(ge=0, lt=1 << 50)]
     sha256: Digest
     crc32c: Annotated[str, Field(pattern=r"^([0-9a-f]{8})?\Z")] = ""
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from cache import catalog
 from cache.disk import durable
+from cache.disk.locks import locked
 from cache.reader import FeatureCache
 
 BLOCK_BYTES = 64 << 20
@@ -22,8 +23,9 @@ def mapped(
 ) -> np.ndarray:
     """The first `views` views of a split, (V, N, D), read-only and memory-mapped; the copy is made where there is none.
 
-    What is copied is proved as by `FeatureCache.features`; `advance` is called with the rows of each block. Raises
-    CacheCorrupt where the cache is damaged, CacheStorage where the disk does not take the copy.
+    What is copied is proved as by `FeatureCache.features`; `advance` is called with the rows of each block. Where another
+    process makes a copy of this cache, this one waits and uses that. Raises CacheCorrupt where the cache is damaged,
+    CacheStorage where the disk does not take the copy.
     """
     folder = stores / catalog.LOCAL / cache.key
     shape = (views, cache.manifest.identity.splits[split].rows, cache.manifest.identity.width)
@@ -32,7 +34,11 @@ def mapped(
         if found is not None:
             return found[:views]
     path = folder / _name(split, views)
-    _copy(cache, split, path, shape, advance)
+    durable.make_folder(folder.parent)
+    with locked(folder.parent / f"{cache.key}.lock", lambda: None):
+        # Whoever waited for the lock may find the copy made.
+        if _whole(path, shape, cache.manifest.identity.dtype) is None:
+            _copy(cache, split, path, shape, advance)
     return np.lib.format.open_memmap(path, mode="r")
 
 

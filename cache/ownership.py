@@ -37,8 +37,13 @@ def is_shaped(folder: Path) -> bool:
     """Whether a folder has a key as its name, and holds files of a cache and no others. What is in the files is not read."""
     if not any(layout.KEY.fullmatch(name) for name in names(folder)):
         return False
+    return not strangers(folder) and any(path.parent != folder for path in _walk(folder))
+
+
+def strangers(folder: Path) -> list[str]:
+    """Files and links in a folder, relative to it and in order, that no cache has: somebody put them there."""
     files = [os.path.relpath(path, folder).replace(os.sep, "/") for path in _walk(folder)]
-    return all(_FILE.fullmatch(file) for file in files) and any("/" in file for file in files)
+    return sorted(file for file in files if not _FILE.fullmatch(file))
 
 
 def changed(path: Path) -> float:

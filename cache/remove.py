@@ -41,7 +41,8 @@ def rm(path: Path, now: float | None = None) -> Removal:
     """Delete a published cache and its local copy. Of a link to a cache, only the link is removed.
 
     Raises CacheInUse where somebody has the cache open, and CacheNotFound where there is none. Raises CacheInvalid where
-    nothing proves that the folder is a cache's, or where it has no whole manifest and was changed within the last hour.
+    nothing proves that the folder is a cache's, where a stranger keeps a file in it, and where it has no whole manifest and
+    was changed within the last hour.
     """
     path = Path(path)
     if path.name in ("", ".."):
@@ -68,7 +69,7 @@ def rm(path: Path, now: float | None = None) -> Removal:
 def _refusal(path: Path, now: float | None) -> str:
     """Why a folder that somebody named is not deleted; empty where it may be."""
     if _is_proven(path):
-        return ""
+        return _inhabited(path)
     if not ownership.is_shaped(path):
         return "not a cache's folder, or not provably one; coattail leaves it alone, delete it yourself if it may go"
     if ownership.is_recent(path, now):
@@ -77,6 +78,12 @@ def _refusal(path: Path, now: float | None) -> str:
             "try again an hour after the last change"
         )
     return ""
+
+
+def _inhabited(path: Path) -> str:
+    """The refusal for a cache's folder in which a stranger keeps a file; empty where nobody does. A link is only unlinked."""
+    strangers = [] if path.is_symlink() else ownership.strangers(path)
+    return f"holds {strangers[0]}, which belongs to no cache; move it away, then try again" if strangers else ""
 
 
 def _is_proven(path: Path) -> bool:
@@ -139,16 +146,18 @@ def _reason(
 
 
 def _kept(one: Listing, now: float) -> str:
-    """Why `prune` leaves a damaged or foreign folder alone."""
+    """Why `prune` leaves a folder alone that is damaged or foreign, or that holds a stranger's file."""
     path = Path(one.path)
     if one.state == "foreign":
         return "not a cache of coattail's; delete it yourself if it may go"
+    if one.state == "published":
+        return _inhabited(path)
     if one.state != "damaged":
         return ""
     if ownership.is_recent(path, now):
         return "changed within the last hour, it may still be being copied"
     return (
-        ""
+        _inhabited(path)
         if _is_proven(path)
         else f"no whole manifest proves that it is a cache; `cache rm {path.name[:12]}` deletes it"
     )
@@ -213,6 +222,8 @@ def set_aside(path: Path) -> Path | None:
     """
     if path.is_symlink() or not catalog.is_cache(path):
         return None
+    if refusal := _inhabited(path) if _is_proven(path) else "":
+        raise CacheStorage(f"{path}: {refusal}")
     if not _is_proven(path):
         if not ownership.is_shaped(path):
             return None

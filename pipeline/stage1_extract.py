@@ -10,7 +10,7 @@ import torch
 import torchvision
 from torch import Tensor
 
-from cache import CacheWriter, Provenance, catalog
+from cache import CacheWriter, Provenance, catalog, manifest
 from cache.errors import CacheStorage
 from pipeline.artefacts.authorship import author, coattail_version, now
 from pipeline.backbones.classifier import ImageClassifier, linear_form
@@ -94,7 +94,7 @@ def _dump(writer: CacheWriter, settings: Settings, dataset: Dataset, model: Imag
 
 
 def _provenance(settings: Settings, run: BackboneRun) -> Provenance:
-    return Provenance(
+    return manifest.provenance(
         name=settings.name,
         created=now(),
         author=author(),

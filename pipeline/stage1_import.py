@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cache import Provenance, catalog
+from cache import Provenance, catalog, manifest
 from cache.errors import CacheStorage
 from cache.exchange.contents import Dataset, read_dataset
 from cache.exchange.importing import digest, write
@@ -178,4 +178,4 @@ def _check_space(stores: Path, dataset: Dataset) -> None:
 
 def _provenance(name: str, settings: dict) -> Provenance:
     versions = {"coattail": coattail_version(), "numpy": np.__version__}
-    return Provenance(name=name, created=now(), author=author(), versions=versions, settings=settings)
+    return manifest.provenance(name=name, created=now(), author=author(), versions=versions, settings=settings)

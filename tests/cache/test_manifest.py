@@ -158,3 +158,34 @@ def test_what_would_cost_too_much_is_not_parsed(content, monkeypatch):
 def test_a_million_classes_are_not_too_many():
     names = ",\n ".join(f'"class {number}: of [some] kind"' for number in range(1 << 20)).encode()
     manifests._check_bounds(b'{"classes": [' + names + b'], "counts": [' + b"1,\n" * (4 << 20) + b"1]}")
+
+
+@pytest.mark.parametrize(
+    ("field", "change"),
+    [
+        ("provenance.batch_size", lambda raw: raw["provenance"].update(batch_size=-1)),
+        ("provenance.batch_size", lambda raw: raw["provenance"].update(batch_size=2**70)),
+        ("inventory.0.size", lambda raw: raw["inventory"][0].update(size=2**70)),
+        ("identity.views_seed", lambda raw: raw["identity"].update(views_seed=2**70)),
+        ("identity.backbone", lambda raw: raw["identity"].update(backbone="x" * 10**6)),
+        ("identity.classes.1", lambda raw: raw["identity"].update(classes=["a", "b" * 10**6, "c"])),
+        ("provenance.name", lambda raw: raw["provenance"].update(name="x" * 10**6)),
+        ("provenance.author", lambda raw: raw["provenance"].update(author="x" * 10**6)),
+    ],
+)
+def test_numbers_and_names_have_bounds(cache_path, field, change):
+    """Whoever forged the manifest made its key and checksum fit."""
+    raw = json.loads((cache_path / "manifest.json").read_text())
+    change(raw)
+    raw["key"] = toys.hashlib.sha256(manifests.canonical(raw["identity"])).hexdigest()
+    raw["checksum"] = manifests._checksum(raw)
+    with pytest.raises(CacheInvalid) as caught:
+        catalog.parse_manifest(manifests._text(raw), "x")
+    assert str(caught.value).startswith(f"x: not a manifest of format 1: {field}: ")
+    assert len(str(caught.value)) < 300
+
+
+def test_a_name_that_is_too_long_is_one_line():
+    with pytest.raises(CacheInvalid) as caught:
+        manifests.provenance(name="x" * 5000)
+    assert str(caught.value) == "name of the cache: String should have at most 4096 characters; nothing is written"

@@ -112,9 +112,7 @@ def test_a_folder_of_somebody_else_is_never_deleted(tmp_path, coattail, name):
     )
     assert states(tmp_path / "stores") == {name: "foreign"}
     done = coattail("cache", "prune", "--yes")
-    assert (
-        done.out == f"stores/{name} (24 B, foreign): kept, not a cache of coattail's; delete it yourself if it may go\n"
-    )
+    assert done.out == f"{folder} (24 B, foreign): kept, not a cache of coattail's; delete it yourself if it may go\n"
     assert (folder / "layer.tar").read_bytes() == b"1234"
 
 
@@ -194,3 +192,25 @@ def test_names_that_lead_nowhere(tmp_path):
         )
     with pytest.raises(CacheNotFound):
         rm(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["thesis.tex", "rows/notes/x.txt", "features.zarr/link"])
+def test_a_strangers_file_in_a_whole_cache_is_not_deleted_with_it(cache_path, name):
+    """The manifest proves the cache, and not what somebody put beside it."""
+    file = cache_path / name
+    file.parent.mkdir(exist_ok=True)
+    if name.endswith("link"):
+        file.symlink_to(cache_path / "rows")
+    else:
+        file.write_text("mine")
+    refusal = f"holds {name}, which belongs to no cache; move it away, then try again"
+    with pytest.raises(CacheInvalid) as caught:
+        rm(cache_path)
+    assert str(caught.value) == f"{cache_path}: {refusal}"
+    for yes in (False, True):
+        (listed,) = prune(cache_path.parent, older_than=-1, yes=yes)
+        assert listed.kept == refusal
+    assert os.path.lexists(file)
+    file.unlink()
+    rm(cache_path)
+    assert not cache_path.exists()
