@@ -102,7 +102,7 @@ def test_torchrun_prints_one_result(run, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     whole = FeatureCache.open(extract(several(), run, tmp_path / "alone"))
-    path = f"stores/{whole.key}"
+    path = f"{tmp_path}/stores/{whole.key}"
     assert json.loads(done.stdout) == {"cache": whole.key, "path": path}
     cache = FeatureCache.open(tmp_path / path)
     for split, view in (("train", "clean"), ("train", "view-01"), ("train", "view-02"), ("test", "clean")):

@@ -72,6 +72,8 @@ TWICE = {
     "KINDS Kind kind": "heads; augmentations; a checkpoint's: named with their module",
     "HEADS TRAINED": "what people call a head; what settings it uses",
     "METRICS": "of distance; of a choice",
+    "Backbone": "the section of settings; a network",
+    "Batch Rows": "a bounded number; a step's rows",
     "Choice": "the section of settings; what was chosen",
     "PATIENCE": "of a search on held-out rows; of a generator; of processes that wait",
     "FIRST": "what a fresh classifier is trained with; lines looked at first",

@@ -406,10 +406,10 @@ def test_the_commands_say_what_came_of_it(s3, coattail, tmp_path, small):
     assert [one["key"] for one in listed.json] == [small.name]
     assert small.name[:12] in coattail("cache", "ls", s3.url).out
     done = coattail("cache", "pull", s3.url, small.name[:6])
-    assert done.out == f"stores/{small.name}: pulled ({size})\n"
+    assert done.out == f"{tmp_path}/stores/{small.name}: pulled ({size})\n"
     done = coattail("cache", "push", s3.url, COATTAIL_STORES="empty")
     assert done.code == 2
-    assert "which cache? empty has none; name it after DEST" in done.err
+    assert f"which cache? {tmp_path}/empty has none; name it after DEST" in done.err
     done = coattail("cache", "ls", "ftp://x")
     assert (done.code, done.err) == (
         2,
