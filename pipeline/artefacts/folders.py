@@ -64,7 +64,7 @@ def _is_ours(folder: Path, contents: tuple[str, ...]) -> bool:
     try:
         if not folder.is_dir() or not _is_trusted(folder):
             return False
-        return not any(os.scandir(folder)) or any(next(folder.glob(pattern), None) for pattern in contents)
+        return not os.listdir(folder) or any(list(folder.glob(pattern)) for pattern in contents)
     except OSError:
         return False
 
