@@ -84,7 +84,9 @@ class Stage1(Section):
     learning_rate: Positive = 0.1
     momentum: Share = 0.9
     weight_decay: NonNegative = 2e-4
-    schedule: Literal["steps", "cosine"] = "steps"
+    schedule: Literal["steps", "cosine", "one-cycle"] = "steps"
+    """`steps` and `cosine` follow a linear warm-up. `one-cycle` rises to `learning_rate` in the first 30 % of the steps and
+    falls to nothing in the others, for trainings of few epochs."""
     warmup_epochs: Annotated[float, Field(ge=0, le=100_000)] = 5.0
     milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.8, 0.9)
     """Shares of `epochs` (0.8, not 160) after which the rate is multiplied by `gamma`: 160 and 180 of 200."""
