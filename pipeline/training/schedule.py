@@ -4,7 +4,6 @@ import math
 
 from pipeline.settings.stage1 import Stage1
 
-
 RISE = 0.3
 """Share of a one-cycle schedule's steps in which the rate rises."""
 FIRST, LAST = 1 / 25, 1e-4 / 25
