@@ -51,12 +51,15 @@ def changed(path: Path) -> float:
 
     A copy may bring old times of modification with it; the file system's own time of change it cannot.
     """
-    latest = 0.0
-    for one in (path, *_walk(path, folders=True)):
-        with suppress(OSError):  # it went meanwhile
-            found = os.lstat(one)
-            latest = max(latest, found.st_mtime, found.st_ctime)
-    return latest
+    return max(map(_time, (path, *_walk(path, folders=True))))
+
+
+def written(folder: Path) -> float:
+    """When a file in the folder was last written, in seconds since 1970; 0 where it has none.
+
+    Unlike `changed`, this leaves out the folders, whose times change where a file is taken away.
+    """
+    return max(map(_time, _walk(folder)), default=0.0)
 
 
 def is_recent(path: Path, now: float | None = None) -> bool:
@@ -64,8 +67,16 @@ def is_recent(path: Path, now: float | None = None) -> bool:
     return (time.time() if now is None else now) - changed(path) <= RECENT
 
 
+def _time(path: Path) -> float:
+    with suppress(OSError):  # it was taken away meanwhile
+        status = os.lstat(path)
+        return max(status.st_mtime, status.st_ctime)
+    return 0.0
+
+
 def _walk(root: Path, folders: bool = False) -> Iterator[Path]:
-    for inside, names_below, files in os.walk(root):
-        links = [name for name in names_below if os.path.islink(os.path.join(inside, name))]
-        for name in (*files, *(names_below if folders else links)):
+    """Every file and link below a folder; with `folders` the folders too."""
+    for inside, below, files in os.walk(root):
+        links = [name for name in below if os.path.islink(os.path.join(inside, name))]
+        for name in (*files, *(below if folders else links)):
             yield Path(inside, name)

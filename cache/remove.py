@@ -13,6 +13,7 @@ from cache import catalog, in_use, manifest, ownership
 from cache.catalog import Listing
 from cache.disk import durable
 from cache.disk.locks import all_free
+from cache.disk.opening import AGAIN
 from cache.errors import CacheError, CacheInUse, CacheInvalid, CacheNotFound, CacheStorage
 
 TRASH = "trash-"
@@ -69,7 +70,7 @@ def rm(path: Path, now: float | None = None) -> Removal:
 def _refusal(path: Path, now: float | None) -> str:
     """Why a folder that somebody named is not deleted; empty where it may be."""
     if _is_proven(path):
-        return _inhabited(path)
+        return _inhabited(path) or _arriving(path, time.time() if now is None else now)
     if not ownership.is_shaped(path):
         return "not a cache's folder, or not provably one; coattail leaves it alone, delete it yourself if it may go"
     if ownership.is_recent(path, now):
@@ -84,6 +85,27 @@ def _inhabited(path: Path) -> str:
     """The refusal for a cache's folder in which a stranger keeps a file; empty where nobody does. A link is only unlinked."""
     strangers = [] if path.is_symlink() else ownership.strangers(path)
     return f"holds {strangers[0]}, which belongs to no cache; move it away, then try again" if strangers else ""
+
+
+def _arriving(path: Path, now: float) -> str:
+    """The refusal for a cache's folder whose files may still be arriving, such as by cp; empty for any other.
+
+    Its manifest is whole, a file is missing or short, and a file was written within the last hour.
+    """
+    if path.is_symlink():
+        return ""
+    try:
+        catalog.check(path, catalog.read_manifest(path))
+    except CacheError as error:
+        if now - ownership.written(path) > ownership.RECENT:
+            return ""
+        problem = str(error).removeprefix(f"{path}/").removesuffix(f"; {AGAIN}")
+        return (
+            f"holds the manifest of a whole cache but not all of its files ({problem}), and some were written within the "
+            "last hour, so it may still be being copied; try again an hour after the last change, or delete the folder "
+            "yourself"
+        )
+    return ""
 
 
 def _is_proven(path: Path) -> bool:
@@ -121,7 +143,7 @@ def prune(
             reason += "; a link, what it leads to stays"
         if not kept:
             unpublished = one.state in ("incomplete", "local")
-            kept = _delete(path, unpublished) if yes else _used(path, unpublished)
+            kept = _delete(path, unpublished, now) if yes else _used(path, unpublished)
         found.append(Candidate(one.path, one.key, one.bytes, reason, kept))
     return [*found, *_torn_copies(stores, yes, now)]
 
@@ -192,10 +214,10 @@ def _used(path: Path, unpublished: bool) -> str:
         return str(error)
 
 
-def _delete(path: Path, unpublished: bool) -> str:
+def _delete(path: Path, unpublished: bool, now: float) -> str:
     try:
         if not unpublished:
-            rm(path)
+            rm(path, now)
             return ""
         with _unwritten(path):
             trash = to_trash(path, path.parent.parent)

@@ -76,16 +76,22 @@ def digest(dataset: Dataset, advance: Callable[[int], None] = lambda rows: None)
 
 
 def write(
-    stores: Path, digested: Digested, provenance: Provenance, advance: Callable[[int], None] = lambda rows: None
+    stores: Path,
+    digested: Digested,
+    provenance: Provenance,
+    advance: Callable[[int], None] = lambda rows: None,
+    note: Callable[[str], None] = lambda text: None,
 ) -> Path:
-    """The cache's folder; written if it is not there, going on where an interrupted import stopped.
+    """The cache's folder. The cache is written unless it is there; an interrupted import is continued.
 
-    Raises CacheStorage where the files changed after they were digested, or the disk is too small.
+    A cache that is there is compared with its manifest by `catalog.prove`, whose line goes to `note`. Raises CacheCorrupt
+    where that cache is damaged, and CacheStorage where the files changed after they were digested, or the disk is full.
     """
     dataset, identity = digested.dataset, digested.identity
     published = catalog.published(stores, identity.key())
     if published is not None:
-        catalog.check(published, catalog.read_manifest(published))
+        if unproved := catalog.prove(published):
+            note(unproved)
         return published
     with CacheWriter(stores, identity, provenance, at_once=True) as writer:
         for split, table in dataset.splits.items():

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import toy_caches as toys
 
-from cache import CacheInvalid, CacheNotFound, FeatureCache, catalog
+from cache import CacheInvalid, CacheNotFound, FeatureCache, catalog, ownership
 from cache import sharing as remote
 from cache.remove import prune, rm
 from cache.sharing import offers, pull
@@ -94,6 +94,48 @@ def test_what_is_being_copied_is_left_alone(cache_path):
     )
     rm(copy, now=time.time() + HOUR)
     assert not copy.exists()
+
+
+COPYING = (
+    "holds the manifest of a whole cache but not all of its files ({}), and some were written within the last hour, so it "
+    "may still be being copied; try again an hour after the last change, or delete the folder yourself"
+)
+
+
+def test_a_cache_of_which_files_are_still_to_come_is_left_alone(cache_path):
+    """A copy whose manifest came first, and one whose last file is not all there yet."""
+    copy = cache_path.parent / "copies" / cache_path.name
+    file = "features.zarr/train/clean/c/1/0"
+    for size in (None, 5):
+        shutil.copytree(cache_path, copy)
+        content = (copy / file).read_bytes()
+        (copy / file).unlink()
+        if size is not None:
+            (copy / file).write_bytes(content[:size])
+        state = "missing" if size is None else f"wanted {len(content)} bytes, found {size}"
+        with pytest.raises(CacheInvalid) as caught:
+            rm(copy)
+        assert str(caught.value) == f"{copy}: {COPYING.format(f'{file}: {state}')}"
+        rm(copy, now=time.time() + HOUR)
+        assert not copy.exists()
+
+
+def test_a_file_that_went_from_an_old_cache_is_no_copy_under_way(cache_path, monkeypatch):
+    """Nothing was written within the hour, only taken away."""
+    (cache_path / "features.zarr/train/clean/c/1/0").unlink()
+    times = {path: os.lstat(path) for path in cache_path.rglob("*") if path.is_file()}
+    assert ownership.written(cache_path) == max(stat.st_ctime for stat in times.values())
+    monkeypatch.setattr(ownership, "written", lambda path: time.time() - HOUR)
+    rm(cache_path)
+    assert not cache_path.exists()
+
+
+def test_a_cache_with_a_flipped_bit_is_removed_at_once(cache_path):
+    """All of its files are there: nobody is copying them."""
+    file = cache_path / "features.zarr/train/clean/c/1/0"
+    file.write_bytes(bytes([file.read_bytes()[0] ^ 1]) + file.read_bytes()[1:])
+    rm(cache_path)
+    assert not cache_path.exists()
 
 
 @pytest.mark.parametrize("name", [OTHER, "docker"])

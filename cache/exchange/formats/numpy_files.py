@@ -5,6 +5,7 @@ import math
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -22,6 +23,8 @@ REASON = 200
 """Characters of a library's error that are shown."""
 MEMBERS = 10_000
 """Arrays that a file may hold."""
+DIRECTORY_BYTES = 4 << 20
+"""The longest directory of a .npz file: room for MEMBERS names. zipfile makes a kilobyte of each 46 bytes there."""
 LENGTHS = {(1, 0): 2, (2, 0): 4}
 HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
@@ -46,7 +49,7 @@ def open_npy(path: Path, prefix: str) -> SourceArray:
 def open_npz(path: Path, prefix: str) -> Iterator[SourceArray]:
     """The arrays of a .npz file, compressed or not, each streamed."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with _archive(path) as archive:
             members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
             if len(members) > MEMBERS:
                 raise CacheInvalid(f"{path}: {len(members)} arrays, at most {MEMBERS} wanted")
@@ -54,6 +57,25 @@ def open_npz(path: Path, prefix: str) -> Iterator[SourceArray]:
                 yield _member(path, archive, info, prefix)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
         raise CacheInvalid(f"{path}: not a .npz file, or damaged ({error}); save or copy it again") from None
+
+
+class _Bounded(io.BufferedReader):
+    """A file of which no more than DIRECTORY_BYTES are read at once as long as `bounded` is true."""
+
+    bounded = True
+
+    def read(self, size: int | None = -1) -> bytes:
+        if self.bounded and size is not None and size > DIRECTORY_BYTES:
+            raise zipfile.BadZipFile(f"a directory of {size} bytes, at most {DIRECTORY_BYTES} wanted")
+        return super().read(size)
+
+
+@contextmanager
+def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
+    """The .npz file, opened. zipfile reads its directory at once, so that its size is seen before it is paid for."""
+    with _Bounded(io.FileIO(path)) as file, zipfile.ZipFile(file) as archive:
+        file.bounded = False
+        yield archive
 
 
 def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, prefix: str) -> SourceArray:
@@ -68,7 +90,7 @@ def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, prefix:
 
     def blocks() -> Iterator[np.ndarray]:
         try:
-            with zipfile.ZipFile(path) as again, again.open(info.filename) as file:
+            with _archive(path) as again, again.open(info.filename) as file:
                 _header(file, where, info.file_size)
                 if fortran and len(shape) > 1:  # its rows are not together: it must be read whole
                     yield native(_take(file, where, math.prod(shape), dtype).reshape(shape, order="F"))

@@ -25,18 +25,21 @@ DTYPES = {
 TEXT = "text"
 HEADER_BYTES = 32 << 20
 """Room for the names of as many classes as a cache may have."""
+HEADER_TEXTS = 80_000
+"""Texts that a header may hold. A tensor takes five: its name, the names of three fields, and its type."""
+AXES = 32
+"""Axes that a tensor may have, as many as an array of any NumPy version may have."""
 REASON = 200
 """Characters of the library's error that are shown."""
 
 
 def open_safetensors(path: Path, prefix: str) -> Source:
-    """The tensors of the file and its metadata. CacheInvalid for a file that the library refuses."""
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-    if HEADER_BYTES < length < path.stat().st_size:
-        raise CacheInvalid(
-            f"{path}: a header of {length} bytes, at most {HEADER_BYTES} wanted; save fewer tensors in it"
-        )
+    """The tensors of a file, and its metadata.
+
+    The header, JSON at the start of the file, names the tensors. Its size and the number of texts in it are looked at
+    before it is parsed. Raises CacheInvalid where either is too large, and for a file that the library refuses.
+    """
+    content = read_header(path)
     try:
         # The library checks the header: its size, and that the tensors fill the file without gap or overlap.
         with safe_open(path, "numpy") as checked:
@@ -45,11 +48,9 @@ def open_safetensors(path: Path, prefix: str) -> Source:
         raise CacheInvalid(
             f"{path}: not safetensors, or damaged ({str(error)[:REASON]}); save or copy the file again"
         ) from None
-    with path.open("rb") as file:
-        file.seek(8)
-        header = json.loads(file.read(length))
+    header = json.loads(content)
     header.pop("__metadata__", None)
-    arrays = [_tensor(path, name, entry, 8 + length, prefix) for name, entry in header.items()]
+    arrays = [_tensor(path, name, entry, 8 + len(content), prefix) for name, entry in header.items()]
     text = set(metadata.get(TEXT, "").split("\0"))
     notes: tuple[str, ...] = ()
     if TEXT not in metadata and mixes_up_strided():
@@ -59,6 +60,23 @@ def open_safetensors(path: Path, prefix: str) -> Source:
             "and import again",
         )
     return Source(tuple(_text(array) if array.local in text else array for array in arrays), metadata, notes=notes)
+
+
+def read_header(path: Path) -> bytes:
+    """The bytes of the file's header, as far as the file has them; CacheInvalid for one that would cost too much to parse."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if HEADER_BYTES < length < path.stat().st_size:
+            raise CacheInvalid(
+                f"{path}: a header of {length} bytes, at most {HEADER_BYTES} wanted; save fewer tensors in it"
+            )
+        content = file.read(min(length, HEADER_BYTES))
+    texts = (content.count(b'"') - content.count(b'\\"')) // 2
+    if texts > HEADER_TEXTS:
+        raise CacheInvalid(
+            f"{path}: a header of {texts} texts, at most {HEADER_TEXTS} wanted; save fewer tensors in it"
+        )
+    return content
 
 
 @functools.cache
@@ -73,6 +91,8 @@ def _tensor(path: Path, local: str, entry: dict[str, Any], start: int, prefix: s
     where, shape = f"{path}[{local}]", tuple(entry["shape"]) or (1,)
     if entry["dtype"] not in DTYPES:
         raise CacheInvalid(f"{where}: {entry['dtype']} is not read; wanted one of {', '.join(DTYPES)}")
+    if len(shape) > AXES:
+        raise CacheInvalid(f"{where}: a tensor of {len(shape)} axes, at most {AXES} wanted; save it with fewer")
     dtype, half = np.dtype(DTYPES[entry["dtype"]]), entry["dtype"] == "BF16"
 
     def blocks() -> Iterator[np.ndarray]:
