@@ -32,6 +32,17 @@ class CacheStorage(CacheError, OSError):
         return str(self.args[-1])  # OSError would put "[Errno 28]" before it
 
 
+class CacheUnlisted(CacheStorage):
+    """A list of a bucket that its client does not give, because of an object's `name` that it cannot read."""
+
+    def __init__(self, text: str, name: str) -> None:
+        super().__init__(text)
+        self.name = name
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class CacheDropped(CacheStorage):
     """An object store that did not answer, or broke off; another attempt may succeed."""
 

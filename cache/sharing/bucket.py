@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import obstore
 from obstore import exceptions
 
-from cache.errors import CacheCorrupt, CacheDropped, CacheError, CacheInvalid, CacheNotFound, CacheSilent, CacheStorage
+from cache.errors import (
+    CacheCorrupt,
+    CacheDropped,
+    CacheError,
+    CacheInvalid,
+    CacheNotFound,
+    CacheSilent,
+    CacheStorage,
+    CacheUnlisted,
+)
 from cache.format.layout import KEY
 from cache.manifest import Manifest
 from cache.sharing.schemes import SCHEMES, SILENCE
@@ -39,14 +48,36 @@ class Bucket:
     """For reading."""
     writing: "ObjectStore"
 
-    def names(self) -> list[str]:
-        """Names that may be those of caches; without a manifest they are none."""
+    def names(self, passed_over: Callable[[CacheUnlisted], None] = lambda error: None) -> list[str]:
+        """Names that may be those of caches; without a manifest they are none.
+
+        The client gives no list that has a name which it cannot read, such as one with a control character. Keys begin
+        with a digit or a letter from a to f. Such a name before them is passed over, and goes to `passed_over`. One among
+        them, or after them, raises CacheUnlisted.
+        """
 
         def listed() -> list[str]:
-            return list(obstore.list_with_delimiter(self.store, self.prefix.rstrip("/") or None)["common_prefixes"])
+            folders = obstore.list_with_delimiter(self.store, self.prefix.rstrip("/") or None)["common_prefixes"]
+            return [path.rstrip("/").rpartition("/")[2] for path in folders]
 
-        names = [path.rstrip("/").rpartition("/")[2] for path in self._again(listed, "")]
+        try:
+            names = self._again(listed, "")
+        except CacheUnlisted as error:
+            try:
+                names = self._again(self._names_from_the_first_key, "")
+            except CacheUnlisted:
+                raise error from None
+            passed_over(error)
         return sorted(name for name in names if KEY.fullmatch(name))
+
+    def _names_from_the_first_key(self) -> list[str]:
+        """The names of folders from "0" on; of each folder only its first objects are listed."""
+        names: list[str] = []
+        offset = f"{self.prefix}0"
+        while batch := next(iter(obstore.list(self.store, self.prefix.rstrip("/") or None, offset=offset)), None):
+            names += {entry["path"].removeprefix(self.prefix).partition("/")[0] for entry in batch}
+            offset = f"{self.prefix}{max(names)}0"  # in the order of text, 0 follows the slash
+        return names
 
     def home(self, manifest: Manifest) -> str:
         """Where the files of a cache lie."""
@@ -173,11 +204,12 @@ def _explained(error: Exception, bucket: Bucket, where: str, verb: str) -> Excep
         )
     if "redirect without LOCATION" in text:
         return CacheStorage(f"{bucket.url}: the bucket is in another region; set AWS_REGION")
-    unreadable = re.search(r'Error parsing Path "(.*)": Encountered', text, re.DOTALL)
+    unreadable = re.search(r'Path "(.*)"(?:: Encountered| contained empty path segment)', text, re.DOTALL)
     if unreadable:
-        return CacheStorage(
-            f"{where}: an object there has the name {unreadable[1][:200]!a}, which the client cannot read; "
-            "delete that object, no cache has one"
+        return CacheUnlisted(
+            f"{where}: an object there has the name {unreadable[1][:200]!a}, which the client cannot read, so that the place "
+            "cannot be listed; delete that object, or pull a cache by its whole key",
+            unreadable[1],
         )
     if re.search(r"kind: Timeout|TimedOut|timed out", text):
         return CacheSilent(

@@ -1,11 +1,11 @@
 """A folder of caches, such as another team's `stores/`."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from cache.disk import opening
-from cache.errors import CacheNotFound
+from cache.errors import CacheNotFound, CacheUnlisted
 from cache.format import layout
 from cache.format.layout import KEY
 from cache.manifest import Manifest
@@ -22,8 +22,8 @@ class Folder:
     def url(self) -> str:
         return str(self.path)
 
-    def names(self) -> list[str]:
-        """Names that may be those of caches."""
+    def names(self, passed_over: Callable[[CacheUnlisted], None] = lambda error: None) -> list[str]:
+        """Names that may be those of caches. A folder lists any name, so that none goes to `passed_over`."""
         if not self.path.is_dir():
             raise CacheNotFound(
                 f"{self.path}: no such folder; `cache pull SOURCE KEY` wants the one that holds the caches"

@@ -6,7 +6,7 @@ from typing import Literal
 
 from cache import catalog
 from cache.catalog import Listing
-from cache.errors import CacheInvalid, CacheNotFound
+from cache.errors import CacheInvalid, CacheNotFound, CacheUnlisted
 from cache.format import layout
 from cache.manifest import LIMIT, Manifest
 from cache.sharing.bucket import Bucket
@@ -55,10 +55,16 @@ class Shared:
 
 
 def ls(place: Folder | Bucket) -> list[Listing]:
-    """The caches of a place, the newest first; what has no manifest is none, or not yet."""
+    """The caches of a place, the newest first. A folder without a manifest is no cache, or not yet.
+
+    An object whose name the store's client cannot read is listed last, as foreign.
+    """
+    unlisted: list[CacheUnlisted] = []
     with ThreadPoolExecutor(WORKERS) as pool:
-        found = [one for one in pool.map(lambda key: _listing(place, key), place.names()) if one is not None]
-    return sorted(found, key=lambda one: (one.state != "published", -one.modified))
+        listings = list(pool.map(lambda key: _listing(place, key), place.names(unlisted.append)))
+    foreign = [Listing(error.name, f"{place.url}/…", "foreign", 0, 0.0, problem=str(error)) for error in unlisted]
+    caches = [listing for listing in listings if listing is not None]
+    return sorted([*caches, *foreign], key=lambda listing: (listing.state != "published", -listing.modified))
 
 
 def _listing(place: Folder | Bucket, key: str) -> Listing | None:
