@@ -1,4 +1,4 @@
-"""A bucket of an object store, behind obstore. Every failure is one line."""
+"""A bucket of an object store, reached through the library obstore. Each of its errors becomes a line of our own."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import obstore
 from obstore import exceptions
 
+from cache.disk.opening import FOREIGN
 from cache.errors import (
     CacheCorrupt,
     CacheDropped,
@@ -28,28 +29,29 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer")
 PIECE = 8 << 20
-"""Bytes of a part of a large upload."""
+"""Bytes of each part of a large upload."""
 BLOCK = 1 << 20
-"""Bytes that a download hands on at a time."""
+"""Bytes of each block of a download, at least."""
 LISTED = 1 << 20
-"""Objects of one cache that are listed at most."""
+"""The most objects of one cache that are listed."""
 BROKEN = 2
-"""How often a list or a small object is asked for again where the answer breaks off."""
+"""How often a list or a small object is asked for again when the answer breaks off."""
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """A folder of caches in an object store; `prefix` is empty or ends with a slash."""
+    """A folder of caches in an object store. `prefix` is the folder's path in the bucket; it is empty or ends with a slash."""
 
     url: str
     scheme: str
     prefix: str
     store: "ObjectStore"
-    """For reading."""
+    """The client for reading, which gives up early where the store is silent."""
     writing: "ObjectStore"
+    """The client for writing."""
 
     def names(self, passed_over: Callable[[CacheUnlisted], None] = lambda error: None) -> list[str]:
-        """Names that may be those of caches; without a manifest they are none.
+        """The names of folders that may be caches. Those without a manifest are none.
 
         The client gives no list that has a name which it cannot read, such as one with a control character. Keys begin
         with a digit or a letter from a to f. Such a name before them is passed over, and goes to `passed_over`. One among
@@ -80,45 +82,45 @@ class Bucket:
         return names
 
     def home(self, manifest: Manifest) -> str:
-        """Where the files of a cache lie."""
+        """The folder of a cache's files, without the manifest."""
         return f"{manifest.key}/{manifest.checksum}"
 
     def sizes(self, home: str) -> dict[str, int]:
-        """Bytes of every object below `home`, by its name there."""
+        """The size in bytes of every object below the folder `home`, by its name there."""
         base = f"{self.prefix}{home}/"
 
         def listed() -> dict[str, int]:
             sizes: dict[str, int] = {}
             for batch in obstore.list(self.store, base.rstrip("/")):
-                sizes |= {one["path"].removeprefix(base): one["size"] for one in batch}
+                sizes |= {entry["path"].removeprefix(base): entry["size"] for entry in batch}
                 if len(sizes) > LISTED:
-                    raise CacheInvalid(f"{self.url}/{home}: more than {LISTED} objects; not a cache of ours")
+                    raise CacheInvalid(f"{self.url}/{home}: wanted at most {LISTED} objects, found more; {FOREIGN}")
             return sizes
 
         return self._again(listed, home)
 
     def read(self, name: str, limit: int) -> tuple[bytes, float]:
-        """An object's bytes, at most `limit`, and when it was written."""
+        """The bytes of an object, and when it was written, in seconds since 1970. CacheInvalid for more than `limit` bytes."""
 
         def whole() -> tuple[bytes, float]:
-            got = obstore.get(self.store, self.prefix + name)
-            if got.meta["size"] > limit:
-                raise CacheInvalid(f"{self.url}/{name}: {got.meta['size']} bytes, at most {limit} wanted")
-            return bytes(got.bytes()), got.meta["last_modified"].timestamp()
+            answer = obstore.get(self.store, self.prefix + name)
+            if answer.meta["size"] > limit:
+                raise CacheInvalid(f"{self.url}/{name}: wanted at most {limit} bytes, found {answer.meta['size']}")
+            return bytes(answer.bytes()), answer.meta["last_modified"].timestamp()
 
         return self._again(whole, name)
 
     def blocks(self, name: str, size: int, offset: int = 0) -> Iterator[bytes]:
-        """The bytes of an object of `size` bytes from `offset` on, BLOCK or more at a time."""
+        """The bytes of an object of `size` bytes, from `offset` on; BLOCK bytes or more at a time."""
         with self._reaching(name):
             options: Any = {"range": {"offset": offset}} if offset else None
-            got = obstore.get(self.store, self.prefix + name, options=options)
-            check_size(f"{self.url}/{name}", size, got.meta["size"])
-            for block in got.stream(min_chunk_size=BLOCK):
+            answer = obstore.get(self.store, self.prefix + name, options=options)
+            check_size(f"{self.url}/{name}", size, answer.meta["size"])
+            for block in answer.stream(min_chunk_size=BLOCK):
                 yield bytes(block)
 
     def put(self, name: str, content: "bytes | Iterable[bytes]") -> None:
-        """The object appears whole, in place of one that may be there, or not at all."""
+        """Write an object. It appears whole, and replaces one that is there; or it does not appear at all."""
         with self._reaching(name, "write"):
             if isinstance(content, bytes):
                 obstore.put(self.writing, self.prefix + name, content, use_multipart=False)
@@ -126,7 +128,7 @@ class Bucket:
                 obstore.put(self.writing, self.prefix + name, iter(content), chunk_size=PIECE, max_concurrency=2)
 
     def create(self, name: str, content: bytes) -> bool:
-        """The object appears whole; False, and nothing is touched, where there is one."""
+        """Write an object that must not exist yet. Where it exists it stays as it is, and False is returned."""
         with self._reaching(name, "write"):
             try:
                 obstore.put(self.writing, self.prefix + name, content, mode="create")
@@ -134,17 +136,18 @@ class Bucket:
                 return False
             except exceptions.NotSupportedError:
                 raise CacheStorage(
-                    f"{self.url}: the store cannot create an object only where there is none (If-None-Match); use another store"
+                    f"{self.url}: wanted a store that can refuse to replace an object (If-None-Match), found one that cannot; "
+                    "use another store"
                 ) from None
         return True
 
     def delete(self, names: Iterable[str]) -> None:
-        """The objects are gone."""
+        """Delete objects."""
         with self._reaching("", "delete"):
             obstore.delete(self.store, [self.prefix + name for name in names])
 
     def _again(self, act: Callable[[], Answer], name: str) -> Answer:
-        """A small answer that breaks off is asked for again; obstore sees only whether one begins."""
+        """Ask again for a small answer that breaks off. obstore itself only asks again where no answer begins."""
         for _ in range(BROKEN):
             try:
                 with self._reaching(name):
@@ -158,7 +161,7 @@ class Bucket:
 
     @contextmanager
     def _reaching(self, name: str, verb: str = "read") -> Iterator[None]:
-        """What obstore raises inside becomes one line that names the object, the reason and the remedy."""
+        """Turn an error of obstore inside into one line: the object, the reason and the remedy."""
         where = f"{self.url}/{name}" if name else self.url
         try:
             yield
@@ -167,20 +170,21 @@ class Bucket:
         except (exceptions.BaseError, OSError, ValueError) as error:
             raise _explained(error, self, where, verb) from None
         except BaseException as error:
-            if type(error).__name__ != "PanicException":  # it cannot be imported, and is no Exception
+            if type(error).__name__ != "PanicException":  # its class cannot be imported, and is no Exception
                 raise
             raise CacheStorage(
                 f"{where}: the client of {self.scheme}:// broke off ({error}); look at its variables"
             ) from None
 
 
-def check_size(where: str, wanted: int, found: int) -> None:
-    if found != wanted:
-        raise CacheCorrupt(f"{where}: wanted {wanted} bytes, found {found}; push the cache again")
+def check_size(where: str, wanted: int, size: int) -> None:
+    """Raise CacheCorrupt for an object that has not the size that the manifest lists."""
+    if size != wanted:
+        raise CacheCorrupt(f"{where}: wanted {wanted} bytes, found {size}; push the cache again")
 
 
 def _explained(error: Exception, bucket: Bucket, where: str, verb: str) -> Exception:
-    """The error of this package for one of obstore, whose text alone says what went wrong."""
+    """The error of this package for one of obstore. Only the text of obstore's error says what went wrong."""
     text = str(error)
     code = re.search(r"<Code>(\w+)</Code>", text)
     if re.search(r"NoSuchBucket|ContainerNotFound|bucket does not exist", text):

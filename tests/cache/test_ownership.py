@@ -71,7 +71,7 @@ def test_a_cache_whose_files_are_not_there_is_not_called_sound(cache_path, damag
     (shown,) = offers.ls(remote.at(str(cache_path.parent)))
     assert (shown.state, shown.problem) == ("damaged", listed.problem)
     (fresh,) = prune(cache_path.parent, yes=True)
-    assert fresh.kept == "changed within the last hour, it may still be being copied"
+    assert fresh.kept == "changed within the last hour, so it may still be being copied"
     (found,) = prune(cache_path.parent, yes=True, now=time.time() + HOUR)
     assert (found.reason, found.kept, cache_path.exists()) == ("damaged", "", False)
 
@@ -150,7 +150,7 @@ def test_a_folder_of_somebody_else_is_never_deleted(tmp_path, coattail, name):
     with pytest.raises(CacheInvalid) as caught:
         rm(folder, now=later)
     assert str(caught.value) == (
-        f"{folder}: not a cache's folder, or not provably one; coattail leaves it alone, delete it yourself if it may go"
+        f"{folder}: not provably a cache's folder, so coattail does not delete it; delete it yourself if it may go"
     )
     assert states(tmp_path / "stores") == {name: "foreign"}
     done = coattail("cache", "prune", "--yes")
@@ -229,7 +229,7 @@ def test_names_that_lead_nowhere(tmp_path):
         with pytest.raises(CacheInvalid) as caught:
             act()
         assert str(caught.value) == (
-            f"cache s3://team/x/{OTHER}: lies in a bucket, a cache of this machine is wanted; "
+            f"cache s3://team/x/{OTHER}: wanted a cache on this machine, found the address of one in a bucket; "
             f"run `cache pull s3://team/x {OTHER[:12]}` first, then name it {OTHER[:12]}"
         )
     with pytest.raises(CacheNotFound):
