@@ -101,7 +101,8 @@ def test_broken_images_are_listed_and_the_others_predicted(home, monkeypatch, tm
     document = ended.json
     assert document["broken"] == 1
     cut, sound = document["predictions"]
-    assert cut["name"].endswith("cut.png") and "error" in cut
+    assert cut["name"].endswith("cut.png")
+    assert "error" in cut
     assert len(sound["classes"]) == 3
     assert sum(pair["probability"] for pair in sound["classes"]) == pytest.approx(1, abs=1e-5)
     assert "cut.png: cannot be decoded (" in ended.err
