@@ -14,7 +14,9 @@ from pipeline.commands.caches import cache_group
 from pipeline.commands.failures import exit_code, terminate
 from pipeline.commands.options import Commands
 from pipeline.commands.output import fail
-from pipeline.commands.stages import demo, evaluate, extract, retrain, run, train_backbone, train_stg
+from pipeline.commands.run import demo, run
+from pipeline.commands.stage1 import extract, train_backbone
+from pipeline.commands.stages_2_and_3 import evaluate, retrain, train_stg
 from pipeline.commands.using import predict
 
 # Read when torch loads: threads that spin while they wait take the cores that other processes want.
