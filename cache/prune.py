@@ -81,13 +81,13 @@ def _kept(listing: Listing, now: float) -> str:
     if listing.state == "foreign":
         return "not a cache of coattail's; delete it yourself if it may go"
     if listing.state == "published":
-        return remove.inhabited(path)
+        return remove.foreign_file(path)
     if listing.state != "damaged":
         return ""
     if ownership.is_recent(path, now):
         return "changed within the last hour, so it may still be being copied"
     return (
-        remove.inhabited(path)
+        remove.foreign_file(path)
         if remove.is_proven(path)
         else f"no whole manifest proves that it is a cache; `cache rm {path.name[:12]}` deletes it"
     )

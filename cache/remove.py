@@ -59,7 +59,7 @@ def rm(path: Path, now: float | None = None) -> Removal:
 def _refusal(path: Path, now: float | None) -> str:
     """Why `rm` does not delete a folder; empty where it may."""
     if is_proven(path):
-        return inhabited(path) or _arriving(path, time.time() if now is None else now)
+        return foreign_file(path) or _arriving(path, time.time() if now is None else now)
     if not ownership.is_shaped(path):
         return "not provably a cache's folder, so coattail does not delete it; delete it yourself if it may go"
     if ownership.is_recent(path, now):
@@ -70,10 +70,10 @@ def _refusal(path: Path, now: float | None) -> str:
     return ""
 
 
-def inhabited(path: Path) -> str:
+def foreign_file(path: Path) -> str:
     """The refusal for a cache's folder that holds a file of somebody else's; empty where there is none, and for a link."""
-    strangers = [] if path.is_symlink() else ownership.strangers(path)
-    return f"holds {strangers[0]}, which belongs to no cache; move it away, then try again" if strangers else ""
+    files = [] if path.is_symlink() else ownership.foreign_files(path)
+    return f"holds {files[0]}, which belongs to no cache; move it away, then try again" if files else ""
 
 
 def _arriving(path: Path, now: float) -> str:
@@ -126,7 +126,7 @@ def set_aside(path: Path) -> Path | None:
     """
     if path.is_symlink() or not catalog.is_cache(path):
         return None
-    if refusal := inhabited(path) if is_proven(path) else "":
+    if refusal := foreign_file(path) if is_proven(path) else "":
         raise CacheStorage(f"{path}: {refusal}")
     if not is_proven(path):
         if not ownership.is_shaped(path):
