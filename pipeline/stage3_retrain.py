@@ -11,7 +11,7 @@ from cache import FeatureCache
 from pipeline.artefacts import folders
 from pipeline.artefacts import tensors as checkpoint
 from pipeline.artefacts.figures import Digest, Percent, Seconds
-from pipeline.classifiers import train_classifier
+from pipeline.classifiers import settled, train_classifier
 from pipeline.classifiers.linear import Classifier
 from pipeline.classifiers.scored import Selection
 from pipeline.errors import DataError, LineageError
@@ -20,7 +20,7 @@ from pipeline.metrics import Metrics
 from pipeline.progress import note
 from pipeline.settings import Settings
 from pipeline.settings.method_names import stage3_method
-from pipeline.settings.stage3 import uses_stg
+from pipeline.settings.stage3 import ADDED, Retrain, uses_stg
 from pipeline.stg import trained as stg_file
 
 TRANSFER_RULES = {"head_classes", "head_above", "head_share_limit", "head_share", "similarity"}
@@ -83,7 +83,7 @@ def retrain(settings: Settings, cache: FeatureCache, root: Path, stg: Path | Non
     transfers = settings.retrain.is_trained and settings.retrain.augmentation in ("stg", "closed-form")
     rules = settings.stg.model_dump(include=TRANSFER_RULES) if transfers else None
     key = folders.key_of(
-        retrain=settings.retrain,
+        retrain=_decisive(settled(settings, cache)),
         choice=settings.choice,
         coordinates=settings.coordinates,
         seed=settings.seed,
@@ -124,6 +124,12 @@ def retrain(settings: Settings, cache: FeatureCache, root: Path, stg: Path | Non
     )
     folders.write_json(folder / "metrics.json", result)
     return folder, result
+
+
+def _decisive(retrain: Retrain) -> dict[str, Any]:
+    """What of these settings is in a run's key: all but later ones that are at what was done before there were any."""
+    values = retrain.model_dump(mode="json")
+    return {name: value for name, value in values.items() if name not in ADDED or value != ADDED[name]}
 
 
 def evaluate_run(folder: Path, cache: FeatureCache, split: str) -> RetrainResult:

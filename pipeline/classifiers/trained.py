@@ -79,7 +79,7 @@ def label_aware(settings: Retrain, counts_C: Tensor) -> Loss:
 def under_the_prior(settings: Retrain, counts_C: Tensor) -> Loss:
     """Cross entropy on z + tau log prior (Menon et al., 2021, Eq. 10), for rows sampled as they are."""
     plain = cross_entropy(settings, counts_C)
-    shift_C = settings.tau * torch.log(counts_C.clamp(min=1) / counts_C.clamp(min=1).sum())
+    shift_C = settings.number("tau") * torch.log(counts_C.clamp(min=1) / counts_C.clamp(min=1).sum())
     return lambda logits_RBC, labels_RB: plain(logits_RBC + shift_C, labels_RB)
 
 

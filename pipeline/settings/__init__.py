@@ -56,6 +56,15 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
+    def _there_is_one_val_split(self) -> "Settings":
+        if self.data.val and self.data.val_share:
+            raise ValueError(
+                f"data.val_share is for an empty data.val, found data.val_share={self.data.val_share:g} and {self.data.val}; "
+                "leave one out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _groups_do_not_overlap(self) -> "Settings":
         if 0 < self.longtail.many_above < self.longtail.few_below - 1:
             raise ValueError(

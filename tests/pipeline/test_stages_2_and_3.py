@@ -8,13 +8,14 @@ import pytest
 import torch
 from conftest import Blobs, write_cache
 
-from pipeline import retrain, run_cache
+from pipeline import retrain, run_cache, stage3_retrain
 from pipeline.artefacts import folders
 from pipeline.artefacts import tensors as checkpoint
 from pipeline.errors import DataError, LineageError
 from pipeline.metrics import expected_calibration_error
 from pipeline.settings.load import load
 from pipeline.settings.method_names import label, stage3_method
+from pipeline.settings.stage3 import Retrain
 from pipeline.stage2_stg import train_stg
 from pipeline.stage3_retrain import evaluate_run
 
@@ -221,6 +222,25 @@ def test_auto_says_how_it_chose_and_never_looks_at_the_test_split(stores, cache,
     assert result.selection.score is not None
     assert abs(sum(result.selection.members.values()) - 1) < 1e-6
     assert result.settings["choice"] == {"metric": "balanced"}
+
+
+@pytest.mark.parametrize(
+    ("head", "key"),
+    [
+        ("crt", "7ac9540a101eac74"),
+        ("logistic", "c388a556f46639a8"),
+        ("tau-norm", "01a0aeb1dcf0a2b1"),
+        ("transfer", "762283667df32090"),
+    ],
+)
+def test_settings_that_came_later_change_no_run_s_key(head, key):
+    """The parts of the keys that runs had before `auto` and `retrain.distance`, where no head chooses."""
+    assert folders.key_of(retrain=stage3_retrain._decisive(Retrain(head=head).settled(chooses=False))).startswith(key)
+    assert not folders.key_of(
+        retrain=stage3_retrain._decisive(Retrain(head=head, distance="l2").settled(False))
+    ).startswith(key)
+    chosen = folders.key_of(retrain=stage3_retrain._decisive(Retrain(head=head).settled(chooses=True)))
+    assert chosen.startswith(key) == (head not in ("logistic", "transfer"))
 
 
 def test_a_prior_that_stage_1_corrected_is_not_corrected_again(stores, tmp_path):
