@@ -15,6 +15,7 @@ from pipeline.errors import LineageError
 from pipeline.images.dataset import load
 from pipeline.images.pixels import RamImages
 from pipeline.images.transforms.recipe import PLAIN, Recipe, draw
+from pipeline.machine.device import on_this_machine
 from pipeline.rng import derive, generator
 from pipeline.samplers import RowSampler
 from pipeline.settings import Settings
@@ -64,7 +65,7 @@ def test_a_cache_holds_every_split_train_with_views(run, extracted):
     assert extracted.manifest.identity.weights == run.digest
     assert extracted.manifest.provenance.name == "small"
     # what the backbone was trained with is its own run's, not the extracting config's
-    made_with = extracting(dtype="float32").model_copy(update={"stage1": small(epochs=1).stage1})
+    made_with = extracting(dtype="float32").model_copy(update={"stage1": on_this_machine(small(epochs=1)).stage1})
     assert made_with.model_dump(mode="json") == dict(extracted.manifest.provenance.settings)
 
 
