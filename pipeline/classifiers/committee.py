@@ -75,7 +75,7 @@ def elect(
         grid = [arm for arm in grid if isinstance(arm, Transfer)]
     if classes > MANY_CLASSES:
         grid = [arm for arm in grid if isinstance(arm, Logistic)]
-    rows = held_out.hold_out(features_ND, labels_N, classes, len(grid), metric, seed, val)
+    rows = held_out.compared_rows(features_ND, labels_N, classes, len(grid), metric, seed, val)
     if not grid or not rows.folds:
         alone = USUAL[0] if grid else USUAL[1]
         weight_CD, bias_C = fit(alone, features_ND, labels_N, classes)

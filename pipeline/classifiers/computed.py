@@ -5,7 +5,7 @@ from torch import Tensor
 
 from pipeline.classifiers import candidates, committee
 from pipeline.classifiers.discriminant import Transfer
-from pipeline.classifiers.held_out import hold_out, likeliest
+from pipeline.classifiers.held_out import compared_rows, likeliest
 from pipeline.classifiers.linear import Classifier
 from pipeline.classifiers.neighbours import fit_neighbours
 from pipeline.classifiers.problem import Problem
@@ -56,12 +56,12 @@ def scaling(problem: Problem) -> Classifier:
         logits_HC, labels_H = clean(problem.val) @ weight_CD.T + bias_C, problem.val.labels_N
     else:
         logits_HC, labels_H = rows_ND @ weight_CD.T + bias_C, labels_N
-        held_out_rows = hold_out(rows_ND, labels_N, classes, 1, problem.metric, problem.seeds[0])
+        held_out_rows = compared_rows(rows_ND, labels_N, classes, 1, problem.metric, problem.seeds[0])
         if problem.stage1 is None and held_out_rows.folds:
             logits_HC, labels_H = held_out_rows.scores([base], classes)[base], held_out_rows.labels_H
     scale_C, shift_C = fit_scaling(logits_HC, labels_H, weight_CD.norm(dim=1), problem.metric)
     weight_CD, bias_C = scaled(weight_CD, bias_C, scale_C, shift_C)
-    return Classifier(weight_CD[None], bias_C[None])
+    return Classifier(weight_CD[None], bias_C[None], prior_power=_learnt_prior(problem))
 
 
 def knn(problem: Problem) -> Scored:
@@ -74,7 +74,8 @@ def knn(problem: Problem) -> Scored:
 def ridge(problem: Problem) -> Scored:
     """Ridge regression on random ReLU features, its strength by rows held out (RanPAC)."""
     fitted = fit_ridge(clean(problem.train), problem.train.labels_N, problem.classes, problem.seeds[0])
-    return Scored(fitted.scores, {"projection": fitted.projection_DM, "weight": fitted.weight_MC})
+    parts = {"projection": fitted.projection_DM, "weight": fitted.weight_MC}
+    return Scored(fitted.scores, parts, prior_power=None)
 
 
 def auto(problem: Problem) -> Classifier:
@@ -93,7 +94,7 @@ def auto(problem: Problem) -> Classifier:
     elected = committee.elect(rows_ND, labels_N, classes, problem.metric, problem.seeds[0], _val(problem))
     members = {candidates.name(arm): share for arm, share in elected.members.items()}
     selection = _selection(problem, elected.on, elected.score, elected.choice, members)
-    return Classifier(elected.weight_CD[None], elected.bias_C[None], selection)
+    return Classifier(elected.weight_CD[None], elected.bias_C[None], selection, _learnt_prior(problem))
 
 
 def clean(rows: Features) -> Tensor:
@@ -120,7 +121,13 @@ def _likeliest(problem: Problem, arms: list[candidates.Arm]) -> Classifier:
         name = candidates.name(arm)
         selection = _selection(problem, on, None if choice is None else choice.scores[name], choice, {name: 1.0})
     weight_CD, bias_C = candidates.fit(arm, rows_ND, labels_N, classes)
-    return Classifier(weight_CD[None], bias_C[None], selection)
+    power = 1 - arm.tau if isinstance(arm, candidates.Logistic) else 0.0
+    return Classifier(weight_CD[None], bias_C[None], selection, power)
+
+
+def _learnt_prior(problem: Problem) -> float:
+    """The prior's power in logits that were fitted to rows weighted by the metric: flat, or as the training rows are."""
+    return 0.0 if problem.metric == "balanced" else 1.0
 
 
 def _val(problem: Problem) -> tuple[Tensor, Tensor] | None:

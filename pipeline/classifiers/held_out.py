@@ -41,7 +41,7 @@ class HeldOut:
         return candidates.held_out(arms, self.features_MD, self.labels_M, classes, self.fold_M)
 
 
-def hold_out(
+def compared_rows(
     features_ND: Tensor,
     labels_N: Tensor,
     classes: int,
@@ -85,7 +85,7 @@ def likeliest(
     """
     if features_ND.numel() * classes > 4 * WORK:
         return arms[0], None, "nothing: more rows, columns and classes than a search is made over"
-    rows = hold_out(features_ND, labels_N, classes, len(arms), metric, seed, val)
+    rows = compared_rows(features_ND, labels_N, classes, len(arms), metric, seed, val)
     if not rows.folds:
         return arms[0], None, rows.on
     scores = {candidates.name(arm): scores_HC for arm, scores_HC in rows.scores(arms, classes).items()}

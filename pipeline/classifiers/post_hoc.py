@@ -45,21 +45,25 @@ def nearest_class_mean(
 def stage1(problem: Problem) -> Classifier:
     """The classifier that the backbone was trained with, as it is."""
     weight_CD, bias_C = _stage1(problem)
-    return Classifier(weight_CD[None], bias_C[None])
+    return Classifier(weight_CD[None], bias_C[None], prior_power=0.0 if problem.corrected else 1.0)
 
 
 def adjusted(problem: Problem) -> Classifier:
     """The stage-1 classifier, its bias adjusted by the training prior."""
     weight_CD, bias_C = _stage1(problem)
-    return Classifier(
-        weight_CD[None], logit_adjustment(bias_C, problem.train.counts_C, problem.settings.number("tau"))[None]
-    )
+    tau = problem.settings.number("tau")
+    bias_C = logit_adjustment(bias_C, problem.train.counts_C, tau)
+    return Classifier(weight_CD[None], bias_C[None], prior_power=1 - tau)
 
 
 def tau_norm(problem: Problem) -> Classifier:
     """The stage-1 classifier, its weights' norms taken to the power 1 - tau."""
     weight_CD, bias_C = _stage1(problem)
-    return Classifier(tau_normalised(weight_CD, problem.settings.number("tau"))[None], torch.zeros_like(bias_C)[None])
+    return Classifier(
+        tau_normalised(weight_CD, problem.settings.number("tau"))[None],
+        torch.zeros_like(bias_C)[None],
+        prior_power=None,
+    )
 
 
 def ncm(problem: Problem) -> Classifier:
@@ -69,7 +73,7 @@ def ncm(problem: Problem) -> Classifier:
         (train.gather(0, rows_B), train.labels_N[rows_B]) for rows_B in torch.arange(len(train.labels_N)).split(8192)
     )
     weight_CD, bias_C = nearest_class_mean(blocks, problem.classes, train.width, problem.settings.distance)
-    return Classifier(weight_CD[None], bias_C[None])
+    return Classifier(weight_CD[None], bias_C[None], prior_power=None)
 
 
 def _stage1(problem: Problem) -> tuple[Tensor, Tensor]:

@@ -50,14 +50,14 @@ TRAINED = ("crt", "lws", "generalized", "logit-adjusted")
 
 VALIDATES = ("auto", "scaling", "logistic", "lda", "transfer")
 """Heads that learn or choose something on rows held out: on the `val` split, where the cache has one."""
-STRENGTHS: dict[str, float] = {"tau": 1.0, "l2": 0.03, "shrinkage": 0.6, "transfer": 3.0}
+AUTOMATIC: dict[str, float] = {"tau": 1.0, "l2": 0.03, "shrinkage": 0.6, "transfer": 3.0}
 """What `auto` stands for in these settings where no rows can be held out, or where the head does not choose."""
 CHOOSES: dict[str, tuple[str, ...]] = {
     "logistic": ("l2", "tau"),
     "lda": ("shrinkage",),
     "transfer": ("shrinkage", "transfer"),
 }
-"""Head -> those of STRENGTHS that it chooses itself, from rows held out, where they are `auto`."""
+"""Head -> those of AUTOMATIC that it chooses itself, from rows held out, where they are `auto`."""
 ADDED: dict[str, object] = {"distance": "cosine"}
 """Settings of `retrain` that came later, with what was done before there were any: at that value they change no run's key."""
 
@@ -90,6 +90,14 @@ class Choice(Section):
 
     metric: Literal["balanced", "accuracy"] = "balanced"
     """Every class counts alike, or every row does: for those who will meet the training prior."""
+
+
+class Evaluate(Section):
+    """What figures are taken for."""
+
+    prior: str = ""
+    """The class shares that a classifier will meet: `train`, `uniform`, a .json file of a share by class name or in class order,
+    or shares in class order, such as 0.5,0.3,0.2. Logits are moved to that prior before anything is counted. Empty: not moved."""
 
 
 class Retrain(Section):
@@ -155,15 +163,15 @@ class Retrain(Section):
         return "instance" if self.head in PRIOR_AWARE else "balanced"
 
     def number(self, name: str) -> float:
-        """The value of one of STRENGTHS; what `auto` stands for without rows held out."""
+        """The value of one of AUTOMATIC; what `auto` stands for without rows held out."""
         value = getattr(self, name)
-        return STRENGTHS[name] if value == "auto" else float(value)
+        return AUTOMATIC[name] if value == "auto" else float(value)
 
     def settled(self, chooses: bool) -> "Retrain":
-        """These settings with a number for each `auto` of STRENGTHS that the head does not choose; `chooses`: whether there are
+        """These settings with a number for each `auto` of AUTOMATIC that the head does not choose; `chooses`: whether there are
         rows to choose on."""
         left = CHOOSES.get(self.head, ()) if chooses else ()
-        return self.model_copy(update={name: self.number(name) for name in STRENGTHS if name not in left})
+        return self.model_copy(update={name: self.number(name) for name in AUTOMATIC if name not in left})
 
     @model_validator(mode="after")
     def _the_prior_is_corrected_once(self) -> "Retrain":

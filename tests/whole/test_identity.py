@@ -110,7 +110,7 @@ def keys(wanted) -> list[str]:
 
 
 def later(key: str) -> bool:
-    return key.startswith(("stg.", "retrain.", "choice.")) or key == "coordinates"
+    return key.startswith(("stg.", "retrain.", "choice.", "evaluate.")) or key == "coordinates"
 
 
 def test_every_setting_is_of_one_kind():

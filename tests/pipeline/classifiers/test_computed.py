@@ -44,7 +44,7 @@ def test_an_automatic_strength_is_the_likeliest_on_folds_and_a_given_one_is_kept
         ],
     }[head]
     features, labels = plain(split())
-    rows = held_out.hold_out(features, labels, 4, len(arms), "balanced", 0)
+    rows = held_out.compared_rows(features, labels, 4, len(arms), "balanced", 0)
     weight = (1 / torch.bincount(rows.labels_H).double())[rows.labels_H] / 4
     worth = {}
     for arm, scores in rows.scores(arms, 4).items():
