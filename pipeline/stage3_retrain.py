@@ -5,17 +5,19 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import torch
 from pydantic import BaseModel, ConfigDict, field_validator
+from torch import Tensor
 
 from cache import FeatureCache
 from pipeline.artefacts import folders
 from pipeline.artefacts import tensors as checkpoint
 from pipeline.artefacts.figures import Digest, Percent, Seconds
-from pipeline.classifiers import train_classifier
+from pipeline.classifiers import settled, train_classifier
 from pipeline.classifiers.linear import Classifier
 from pipeline.classifiers.scored import Selection
 from pipeline.errors import DataError, LineageError
-from pipeline.evaluate import figures
+from pipeline.evaluate import class_shares, figures
 from pipeline.metrics import Metrics
 from pipeline.progress import note
 from pipeline.settings import Settings
@@ -25,7 +27,7 @@ from pipeline.stg import trained as stg_file
 
 TRANSFER_RULES = {"head_classes", "head_above", "head_share_limit", "head_share", "similarity"}
 """The settings of `stg` that say what a tail sample borrows, with or without a generator."""
-MADE_BY = {"seed", "coordinates", "longtail", "stg", "retrain", "choice"}
+MADE_BY = {"seed", "coordinates", "longtail", "stg", "retrain", "choice", "evaluate"}
 """The settings that a classifier and its figures come from, beside the cache."""
 FIGURES = ("accuracy", "many", "medium", "few", "balanced_accuracy", "ece")
 
@@ -58,6 +60,10 @@ class RetrainResult(BaseModel):
     each_seed: list[Metrics]
     settings: dict[str, Any] = {}
     """Every setting that made it, by section."""
+    prior: str = ""
+    """The class prior that the figures are for, as `evaluate.prior` names it; empty for the classifier as it is."""
+    prior_power: float | None = None
+    """How much of the training prior is in the logits, as in `Classifier.prior_power`. Earlier runs do not say it."""
     seconds: Seconds
 
     @field_validator("mean", "std")
@@ -82,8 +88,11 @@ def retrain(settings: Settings, cache: FeatureCache, root: Path, stg: Path | Non
     method = stage3_method(settings.retrain)
     transfers = settings.retrain.is_trained and settings.retrain.augmentation in ("stg", "closed-form")
     rules = settings.stg.model_dump(include=TRANSFER_RULES) if transfers else None
+    shares_C = _shares(settings.evaluate.prior, cache)
+    prior = {} if shares_C is None else {"prior": shares_C.tolist()}
     key = folders.key_of(
-        retrain=settings.retrain.keyed(),
+        **prior,
+        retrain=settled(settings, cache).keyed(),
         choice=settings.choice,
         coordinates=settings.coordinates,
         seed=settings.seed,
@@ -103,7 +112,10 @@ def retrain(settings: Settings, cache: FeatureCache, root: Path, stg: Path | Non
     folders.start(folder, settings)
     seeds = seeds_of(settings)
     classifier = train_classifier(settings, cache, seeds, trained)
-    found = figures(cache, "test", classifier, settings)
+    if shares_C is not None and classifier.prior_power is None:
+        note(f"{method}: its scores are no log probabilities; its figures are not moved to evaluate.prior")
+        shares_C = None
+    found = figures(cache, "test", classifier, settings, shares_C)
     tensors = classifier.tensors()
     metadata = {"stage": "classifier", "method": method, "cache": cache.key, "stg": stg_digest or ""}
     checkpoint.save(folder / "classifier.safetensors", tensors, metadata)
@@ -120,14 +132,22 @@ def retrain(settings: Settings, cache: FeatureCache, root: Path, stg: Path | Non
         chosen=settings.retrain.head == "auto",
         classes=list(cache.classes),
         seconds=round(time.monotonic() - started, 3),
+        prior="" if shares_C is None else settings.evaluate.prior,
+        prior_power=classifier.prior_power,
         settings=settings.model_dump(mode="json", include=MADE_BY),
     )
     folders.write_json(folder / "metrics.json", result)
     return folder, result
 
 
-def evaluate_run(folder: Path, cache: FeatureCache, split: str) -> RetrainResult:
+def _shares(prior: str, cache: FeatureCache) -> Tensor | None:
+    return class_shares(prior, cache.classes, torch.from_numpy(cache.counts("train"))) if prior else None
+
+
+def evaluate_run(folder: Path, cache: FeatureCache, split: str, prior: str | None = None) -> RetrainResult:
     """The figures of a finished run's classifier on a split of the cache that it was made from.
+
+    `prior` as in `evaluate.prior`; None: that of the run, empty: none.
 
     Raises LineageError for another cache, DataError where the cache lacks the split, the classifier is not the one that the
     run recorded, or it is not linear: those are not taken up from their file again.
@@ -145,11 +165,18 @@ def evaluate_run(folder: Path, cache: FeatureCache, split: str) -> RetrainResult
             f"{path}: {result.method} is no linear classifier; run retrain with --head {result.method} again"
         )
     settings = Settings.model_validate({"longtail": result.settings.get("longtail", {})})
-    found = figures(cache, split, Classifier(tensors["weight"], tensors["bias"]), settings)
+    prior = result.prior if prior is None else prior
+    if prior and result.prior_power is None:
+        raise DataError(
+            f"{folder}: the scores of {result.method} are not known to be log probabilities, so no prior can be put to them; run "
+            "retrain again where it is of an earlier version, or leave out --prior"
+        )
+    classifier = Classifier(tensors["weight"], tensors["bias"], prior_power=result.prior_power)
+    found = figures(cache, split, classifier, settings, _shares(prior, cache))
     same = result.model_dump(
         include={*RetrainResult.model_fields} - {*Metrics.model_fields, "mean", "std", "each_seed", "seeds"}
     )
-    return summarise(found, result.seeds, **{**same, "split": split})
+    return summarise(found, result.seeds, **{**same, "split": split, "prior": prior})
 
 
 def seeds_of(settings: Settings) -> list[int]:

@@ -24,6 +24,9 @@ class Data(Section):
     test: str = ""
     """Empty: `test_share` of each training class is held out before the long-tailed draw."""
     test_share: Share = 0.2
+    val_share: Share = 0.0
+    """Where `val` is empty: this share of each class of the long-tailed training images, rounded and at least one, is held out as
+    the split `val`. No stage trains on it; heads are chosen on it. A class of one image keeps it for training."""
     root: str = ""
     """Folder that the paths of a list file are relative to."""
     classes: tuple[str, ...] = ()

@@ -185,7 +185,7 @@ def test_the_similarity_is_part_of_the_key(cache, tmp_path):
 
 
 def test_a_setting_that_came_later_leaves_older_keys_alone():
-    older = Retrain().model_dump(mode="json", exclude={"borrow"})
+    older = Retrain().model_dump(mode="json", exclude={"borrow", "distance"})
     assert Retrain().keyed() == older
     assert Retrain(borrow=2).keyed() == older | {"borrow": 2.0}
 
@@ -245,6 +245,23 @@ def test_auto_says_how_it_chose_and_never_looks_at_the_test_split(stores, cache,
     assert result.selection.score is not None
     assert abs(sum(result.selection.members.values()) - 1) < 1e-6
     assert result.settings["choice"] == {"metric": "balanced"}
+
+
+@pytest.mark.parametrize(
+    ("head", "key"),
+    [
+        ("crt", "7ac9540a101eac74"),
+        ("logistic", "c388a556f46639a8"),
+        ("tau-norm", "01a0aeb1dcf0a2b1"),
+        ("transfer", "762283667df32090"),
+    ],
+)
+def test_settings_that_came_later_change_no_run_s_key(head, key):
+    """The parts of the keys that runs had before `auto` and `retrain.distance`, where no head chooses."""
+    assert folders.key_of(retrain=Retrain(head=head).settled(chooses=False).keyed()).startswith(key)
+    assert not folders.key_of(retrain=Retrain(head=head, distance="l2").settled(chooses=False).keyed()).startswith(key)
+    chosen = folders.key_of(retrain=Retrain(head=head).settled(chooses=True).keyed())
+    assert chosen.startswith(key) == (head not in ("logistic", "transfer"))
 
 
 def test_a_prior_that_stage_1_corrected_is_not_corrected_again(stores, tmp_path):
