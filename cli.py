@@ -11,6 +11,7 @@ import click
 
 from pipeline.commands.about import config_group, doctor
 from pipeline.commands.caches import cache_group
+from pipeline.commands.comparing import results
 from pipeline.commands.failures import exit_code, terminate
 from pipeline.commands.options import Commands
 from pipeline.commands.output import fail
@@ -32,7 +33,19 @@ def cli() -> None:
     """
 
 
-for command in (demo, run, train_backbone, extract, train_stg, retrain, evaluate, cache_group, config_group, doctor):
+for command in (
+    demo,
+    run,
+    train_backbone,
+    extract,
+    train_stg,
+    retrain,
+    evaluate,
+    results,
+    cache_group,
+    config_group,
+    doctor,
+):
     cli.add_command(command)
 
 

@@ -1,8 +1,10 @@
 """Figures of a backbone or a classifier on a split."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from cache import FeatureCache
 from pipeline import features
@@ -45,14 +47,32 @@ def backbone_figures(settings: Settings, dataset: Dataset, model: ImageClassifie
     return {**found.model_dump(mode="json"), "measured": measured(settings, dataset)}
 
 
-@torch.no_grad()
+@dataclass(frozen=True)
+class Measured:
+    """Each replica's metrics on a split, and the class that it predicts for each row, int32 (R, N)."""
+
+    metrics: list[Metrics]
+    predicted_RN: Tensor
+
+
 def figures(cache: FeatureCache, split: str, classifier: Classifier | Scored, settings: Settings) -> list[Metrics]:
     """Each replica's metrics on a split's clean features; groups by the training counts."""
-    tested = features.load(cache, split, views=False, ram_limit=settings.ram_limit)
-    counts = cache.counts("train").tolist()
-    logits_RNC = torch.cat([classifier.logits(tested.gather(0, rows_B)) for rows_B in tested.blocks()], dim=1)
+    return measure(cache, split, classifier, settings).metrics
+
+
+@torch.no_grad()
+def measure(cache: FeatureCache, split: str, classifier: Classifier | Scored, settings: Settings) -> Measured:
+    """As `figures`, with the predictions that they were taken from."""
+    rows = features.load(cache, split, views=False, ram_limit=settings.ram_limit)
+    logits_RNC = torch.cat([classifier.logits(rows.gather(0, rows_B)) for rows_B in rows.blocks()], dim=1)
+    return measured_logits(logits_RNC, rows.labels_N, cache.counts("train").tolist(), settings)
+
+
+def measured_logits(logits_RNC: Tensor, labels_N: Tensor, counts: list[int], settings: Settings) -> Measured:
+    """Metrics and predictions of logits (R, N, C); `counts` are the training rows of each class."""
     groups = settings.longtail
-    return [
-        evaluate(logits_NC.softmax(dim=1), tested.labels_N, counts, groups.many_above, groups.few_below)
+    metrics = [
+        evaluate(logits_NC.softmax(dim=1), labels_N, counts, groups.many_above, groups.few_below)
         for logits_NC in logits_RNC
     ]
+    return Measured(metrics, logits_RNC.argmax(dim=2).int())
