@@ -11,7 +11,7 @@ import click
 
 from pipeline.commands.about import config_group, doctor
 from pipeline.commands.caches import cache_group
-from pipeline.commands.comparing import results
+from pipeline.commands.comparing import compare, results
 from pipeline.commands.failures import exit_code, terminate
 from pipeline.commands.options import Commands
 from pipeline.commands.output import fail
@@ -41,6 +41,7 @@ for command in (
     train_stg,
     retrain,
     evaluate,
+    compare,
     results,
     cache_group,
     config_group,
