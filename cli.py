@@ -16,6 +16,7 @@ from pipeline.commands.failures import exit_code, terminate
 from pipeline.commands.options import Commands
 from pipeline.commands.output import fail
 from pipeline.commands.stages import demo, evaluate, extract, retrain, run, train_backbone, train_stg
+from pipeline.commands.sweeping import sweep
 
 # Read when torch loads: threads that spin while they wait take the cores that other processes want.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -42,6 +43,7 @@ for command in (
     retrain,
     evaluate,
     compare,
+    sweep,
     results,
     cache_group,
     config_group,

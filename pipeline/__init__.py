@@ -21,6 +21,12 @@ def run(
 
     Of several processes, the first goes on alone after the cache; None in the others.
     """
+    cache = features(settings, stores, runs)
+    return None if cache is None else run_cache(settings, cache, runs, augmentations)
+
+
+def features(settings: "Settings", stores: Path, runs: Path) -> "FeatureCache | None":
+    """Images -> backbone -> feature cache: stage 1. Of several processes, the first has the cache; None in the others."""
     from cache import FeatureCache
     from pipeline.images.dataset import load
     from pipeline.longtail import head_classes
@@ -31,7 +37,7 @@ def run(
     head_classes(dataset.counts(), settings.stg)  # what stage 2 would refuse is refused before stage 1's hours
     backbone = stage1(settings, runs, dataset)
     path = extract(settings, backbone, stores)
-    return None if path is None else run_cache(settings, FeatureCache.open(path), runs, augmentations)
+    return None if path is None else FeatureCache.open(path)
 
 
 def run_cache(

@@ -14,7 +14,7 @@ from pipeline.artefacts import folders
 from pipeline.errors import ConfigError, DataError
 from pipeline.metrics import worst_tenth
 from pipeline.settings.stage3 import HEADS
-from pipeline.stage3_retrain import RetrainResult
+from pipeline.stage3_retrain import SPLIT_FIGURES, RetrainResult
 
 SCHEMA: dict[str, Any] = {
     "dataset": pl.String,
@@ -39,8 +39,6 @@ SCHEMA: dict[str, Any] = {
 }
 """Column -> type. Figures are percent. `run` is the key in the folder's name; `settings` a digest of all settings but the seeds;
 `seconds` the run's, divided evenly among its seeds; `chosen` says whether `auto` made it."""
-FIGURES_OF = "figures-{split}.json"
-"""In a run folder, beside metrics.json with the test split: the figures on another split."""
 
 
 def settings_digest(settings: dict[str, Any]) -> str:
@@ -88,7 +86,7 @@ def collect(root: Path, note: Callable[[str], None]) -> pl.DataFrame:
     cannot be read, which is left out."""
     results = []
     for proof in sorted(root.glob("*/*/metrics.json")):
-        for path in (proof, *sorted(proof.parent.glob(FIGURES_OF.format(split="*")))):
+        for path in (proof, *sorted(proof.parent.glob(SPLIT_FIGURES.format(split="*")))):
             try:
                 content = folders.read_json(path)
                 if "method" not in content or "each_seed" not in content:  # a backbone's, or a generator's

@@ -26,7 +26,7 @@ def predictions(run: Run, result: RetrainResult, cache: FeatureCache) -> Tensor:
     if path.is_file():
         predicted_RN = checkpoint.load(path)[0].get("test", torch.zeros(0, 0))
     else:
-        predicted_RN = measure(cache, "test", _classifier(run, cache), run.settings).predicted_RN
+        predicted_RN = measure(cache, "test", classifier_of(run, cache), run.settings).predicted_RN
         checkpoint.save(path, {"test": predicted_RN}, {"cache": cache.key})
     labels_N = torch.from_numpy(cache.labels("test"))
     wanted = (len(result.seeds), len(labels_N))
@@ -42,7 +42,7 @@ def predictions(run: Run, result: RetrainResult, cache: FeatureCache) -> Tensor:
     return predicted_RN
 
 
-def _classifier(run: Run, cache: FeatureCache) -> Classifier | Scored:
+def classifier_of(run: Run, cache: FeatureCache) -> Classifier | Scored:
     """The run's classifier: a linear one from its file, any other computed again."""
     tensors, _ = checkpoint.load(run.folder / "classifier.safetensors")
     if set(tensors) == {"weight", "bias"}:

@@ -16,7 +16,7 @@ from pipeline.classifiers import train_classifier
 from pipeline.classifiers.linear import Classifier
 from pipeline.classifiers.scored import Scored, Selection
 from pipeline.errors import DataError, LineageError
-from pipeline.evaluate import figures, measure
+from pipeline.evaluate import Measured, figures, measure
 from pipeline.metrics import Metrics
 from pipeline.progress import note
 from pipeline.settings import Settings
@@ -28,6 +28,8 @@ TRANSFER_RULES = {"head_classes", "head_above", "head_share_limit", "head_share"
 """The settings of `stg` that say what a tail sample borrows, with or without a generator."""
 MADE_BY = {"seed", "coordinates", "longtail", "stg", "retrain", "choice"}
 """The settings that a classifier and its figures come from, beside the cache."""
+SPLIT_FIGURES = "figures-{split}.json"
+"""In a run folder, beside metrics.json of the test split: the figures on another split."""
 PREDICTIONS = "predictions.safetensors"
 """In a run folder: the class predicted for each test row by each seed, int32 (R, N), so that runs can be compared by row."""
 FIGURES = ("accuracy", "many", "medium", "few", "balanced_accuracy", "ece")
@@ -165,6 +167,24 @@ def publish(run: Run, cache: FeatureCache, classifier: Classifier | Scored, star
     return result
 
 
+def split_figures(run: Run, split: str) -> RetrainResult | None:
+    """The figures of a run on another split than test, where they were kept; None where they were not."""
+    name = SPLIT_FIGURES.format(split=split)
+    return folders.read_result(run.folder, RetrainResult, name) if (run.folder / name).is_file() else None
+
+
+def publish_split(run: Run, split: str, measured: Measured) -> None:
+    """Keep a finished run's figures on another split than test, beside metrics.json."""
+    result = folders.read_result(run.folder, RetrainResult)
+    same = result.model_dump(include=_same_for_all_splits())
+    figures_there = summarise(measured.metrics, result.seeds, **{**same, "split": split})
+    folders.write_json(run.folder / SPLIT_FIGURES.format(split=split), figures_there)
+
+
+def _same_for_all_splits() -> set[str]:
+    return {*RetrainResult.model_fields} - {*Metrics.model_fields, "mean", "std", "each_seed", "seeds"}
+
+
 def evaluate_run(folder: Path, cache: FeatureCache, split: str) -> RetrainResult:
     """The figures of a finished run's classifier on a split of the cache that it was made from.
 
@@ -185,9 +205,7 @@ def evaluate_run(folder: Path, cache: FeatureCache, split: str) -> RetrainResult
         )
     settings = Settings.model_validate({"longtail": result.settings.get("longtail", {})})
     found = figures(cache, split, Classifier(tensors["weight"], tensors["bias"]), settings)
-    same = result.model_dump(
-        include={*RetrainResult.model_fields} - {*Metrics.model_fields, "mean", "std", "each_seed", "seeds"}
-    )
+    same = result.model_dump(include=_same_for_all_splits())
     return summarise(found, result.seeds, **{**same, "split": split})
 
 

@@ -100,12 +100,21 @@ def _within(whole: Iterator[Program], width: int, classes: int, limit: int | Non
         if limit is None or len(program.runs) == 1 or program.bytes(width, classes) <= limit:
             yield program
             continue
-        runs = (
-            sorted(program.runs, key=lambda run: _variant(run.settings)) if len(program.variants) > 1 else program.runs
-        )
-        middle = len(runs) // 2
-        for half in (list(runs[:middle]), list(runs[middle:])):
+        for half in _halves(program):
             yield from _within(_by_seeds(half), width, classes, limit)
+
+
+def _halves(program: Program) -> tuple[list[Run], list[Run]]:
+    """The runs of each half of the variants; with one variant, each half of the runs."""
+    runs = list(program.runs)
+    if len(program.variants) == 1:
+        return runs[: len(runs) // 2], runs[len(runs) // 2 :]
+    first = {_variant(variant) for variant in program.variants[: len(program.variants) // 2]}
+    there = [_variant(run.settings) in first for run in runs]
+    return (
+        [run for run, inside in zip(runs, there, strict=True) if inside],
+        [run for run, inside in zip(runs, there, strict=True) if not inside],
+    )
 
 
 def train_program(program: Program, cache: FeatureCache, rows_N: Tensor | None = None) -> list[Classifier | Scored]:

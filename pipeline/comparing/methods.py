@@ -15,7 +15,7 @@ from pipeline.comparing.arms import LeftOut, MethodArm, missing
 from pipeline.errors import ConfigError, DataError, LineageError
 from pipeline.longtail import group_limits, shot_groups
 from pipeline.metrics import worst_tenth
-from pipeline.progress import note, track
+from pipeline.progress import note, silently, track
 from pipeline.settings import Settings
 from pipeline.settings.method_names import stage1_label
 from pipeline.settings.stage3 import uses_stg
@@ -188,11 +188,14 @@ def _run_all(
             _lose(lost, [arm.name], error, strict)
     results = {name: result for name, run in runs.items() if (result := done_already(run))}
     waiting = {run.folder: name for name, run in runs.items() if name not in results}
-    with track(len(waiting), "compare", "arms") as bar:
-        for program in programs([run for name, run in runs.items() if name not in results], cache):
+    grouped = programs([run for name, run in runs.items() if name not in results], cache)
+    several = len(grouped) > 1
+    with track(len(waiting), "compare", "arms", shown=several) as bar:
+        for program in grouped:
             names = [waiting[run.folder] for run in program.runs]
             try:
-                run_program(program, cache)
+                with silently(several):
+                    run_program(program, cache)
             except (DataError, ConfigError) as error:
                 _lose(lost, names, error, strict)
                 continue

@@ -83,17 +83,19 @@ def test_a_damaged_run_is_named_and_left_out(runs):
     assert notes[0].startswith(f"left out: {broken}: changed after it was written")
 
 
-def test_the_command(coattail, tmp_path, cache):
+def test_the_command(monkeypatch, tmp_path, cache):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("COATTAIL_RUNS", raising=False)
     retrain(settings("retrain.seeds=2"), cache, tmp_path / "runs")
-    done = coattail("results", "--json", "--parquet", "all.parquet")
+    done = run(monkeypatch, "results", "--json", "--parquet", "all.parquet")
     assert done.code == 0, done.err
     assert [row["seed"] for row in done.json["rows"]] == [0, 1]
     assert pl.read_parquet(tmp_path / "all.parquet")["accuracy"].to_list() == [
         row["accuracy"] for row in done.json["rows"]
     ]
-    assert "no finished run of stage 3 in" in coattail("results", "--head", "lda").out
-    assert coattail("results", "--csv", "-").out.splitlines()[0] == ",".join(SCHEMA)
-    twice = coattail("results", "--csv", "-", "--json")
+    assert "no finished run of stage 3 in" in run(monkeypatch, "results", "--head", "lda").out
+    assert run(monkeypatch, "results", "--csv", "-").out.splitlines()[0] == ",".join(SCHEMA)
+    twice = run(monkeypatch, "results", "--csv", "-", "--json")
     assert (twice.code, twice.err) == (
         2,
         "coattail: --csv - and --json: one document goes to stdout; name files for the others\n",

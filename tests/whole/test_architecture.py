@@ -24,6 +24,7 @@ LEVELS = (
     {"pipeline.report"},
     {"pipeline"},
     {"pipeline.compare", "pipeline.sweep"},
+    {"pipeline.sweeping"},
     {"pipeline.comparing"},
     {"a stage"},
     {"pipeline.evaluate"},

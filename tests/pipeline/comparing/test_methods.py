@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 import torch
 from conftest import Blobs, write_cache
+from in_process import run
 
 import pipeline
 from pipeline.comparing.arms import Chosen, every, named, with_method
@@ -178,9 +179,11 @@ def test_divergence_between_five_samples_of_a_tail_class(cache, tmp_path):
     assert set(found.nearest) <= {"class-0", "class-1"}
 
 
-def test_the_command(coattail, cache, tmp_path):
+def test_the_command(monkeypatch, cache, tmp_path):
+    monkeypatch.chdir(tmp_path)
     common = [part for setting in FAST[:-1] for part in ("--set", setting)]
-    done = coattail(
+    done = run(
+        monkeypatch,
         "compare", "--cache", cache.key[:8], "--methods", "crt,ncm", "--seeds", "2", "--json", "--csv", "x.csv", "--latex", "x.tex",
         *common,
     )  # fmt: skip
@@ -188,6 +191,6 @@ def test_the_command(coattail, cache, tmp_path):
     assert [arm["method"] for arm in done.json["comparisons"][0]["arms"]] == ["crt", "ncm"]
     assert pl.read_csv(tmp_path / "x.csv")["method"].to_list() == ["crt", "ncm"]
     assert "\\toprule" in (tmp_path / "x.tex").read_text()
-    wrong = coattail("compare", "--cache", cache.key[:8], "--preset", "paper-tabel2")
+    wrong = run(monkeypatch, "compare", "--cache", cache.key[:8], "--preset", "paper-tabel2")
     assert (wrong.code, wrong.err.partition(";")[0]) == (2, "coattail: --preset paper-tabel2: no such preset")
     assert "did you mean paper-table2?" in wrong.err
