@@ -4,6 +4,7 @@ import io
 
 import polars as pl
 import pytest
+from in_process import run
 
 from pipeline import retrain
 from pipeline.artefacts import folders
