@@ -1,8 +1,9 @@
 """[retrain]: heads, augmentations, their labels."""
 
-from typing import Annotated, Literal
+import math
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PlainValidator, model_validator
 
 from pipeline.settings.section import Count, NonNegative, Positive, Section, Share
 
@@ -44,14 +45,27 @@ PRIOR_AWARE = ("logit-adjusted",)
 TRAINED = ("crt", "lws", "generalized", "logit-adjusted")
 """Heads that are trained step by step, on features that may be augmented; the others are computed."""
 
-AugmentationName = Literal["none", "dropout", "noise", "closed-form", "stg"]
+AugmentationName = Literal["none", "dropout", "noise", "transfer", "closed-form", "stg"]
 AUGMENTATIONS: dict[str, str] = {
     "dropout": "+ dropout",
     "noise": "+ noise",
+    "transfer": "+ transferred means",
     "closed-form": "+ closed form",
     "stg": "+ STG",
 }
 """What people call each augmentation. What it does to a step stands in `pipeline/augment/kinds.py`, one row each."""
+
+
+def _auto_log_or_k(value: object) -> object:
+    if value in ("auto", "log"):
+        return value
+    number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    if not 0 <= number < math.inf:
+        raise ValueError(f"retrain.borrow: wanted auto, log or a number of at least 0, found {value!r}")
+    return number
+
+
+Borrow = Annotated[float | Literal["auto", "log"], PlainValidator(_auto_log_or_k)]
 
 
 class Choice(Section):
@@ -61,8 +75,8 @@ class Choice(Section):
     """Every class counts alike, or every row does: for those who will meet the training prior."""
 
 
-class Retrain(Section):
-    """The classifier on cached features (paper, section 3.4)."""
+class FirstRetrain(Section):
+    """The settings of `[retrain]` that every run key holds. Those that came later stand in `Retrain`."""
 
     head: HeadName = "crt"
     augmentation: AugmentationName = "stg"
@@ -100,11 +114,26 @@ class Retrain(Section):
     shrinkage: Annotated[float, Field(ge=0, le=1)] = 0.6
     """`lda`, `transfer`: how far the covariance within classes is drawn to a multiple of the identity."""
     transfer: NonNegative = 3.0
-    """`transfer`: k of s = k / (n_c + k), the share of the way that the mean of a class of n_c rows moves."""
+    """Head `transfer`: k of s = k / (n_c + k), the share of the way that the mean of a class of n_c rows moves."""
     neighbours: Annotated[int, Field(ge=1, le=100_000)] = 10
     """`knn`: how many vote."""
     seeds: Annotated[int, Field(ge=1, le=1000)] = 1
     """Replicas trained at once, with seeds `seed`, `seed` + 1, …"""
+
+
+class Retrain(FirstRetrain):
+    """The classifier on cached features (paper, section 3.4)."""
+
+    borrow: Borrow = "auto"
+    """Augmentation `transfer`: k of s = k / (n_c + k), the share of the way that the rows of a class of n_c rows move. `auto`:
+    k by cross-validation; on rows that the backbone was trained on, `log`. `log`: s = .55 - .085 ln n_c."""
+
+    def keyed(self) -> dict[str, Any]:
+        """What a run's key is made of. A setting that came later is left out at its default, so older keys hold."""
+        later = {name: field for name, field in Retrain.model_fields.items() if name not in FirstRetrain.model_fields}
+        return self.model_dump(
+            mode="json", exclude={name for name, field in later.items() if getattr(self, name) == field.default}
+        )
 
     @property
     def is_trained(self) -> bool:

@@ -45,6 +45,7 @@ AUGMENTATIONS: dict[str, frozenset[str]] = {
     "none": frozenset(),
     "dropout": frozenset({"retrain.dropout"}),
     "noise": frozenset({"retrain.noise"}),
+    "transfer": frozenset({"retrain.borrow", "retrain.shrinkage"}),
     "closed-form": STRENGTH | TRANSFER,
     "stg": STRENGTH | GENERATOR,
 }
@@ -76,6 +77,7 @@ CONDITIONS = (
     Condition("longtail.imbalance_factor", "longtail.profile", ("exponential",)),
     Condition("longtail.draw", "longtail.profile", ("exponential",)),
     Condition("longtail.n_max", "longtail.profile", ("exponential",)),
+    Condition("stage1.warmup_epochs", "stage1.schedule", ("steps", "cosine")),
     Condition("stage1.milestones", "stage1.schedule", ("steps",)),
     Condition("stage1.gamma", "stage1.schedule", ("steps",)),
     Condition("stage1.focal_gamma", "stage1.loss", ("focal",)),
