@@ -21,11 +21,11 @@ def run(
 
     Of several processes, the first goes on alone after the cache; None in the others.
     """
-    cache = features(settings, stores, runs)
+    cache = make_features(settings, stores, runs)
     return None if cache is None else run_cache(settings, cache, runs, augmentations)
 
 
-def features(settings: "Settings", stores: Path, runs: Path) -> "FeatureCache | None":
+def make_features(settings: "Settings", stores: Path, runs: Path) -> "FeatureCache | None":
     """Images -> backbone -> feature cache: stage 1. Of several processes, the first has the cache; None in the others."""
     from cache import FeatureCache
     from pipeline.images.dataset import load

@@ -21,14 +21,14 @@ from pipeline.settings.stage3 import uses_stg
 from pipeline.stage2_stg import train_stg
 from pipeline.stage3_retrain import RetrainResult, Run, done_already, planned, split_figures
 from pipeline.stage3_together import SHARE_OF_RAM, Program, programs
-from pipeline.sweeping.plan import Point, SweepFile
+from pipeline.sweeping.plan import GridPoint, SweepFile
 from pipeline.sweeping.spread import Workers, spread
 from pipeline.sweeping.work import CROSS_VALIDATION, Outcome, Task, pack, unpack
 
 SELECT_ON = ("auto", "val", CROSS_VALIDATION, "test")
 
 
-class Place(BaseModel):
+class GridPlace(BaseModel):
     """The runs of one place of the grid: the same settings but for the seed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -71,7 +71,7 @@ class SweepResult(BaseModel):
     warning: str | None
     varied: list[str]
     points: int
-    places: list[Place]
+    places: list[GridPlace]
     failures: list[Failure]
 
 
@@ -80,7 +80,7 @@ class Sweep:
     """A sweep on one cache."""
 
     file: SweepFile
-    points: Sequence[Point]
+    points: Sequence[GridPoint]
     cache: FeatureCache
     address: str
     """The cache's folder, or where a worker without this disk finds it."""
@@ -227,7 +227,7 @@ def _say_plan(job: Sweep, grouped: Sequence[Program], done: int) -> None:
     )
 
 
-def _places(job: Sweep, runs: dict[int, Run], results: dict[int, RetrainResult], split: str | None) -> list[Place]:
+def _places(job: Sweep, runs: dict[int, Run], results: dict[int, RetrainResult], split: str | None) -> list[GridPlace]:
     """The finished points by their settings, seeds together; the chosen one is marked."""
     by_settings: dict[str, list[int]] = {}
     for number, result in results.items():
@@ -258,13 +258,13 @@ def _place(
     results: dict[int, RetrainResult],
     score: float | None,
     chosen: bool,
-) -> Place:
+) -> GridPlace:
     each = [results[number] for number in numbers]
     seeds = sorted(seed for result in each for seed in result.seeds)
     figures = ("accuracy", "balanced_accuracy", "many", "medium", "few", "ece")
     values = dict(job.points[numbers[0]].values)
     values.pop("seed", None)
-    return Place(
+    return GridPlace(
         method=each[0].method,
         settings=key.rpartition(" ")[2],
         values=values,

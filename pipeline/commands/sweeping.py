@@ -14,7 +14,7 @@ from pipeline.report.layout import Part
 if TYPE_CHECKING:
     from cache import FeatureCache
     from pipeline.sweep import SweepResult
-    from pipeline.sweeping.plan import Point, SweepFile
+    from pipeline.sweeping.plan import GridPoint, SweepFile
 
 SELECTIONS = ("auto", "val", "cross-validation", "test")
 
@@ -93,7 +93,7 @@ def sweep(
 
 def _points_by_cache(
     options: Options, reference: str | None, swept: "SweepFile", root: Path
-) -> "list[tuple[FeatureCache, list[Point]]]":
+) -> "list[tuple[FeatureCache, list[GridPoint]]]":
     """The points on the cache that is named; without one, those of each stage 1 and seed on the cache that it makes."""
     import pipeline
     from pipeline.artefacts.folders import key_of, stores_folder
@@ -107,13 +107,13 @@ def _points_by_cache(
         check_stages(resolved.settings, [*resolved.given, *made_already], cached=True)
         return [(cache, points(swept, resolved.settings))]
     resolved = resolve_settings(options)
-    groups: dict[str, list[Point]] = {}
+    groups: dict[str, list[GridPoint]] = {}
     for point in points(swept, resolved.settings):
         made_by = point.settings.model_dump(mode="json", include=set(MADE_BY))
         groups.setdefault(key_of(**made_by), []).append(point)
     found = []
     for group in groups.values():
-        made = pipeline.features(group[0].settings, stores_folder(), root)
+        made = pipeline.make_features(group[0].settings, stores_folder(), root)
         if made is not None:
             found.append((made, group))
     return found

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from pipeline.report.layout import Part, Table, figures, names
 from pipeline.report.tables import CHOSEN
-from pipeline.sweep import Place, SweepResult
+from pipeline.sweep import GridPlace, SweepResult
 
 FIGURES_SHOWN = {
     "accuracy": "all",
@@ -24,7 +24,7 @@ def sweep_table(result: SweepResult) -> Table:
     return Table(title, columns, tuple(_row(place, varied, bool(score)) for place in places))
 
 
-def _row(place: Place, varied: Sequence[str], scored: bool) -> tuple[str, ...]:
+def _row(place: GridPlace, varied: Sequence[str], scored: bool) -> tuple[str, ...]:
     values = [str(place.values[key]) if key in place.values else "–" for key in varied]
     score = [_percent(place.score)] if scored else []
     shown = [_percent(place.mean[name]) for name in FIGURES_SHOWN]

@@ -50,7 +50,7 @@ class SweepFile:
 
 
 @dataclass(frozen=True)
-class Point:
+class GridPoint:
     """One place of the grid: its values of the varied axes, and the settings that they make."""
 
     values: Mapping[str, Any]
@@ -137,14 +137,14 @@ def _spaced(start: float, stop: float, steps: int, scale: str, whole: bool) -> l
     return [float(f"{value:.6g}") for value in values]
 
 
-def points(sweep: SweepFile, settings: Settings) -> list[Point]:
+def points(sweep: SweepFile, settings: Settings) -> list[GridPoint]:
     """Every combination of the axes' values over the settings, in the file's order; equal ones once.
 
     A value of a setting that a point's head and augmentation do not use makes no point of its own. Raises ConfigError with the
     point's values where a combination does not hold.
     """
     keys = list(sweep.axes)
-    found: dict[str, Point] = {}
+    found: dict[str, GridPoint] = {}
     for combination in itertools.product(*sweep.axes.values()):
         given = dict(zip(keys, combination, strict=True))
         point = _point(sweep, settings, given)
@@ -152,7 +152,7 @@ def points(sweep: SweepFile, settings: Settings) -> list[Point]:
     return list(found.values())
 
 
-def _point(sweep: SweepFile, settings: Settings, given: dict[str, Any]) -> Point:
+def _point(sweep: SweepFile, settings: Settings, given: dict[str, Any]) -> GridPoint:
     method = given.pop(METHOD, None)
     try:
         base = settings if method is None else with_method(settings, method)
@@ -171,7 +171,7 @@ def _point(sweep: SweepFile, settings: Settings, given: dict[str, Any]) -> Point
         shown = ", ".join(f"{key}={value}" for key, value in {METHOD: method, **given}.items() if value is not None)
         raise ConfigError(*(f"at {shown}: {line}" for line in error.lines)) from None
     varied = {key: value for key, value in kept.items() if key in sweep.varied}
-    return Point({**({METHOD: method} if METHOD in sweep.varied else {}), **varied}, own)
+    return GridPoint({**({METHOD: method} if METHOD in sweep.varied else {}), **varied}, own)
 
 
 def _used(head: str, augmentation: str) -> frozenset[str]:
