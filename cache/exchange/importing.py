@@ -205,6 +205,6 @@ def _rows(table: Table, classes: tuple[str, ...]) -> pl.DataFrame:
     )
 
 
-def _bytes(array: np.ndarray) -> NDArray[np.uint8]:
+def _bytes(array: NDArray[Any]) -> NDArray[np.uint8]:
     """The array's bytes, little-endian, row after row; a view of the array where they lie so already."""
     return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).reshape(-1).view(np.uint8)
