@@ -13,20 +13,24 @@ from pipeline.artefacts import tensors as checkpoint
 from pipeline.artefacts.figures import Digest, Percent, Seconds
 from pipeline.classifiers import train_classifier
 from pipeline.classifiers.linear import Classifier
-from pipeline.classifiers.scored import Selection
-from pipeline.errors import DataError, LineageError
-from pipeline.evaluate import figures
+from pipeline.classifiers.scored import Scored, Selection
+from pipeline.errors import DataError, LineageError, TrainingError
+from pipeline.evaluate import NotFinite, figures
 from pipeline.metrics import Metrics
-from pipeline.progress import note
 from pipeline.settings import Settings
 from pipeline.settings.method_names import stage3_method
+from pipeline.settings.stage1 import LongTail
 from pipeline.settings.stage3 import uses_stg
+from pipeline.settings.used import HEADS
 from pipeline.stg import trained as stg_file
 
 TRANSFER_RULES = {"head_classes", "head_above", "head_share_limit", "head_share", "similarity"}
 """The settings of `stg` that say what a tail sample borrows, with or without a generator."""
 MADE_BY = {"seed", "coordinates", "longtail", "stg", "retrain", "choice"}
 """The settings that a classifier and its figures come from, beside the cache."""
+NAME = "classifier.safetensors"
+NUMBERS = {"retrain.learning_rate", "retrain.tau", "retrain.weight_decay", "retrain.classifier_factor", "retrain.l2"}
+"""Settings of a head that have no upper bound, so that a classifier can overflow."""
 FIGURES = ("accuracy", "many", "medium", "few", "balanced_accuracy", "ece")
 
 
@@ -62,68 +66,95 @@ class RetrainResult(BaseModel):
 
     @field_validator("mean", "std")
     @classmethod
-    def _every_figure(cls, found: dict[str, float | None]) -> dict[str, float | None]:
-        if found.keys() != set(FIGURES):
+    def _every_figure(cls, by_name: dict[str, float | None]) -> dict[str, float | None]:
+        if by_name.keys() != set(FIGURES):
             raise ValueError(f"wanted {', '.join(FIGURES)}")
-        return found
+        return by_name
 
 
 def retrain(settings: Settings, cache: FeatureCache, root: Path, stg: Path | None = None) -> tuple[Path, RetrainResult]:
     """Retrain the classifier on a cache, or take the run as it is where an equal key says it is done.
 
     With `retrain.augmentation = "stg"` the generator is that of `stg`, a stage-2 run folder. Raises LineageError where `stg` was
-    learnt from another cache, DataError where the cache lacks a split or the stage-1 classifier that the head starts from.
+    learnt from another cache, DataError where the cache lacks a split or the stage-1 classifier that the head starts from,
+    TrainingError for a loss or for probabilities that are not finite. Where another process trains the same classifier, this
+    one waits and takes it.
     """
     trained, stg_digest = None, None
     if uses_stg(settings.retrain):
         if stg is None:
             raise ValueError("retrain: retrain.augmentation=stg wants the run folder of a generator")
         trained, stg_digest = stg_file.load(stg, cache, settings.coordinates)
-    method = stage3_method(settings.retrain)
+    folder = folders.run_folder(root, settings.name, stage3_method(settings.retrain), _key(settings, cache, stg_digest))
+    with folders.work_to_do(folder, "classifier") as to_do:
+        if to_do:
+            return folder, _retrain(settings, cache, folder, trained, stg_digest)
+    result = folders.read_result(folder, RetrainResult)
+    path = folder / NAME
+    folders.prove(path, checkpoint.digest(checkpoint.load(path)[0]), result.digest)
+    return folder, result
+
+
+def _key(settings: Settings, cache: FeatureCache, stg_digest: str | None) -> str:
+    """sha256, hex, over what determines the classifier and its figures."""
     transfers = settings.retrain.is_trained and settings.retrain.augmentation in ("stg", "closed-form")
-    rules = settings.stg.model_dump(include=TRANSFER_RULES) if transfers else None
-    key = folders.key_of(
+    return folders.key_of(
         retrain=settings.retrain,
         choice=settings.choice,
         coordinates=settings.coordinates,
         seed=settings.seed,
         groups=[settings.longtail.many_above, settings.longtail.few_below],
         stg=stg_digest,
-        rules=rules,
+        rules=settings.stg.model_dump(include=TRANSFER_RULES) if transfers else None,
         cache=cache.key,
     )
-    folder = folders.run_folder(root, settings.name, method, key)
-    if folders.is_done(folder):
-        result = folders.read_result(folder, RetrainResult)
-        path = folder / "classifier.safetensors"
-        folders.prove(path, checkpoint.digest(checkpoint.load(path)[0]), result.digest)
-        note(f"done already: {folder}", level=2)
-        return folder, result
+
+
+def _retrain(
+    settings: Settings,
+    cache: FeatureCache,
+    folder: Path,
+    trained: stg_file.TrainedSTG | None,
+    stg_digest: str | None,
+) -> RetrainResult:
     started = time.monotonic()
     folders.start(folder, settings)
-    seeds = seeds_of(settings)
+    method, seeds = stage3_method(settings.retrain), seeds_of(settings)
     classifier = train_classifier(settings, cache, seeds, trained)
-    found = figures(cache, "test", classifier, settings)
+    each_seed = _figures(settings, cache, "test", classifier)
     tensors = classifier.tensors()
     metadata = {"stage": "classifier", "method": method, "cache": cache.key, "stg": stg_digest or ""}
-    checkpoint.save(folder / "classifier.safetensors", tensors, metadata)
-    lineage = {"dataset": cache.manifest.provenance.name, "cache": cache.key, "stg": stg_digest}
+    checkpoint.save(folder / NAME, tensors, metadata)
+    unchosen = Selection(on="last epoch" if settings.retrain.is_trained else "nothing to choose")
     result = summarise(
-        found,
+        each_seed,
         seeds,
         method=method,
-        **lineage,
+        dataset=cache.manifest.provenance.name,
+        cache=cache.key,
+        stg=stg_digest,
         digest=checkpoint.digest(tensors),
         split="test",
-        selection=classifier.selection
-        or Selection(on="last epoch" if settings.retrain.is_trained else "nothing to choose"),
+        selection=classifier.selection or unchosen,
         chosen=settings.retrain.head == "auto",
         classes=list(cache.classes),
         seconds=round(time.monotonic() - started, 3),
         settings=settings.model_dump(mode="json", include=MADE_BY),
     )
     folders.write_json(folder / "metrics.json", result)
-    return folder, result
+    return result
+
+
+def _figures(settings: Settings, cache: FeatureCache, split: str, classifier: Classifier | Scored) -> list[Metrics]:
+    try:
+        return figures(cache, split, classifier, settings.longtail, settings.ram_limit)
+    except NotFinite as error:
+        head = settings.retrain.head
+        numbers = sorted(HEADS[head] & NUMBERS)
+        remedy = f"of the settings that retrain.head={head} uses, set back {' or '.join(numbers)}"
+        raise TrainingError(
+            f"retrain: {error}; {remedy if numbers else 'look at the features with cache verify'}"
+        ) from None
 
 
 def evaluate_run(folder: Path, cache: FeatureCache, split: str) -> RetrainResult:
@@ -137,19 +168,19 @@ def evaluate_run(folder: Path, cache: FeatureCache, split: str) -> RetrainResult
         raise LineageError(
             f"{folder}: made from cache {result.cache[:12]}, wanted {cache.key[:12]}; name it with --cache"
         )
-    path = folder / "classifier.safetensors"
+    path = folder / NAME
     tensors, _ = checkpoint.load(path)
     folders.prove(path, checkpoint.digest(tensors), result.digest)
     if set(tensors) != {"weight", "bias"}:
         raise DataError(
             f"{path}: {result.method} is no linear classifier; run retrain with --head {result.method} again"
         )
-    settings = Settings.model_validate({"longtail": result.settings.get("longtail", {})})
-    found = figures(cache, split, Classifier(tensors["weight"], tensors["bias"]), settings)
+    groups = LongTail.model_validate(result.settings.get("longtail", {}))
+    each_seed = figures(cache, split, Classifier(tensors["weight"], tensors["bias"]), groups)
     same = result.model_dump(
         include={*RetrainResult.model_fields} - {*Metrics.model_fields, "mean", "std", "each_seed", "seeds"}
     )
-    return summarise(found, result.seeds, **{**same, "split": split})
+    return summarise(each_seed, result.seeds, **{**same, "split": split})
 
 
 def seeds_of(settings: Settings) -> list[int]:
