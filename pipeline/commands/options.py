@@ -83,6 +83,17 @@ class Finite(click.FloatRange):
         return float(number)
 
 
+class HomePath(click.Path):
+    """A path whose `~` is the home folder: a shell leaves it in `--run=~/runs/mine`."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        path = super().convert(value, param, ctx)
+        return path.expanduser() if isinstance(path, Path) else path
+
+
 def common(command: Function) -> Function:
     """The options of every command that reads settings; the command gets them as one `options: Options`."""
     declared = (
