@@ -61,7 +61,8 @@ def comparison_text(comparison: Comparison) -> list[Part]:
     many_above, few_below = comparison.limits
     sizes = {"many": f"> {many_above}", "medium": f"{few_below} to {many_above}", "few": f"< {few_below}"}
     groups = ", ".join(f"{name} {count} ({sizes[name]} rows)" for name, count in comparison.groups.items())
-    title = f"{comparison.dataset}, cache {comparison.cache[:12]}: top-1 % and ECE % on the test split{for_prior(comparison.arms)}, last epoch"
+    split = f"the test split{for_prior(comparison.arms)}"
+    title = f"{comparison.dataset}, cache {comparison.cache[:12]}: top-1 % and ECE % on {split}, last epoch"
     return [
         results_table(comparison.arms, comparison.stage1, title, comparison.held_out.learnt),
         "",
