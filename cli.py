@@ -14,6 +14,7 @@ from pipeline.commands.caches import cache_group
 from pipeline.commands.failures import exit_code, terminate
 from pipeline.commands.options import Commands
 from pipeline.commands.output import fail
+from pipeline.commands.reporting import report
 from pipeline.commands.stages import demo, evaluate, extract, retrain, run, train_backbone, train_stg
 
 # Read when torch loads: threads that spin while they wait take the cores that other processes want.
@@ -32,7 +33,19 @@ def cli() -> None:
     """
 
 
-for command in (demo, run, train_backbone, extract, train_stg, retrain, evaluate, cache_group, config_group, doctor):
+for command in (
+    demo,
+    run,
+    train_backbone,
+    extract,
+    train_stg,
+    retrain,
+    evaluate,
+    report,
+    cache_group,
+    config_group,
+    doctor,
+):
     cli.add_command(command)
 
 
