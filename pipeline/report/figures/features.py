@@ -48,7 +48,7 @@ def class_or_sample(evidence: Evidence) -> Picture:
         f"({plane.kept:.0f} % of their variance). Dots are augmented samples, {len(plane.class_points):,} from "
         f"{len(plane.train_points)} training rows. At class level every row moves by the class's own variance, which so few "
         "rows hardly show. At sample level the generator gives each row a shift and a variance of its own. Crosses are test "
-        "rows, which no classifier has seen: the dots should lie where they lie. This is Figure 1 of the paper."
+        "rows, which no classifier has seen: the nearer the dots lie to them, the better. This is Figure 1 of the paper."
     )
     return Picture(title, caption, tuple(panels))
 
