@@ -12,7 +12,7 @@ SIGNS = re.compile(r"([\\`*_{}\[\]()#+.!|<>&~$-])")
 """What Markdown, or HTML within it, may give a meaning."""
 
 
-def markdown(documents: Sequence[Document], folder: str) -> tuple[str, dict[str, bytes]]:
+def in_markdown(documents: Sequence[Document], folder: str) -> tuple[str, dict[str, bytes]]:
     """The text, and the content of each file by its name; the text names them within `folder`."""
     files: dict[str, bytes] = {}
     lines = [line for document in documents for line in _lines(document, folder, files)]

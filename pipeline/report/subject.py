@@ -5,11 +5,14 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from cache import FeatureCache
 from pipeline.artefacts import folders
 from pipeline.artefacts import tensors as checkpoint
 from pipeline.classifiers.linear import Classifier
 from pipeline.errors import ConfigError, DataError
+from pipeline.evaluate import class_shares, prior_shift
 from pipeline.settings import Settings
 from pipeline.settings.load import load
 from pipeline.settings.method_names import label, stage1_label
@@ -113,15 +116,23 @@ def settings_of(folder: Path) -> Settings:
     return load(str(folder / "config.toml")).settings
 
 
-def classifier_of(arm: ArmRun) -> Classifier | None:
-    """The arm's classifier as its run folder holds it; None where it is not linear.
+def saved_classifier(arm: ArmRun, cache: FeatureCache) -> Classifier | None:
+    """The arm's classifier as its run folder holds it, for the class prior that its figures are for; None where it is not linear.
 
     Raises DataError where its tensors are not those whose digest the run recorded.
     """
-    path = arm.folder / "classifier.safetensors"
+    path, result = arm.folder / "classifier.safetensors", arm.result
     tensors, _ = checkpoint.load(path)
-    folders.prove(path, checkpoint.digest(tensors), arm.result.digest)
-    return Classifier(tensors["weight"], tensors["bias"]) if set(tensors) == {"weight", "bias"} else None
+    folders.prove(path, checkpoint.digest(tensors), result.digest)
+    if set(tensors) != {"weight", "bias"}:
+        return None
+    bias_RC = tensors["bias"]
+    if result.prior and result.prior_power is not None:
+        counts_C = torch.from_numpy(cache.counts("train"))
+        bias_RC = bias_RC + prior_shift(
+            class_shares(result.prior, cache.classes, counts_C), counts_C, result.prior_power
+        )
+    return Classifier(tensors["weight"], bias_RC)
 
 
 def generator_folder(about: Subject) -> Path | None:

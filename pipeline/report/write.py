@@ -8,7 +8,7 @@ from pipeline.artefacts.folders import write_text
 from pipeline.errors import ConfigError
 from pipeline.report.document import documents
 from pipeline.report.html import html
-from pipeline.report.markdown import markdown
+from pipeline.report.markdown import in_markdown
 from pipeline.report.subject import Subject
 
 NAMED_CACHES = 3
@@ -32,7 +32,7 @@ def write_report(subjects: Sequence[Subject], output: Path | None = None, as_mar
         write_text(path, html(made))
         return path
     folder = path.with_name(f"{path.stem}-figures")
-    text, files = markdown(made, _address(folder.name))
+    text, files = in_markdown(made, _address(folder.name))
     durable.make_folder(folder.absolute())
     for name, content in files.items():
         durable.replace(folder / name, content)

@@ -24,7 +24,7 @@ from pipeline.report.evidence.planes import (
 )
 from pipeline.report.evidence.thumbnails import Error, thumbnails, worst_errors
 from pipeline.report.evidence.words import shown_names
-from pipeline.report.subject import ArmRun, Subject, backbone_folder, classifier_of, generator_folder
+from pipeline.report.subject import ArmRun, Subject, backbone_folder, generator_folder, saved_classifier
 from pipeline.stg import trained as stg_file
 
 PAIRS = 10
@@ -33,7 +33,7 @@ ERRORS = 12
 """Images that are shown."""
 CLASSES_IN_PLANES = 8
 """Classes in the pictures of features: more colours cannot be told apart. Up to 10 are all shown where there are no more."""
-LOGITS = 50_000_000
+LOGITS = 5_000_000
 """Logits of test rows that are held at a time for calibration; of more rows a seeded part is measured."""
 
 
@@ -143,7 +143,7 @@ def _linear(about: Subject) -> dict[str, tuple[ArmRun, Classifier]]:
     """The arms whose rows are shown, as far as they are linear: baseline, cRT, cRT + STG, method."""
     wanted = [about.baseline, about.arm("crt"), about.arm("crt+stg"), about.method]
     arms = {arm.result.method: arm for arm in wanted if arm is not None}
-    found = {method: (arm, classifier_of(arm)) for method, arm in arms.items()}
+    found = {method: (arm, saved_classifier(arm, about.cache)) for method, arm in arms.items()}
     return {method: (arm, classifier) for method, (arm, classifier) in found.items() if classifier is not None}
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from cache import FeatureCache
 from pipeline.augment import Augmentation, augmentation_for, mix, transform
 from pipeline.augment.transfer import nearest_heads
+from pipeline.comparing.divergence import kl_divergence
 from pipeline.features import Features, stage1_classifier, training_rows
 from pipeline.rng import generator
 from pipeline.settings import Settings
@@ -91,17 +92,6 @@ def _augmented(
     return mix(features_BD, moved_BD, retrain.threshold, draw)
 
 
-def transformation_kl(mean_SD: Tensor, variance_SD: Tensor) -> NDArray[np.float64]:
-    """KL(N_i || N_j) in nats between diagonal Gaussians (S, D), (S, D) -> (S, S).
-
-    Half the sum over dimensions of log(v_j / v_i) + (v_i + (m_i - m_j)^2) / v_j - 1; variances have the floor of the losses.
-    """
-    mean_SD, variance_SD = mean_SD.double(), variance_SD.double() + VARIANCE_FLOOR
-    ratio_SSD = variance_SD[:, None] / variance_SD[None]
-    shift_SSD = (mean_SD[:, None] - mean_SD[None]).square() / variance_SD[None]
-    return (0.5 * (ratio_SSD + shift_SSD - 1 - ratio_SSD.log()).sum(dim=2)).numpy()
-
-
 def example_class(tail: Tail) -> int | None:
     """The smallest tail class of at least `SAMPLES_COMPARED` rows, else the largest that has two; None where none has."""
     counts = tail.train.counts_C.tolist()
@@ -118,7 +108,7 @@ def transformations(tail: Tail, tail_class: int) -> SampleTransformations:
     order_N = torch.randperm(len(rows_N), generator=generator(tail.settings.seed, "report", "samples"))
     rows_S = rows_N[order_N[:SAMPLES_COMPARED]].sort().values
     mean_SD, deviation_SD = tail.augmentation.transformations(tail.train.gather(0, rows_S), rows_S)
-    kl_SS = transformation_kl(mean_SD, deviation_SD.square())
+    kl_SS = kl_divergence(mean_SD, deviation_SD.square() + VARIANCE_FLOOR).numpy()
     return SampleTransformations(tail_class, tuple(rows_S.tolist()), tuple(tail.nearest_N[rows_S].tolist()), kl_SS)
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.classifiers.selection import log_likelihoods, row_weights
 from pipeline.metrics import expected_calibration_error
+from pipeline.predict import fit_temperature
 from pipeline.rng import generator
 
 BINS = 15
@@ -59,12 +59,6 @@ def reliability(probabilities_NC: Tensor, labels_N: Tensor, bins: int = BINS) ->
     return Reliability(held, expected_calibration_error(probabilities_NC, labels_N, bins))
 
 
-def fit_temperature(logits_NC: Tensor, labels_N: Tensor) -> float:
-    """The T under which softmax(logits / T) gives the labels the greatest mean log-likelihood (Guo et al., 2017)."""
-    weight_N = row_weights(labels_N, logits_NC.shape[1], "accuracy")
-    return log_likelihoods(logits_NC, labels_N, weight_N)[1]
-
-
 def calibrate(
     name: str, logits_NC: Tensor, labels_N: Tensor, val: tuple[Tensor, Tensor] | None = None, seed: int = 0
 ) -> Calibration:
@@ -77,12 +71,12 @@ def calibrate(
     parts: Sequence[Tensor] = (torch.arange(len(labels_N)),)
     temperatures: tuple[float, ...]
     if val is not None:
-        temperatures = (fit_temperature(*val),)
+        temperatures = (fit_temperature(val[0][None], val[1]),)
         how = f"the {len(val[1])} validation rows"
     else:
         parts = torch.randperm(len(labels_N), generator=generator(seed, "temperature")).chunk(2)
         others = reversed(parts)
-        temperatures = tuple(fit_temperature(logits_NC[rows_B], labels_N[rows_B]) for rows_B in others)
+        temperatures = tuple(fit_temperature(logits_NC[None, rows_B], labels_N[rows_B]) for rows_B in others)
         how = "one half of the test rows, measured on the other half, and the other way round"
     scaled_NC = logits_NC.clone()
     for rows_B, temperature in zip(parts, temperatures, strict=True):

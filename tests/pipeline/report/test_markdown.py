@@ -3,12 +3,12 @@
 import re
 from dataclasses import replace
 
-from pipeline.report.markdown import markdown, plain
+from pipeline.report.markdown import in_markdown, plain
 
 
 def test_figures_are_files_and_names_are_harmless(document):
     small = replace(document, pictures={name: document.pictures[name] for name in ("class-counts", "divergence")})
-    text, files = markdown([small], "report-figures")
+    text, files = in_markdown([small], "report-figures")
     assert set(re.findall(r"\]\(report-figures/([^)]+)\)", text)) == set(files)
     assert len(files) == 2
     for name, content in files.items():
@@ -21,7 +21,7 @@ def test_figures_are_files_and_names_are_harmless(document):
 
 
 def test_a_table_keeps_its_columns(document):
-    text, _ = markdown([replace(document, pictures={})], "figures")
+    text, _ = in_markdown([replace(document, pictures={})], "figures")
     lines = [line for line in text.splitlines() if line.startswith("|")]
     bars = [len(re.findall(r"(?<!\\)\|", line)) for line in lines]
     assert set(bars) == {8, 10, 4}

@@ -6,7 +6,7 @@ import pytest
 from conftest import write_cache
 
 from pipeline.errors import ConfigError, DataError
-from pipeline.report.subject import backbone_folder, classifier_of, generator_folder, subject
+from pipeline.report.subject import backbone_folder, generator_folder, saved_classifier, subject
 
 
 def test_the_method_is_the_one_with_a_generator_beside_stage_1(about, runs):
@@ -15,7 +15,7 @@ def test_the_method_is_the_one_with_a_generator_beside_stage_1(about, runs):
     assert about.baseline.folder == runs.folders["stage1"]
     assert about.settings.retrain.seeds == 2
     assert generator_folder(about).name.startswith("stg-")
-    assert classifier_of(about.method).weight_RCD.shape == (2, 5, 12)
+    assert saved_classifier(about.method, about.cache).weight_RCD.shape == (2, 5, 12)
 
 
 def test_arms_can_be_named(runs):

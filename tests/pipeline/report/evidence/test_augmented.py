@@ -1,7 +1,6 @@
 """What the generator makes of tail samples."""
 
 import torch
-from torch.distributions import Independent, Normal, kl_divergence
 
 from pipeline.report.evidence.augmented import (
     class_level,
@@ -9,22 +8,9 @@ from pipeline.report.evidence.augmented import (
     sample_level,
     some_rows,
     tail_of,
-    transformation_kl,
     transformations,
 )
 from pipeline.stg import trained as stg_file
-from pipeline.stg.generator import VARIANCE_FLOOR
-
-
-def test_divergences_are_those_of_torch():
-    draw = torch.Generator().manual_seed(0)
-    mean, variance = torch.randn(4, 7, generator=draw), torch.rand(4, 7, generator=draw) + 0.1
-    gaussians = [
-        Independent(Normal(m.double(), (v.double() + VARIANCE_FLOOR).sqrt()), 1)
-        for m, v in zip(mean, variance, strict=True)
-    ]
-    wanted = torch.tensor([[float(kl_divergence(one, other)) for other in gaussians] for one in gaussians])
-    torch.testing.assert_close(torch.tensor(transformation_kl(mean, variance)).float(), wanted.float())
 
 
 def test_some_rows_are_of_the_classes_and_no_more_than_asked_for():
