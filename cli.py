@@ -15,6 +15,7 @@ from pipeline.commands.comparing import compare, results
 from pipeline.commands.failures import exit_code, terminate
 from pipeline.commands.options import Commands
 from pipeline.commands.output import fail
+from pipeline.commands.reporting import report
 from pipeline.commands.run import demo, run
 from pipeline.commands.stage1 import extract, train_backbone
 from pipeline.commands.stages_2_and_3 import evaluate, retrain, train_stg
@@ -39,7 +40,7 @@ def cli() -> None:
 
 for command in (
     *(demo, run, train_backbone, extract, train_stg, retrain, evaluate, predict),
-    *(compare, sweep, results, cache_group, config_group, doctor),
+    *(compare, sweep, results, report, cache_group, config_group, doctor),
 ):
     cli.add_command(command)
 
