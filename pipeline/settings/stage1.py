@@ -17,19 +17,22 @@ Pixels = Annotated[int, Field(ge=1, le=4096)]
 class Data(Section):
     """Where images and labels come from. Paths may hold `~`, `$VARIABLE` and, for Parquet, `*`."""
 
-    source: Literal["digits", "parquet", "cifar10", "cifar100", "folder", "list"] = "digits"
+    source: Literal["digits", "parquet", "cifar10", "cifar100", "folder", "list", "table"] = "digits"
     train: str = ""
-    """Parquet files, a folder of class folders, a list file, or torchvision's root."""
+    """Parquet files, a folder of class folders, a list file, a table of paths (CSV, TSV, JSON lines, Parquet), or
+    torchvision's root."""
     val: str = ""
     test: str = ""
     """Empty: `test_share` of each training class is held out before the long-tailed draw."""
     test_share: Share = 0.2
     root: str = ""
-    """Folder that the paths of a list file are relative to."""
+    """Folder that the paths of a list file or a table are relative to; empty: the folder that the file lies in."""
     classes: tuple[str, ...] = ()
     """Class names in label order, where the source has none; for `list`, may stay empty."""
     image_column: str = "image"
     label_column: str = "label"
+    split_column: str = ""
+    """Column of a table that says train, val or test; empty: one of the usual names, such as split, where there is one."""
     image_size: Pixels = 32
     """Pixels a side at which the backbone sees an image."""
     mean: tuple[NonNegative, ...] = (0.4914, 0.4822, 0.4465)

@@ -9,6 +9,7 @@ from pipeline.images.sources.folder import load_folder
 from pipeline.images.sources.list_file import load_list
 from pipeline.images.sources.parquet import load_parquet
 from pipeline.images.sources.source import Source
+from pipeline.images.sources.table import load_table
 from pipeline.settings.stage1 import Data
 
 SOURCES: dict[str, Callable[[Data], Source]] = {
@@ -18,6 +19,7 @@ SOURCES: dict[str, Callable[[Data], Source]] = {
     "cifar100": partial(load_cifar, "CIFAR100"),
     "folder": load_folder,
     "list": load_list,
+    "table": load_table,
 }
 
 
