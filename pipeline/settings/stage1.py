@@ -17,10 +17,12 @@ Pixels = Annotated[int, Field(ge=1, le=4096)]
 class Data(Section):
     """Where images and labels come from. Paths may hold `~`, `$VARIABLE` and, for Parquet, `*`."""
 
-    source: Literal["digits", "parquet", "cifar10", "cifar100", "folder", "list", "table"] = "digits"
+    source: Literal["digits", "parquet", "cifar10", "cifar100", "folder", "list", "table", "npz", "webdataset"] = (
+        "digits"
+    )
     train: str = ""
-    """Parquet files, a folder of class folders, a list file, a table of paths (CSV, TSV, JSON lines, Parquet), or
-    torchvision's root."""
+    """Parquet files, a folder of class folders, a list file, a table of paths (CSV, TSV, JSON lines, Parquet), arrays
+    (.npz, .npy), WebDataset's tar files, or torchvision's root."""
     val: str = ""
     test: str = ""
     """Empty: `test_share` of each training class is held out before the long-tailed draw."""
