@@ -55,6 +55,17 @@ def set_verbosity(level: int) -> None:
     _verbosity = level
 
 
+@contextmanager
+def silent() -> Iterator[None]:
+    """Within, no notes and no bars: for work that is done again, and said then."""
+    before = _verbosity
+    set_verbosity(0)
+    try:
+        yield
+    finally:
+        set_verbosity(before)
+
+
 def note(text: str, level: int = 1) -> None:
     """One line on stderr, if the verbosity reaches `level`."""
     if _verbosity >= level:

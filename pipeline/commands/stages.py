@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.commands.options import Command, Options, common
+from pipeline.commands.options import Command, Options, common, target_argument
 from pipeline.commands.output import show
 
 if TYPE_CHECKING:
@@ -52,10 +52,13 @@ def demo(options: Options, sample: str | None) -> None:
 
 @click.command(cls=Command)
 @common
+@target_argument
 @cache_options
 @classifier_options
 def run(options: Options, reference: str | None, **chosen: str | int | None) -> None:
     """All stages: backbone, cache, STG, and the method beside its baselines; with --cache, those that need no images.
+
+    `coattail run photos/` takes the images in a folder or a table as they lie.
 
     With --augmentation the trained head is compared with that one and with none, else with every augmentation.
     """

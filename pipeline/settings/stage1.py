@@ -1,8 +1,8 @@
 """[data], [longtail], [backbone], [stage1], [extract]: what a cache comes from."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.settings.section import NonNegative, Positive, Section, Share
 
@@ -40,11 +40,22 @@ class Data(Section):
     mean: tuple[NonNegative, ...] = (0.4914, 0.4822, 0.4465)
     std: tuple[Positive, ...] = (0.2023, 0.1994, 0.2010)
     download: bool = False
-    broken: Literal["error", "skip"] = "error"
+    on_bad: Literal["fail", "skip"] = "fail"
     """An image that cannot be decoded: stop and name it, or leave it out and list it."""
+    bad_limit: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Under `on_bad = "skip"`: the largest share of a split's images that may be left out."""
     ram_limit: Annotated[float, Field(gt=0, le=1 << 20)] = 4.0
     """GiB of decoded uint8 images that may be held in RAM; above it images are decoded as they are used."""
     workers: Annotated[int, Field(ge=0, le=1024)] = 2
+
+    @model_validator(mode="before")
+    @classmethod
+    def _recorded_before(cls, values: Any) -> Any:
+        """Caches and runs of earlier versions record `on_bad` as `broken`, `error` or `skip`."""
+        if isinstance(values, dict) and values.get("broken") in ("error", "skip") and "on_bad" not in values:
+            values = dict(values)
+            values["on_bad"] = {"error": "fail", "skip": "skip"}[values.pop("broken")]
+        return values
 
 
 class LongTail(Section):
