@@ -12,6 +12,7 @@ import click
 from pipeline.commands.about import config_group, doctor
 from pipeline.commands.caches import cache_group
 from pipeline.commands.failures import exit_code, terminate
+from pipeline.commands.inspecting import inspect
 from pipeline.commands.options import Commands
 from pipeline.commands.output import fail
 from pipeline.commands.stages import demo, evaluate, extract, retrain, run, train_backbone, train_stg
@@ -32,7 +33,19 @@ def cli() -> None:
     """
 
 
-for command in (demo, run, train_backbone, extract, train_stg, retrain, evaluate, cache_group, config_group, doctor):
+for command in (
+    demo,
+    run,
+    train_backbone,
+    extract,
+    train_stg,
+    retrain,
+    evaluate,
+    inspect,
+    cache_group,
+    config_group,
+    doctor,
+):
     cli.add_command(command)
 
 

@@ -15,6 +15,7 @@ from pipeline.settings import Settings, load
 from pipeline.settings.files import CONFIGS
 from pipeline.settings.files import available as config_names
 from pipeline.settings.paths import home_expanded
+from pipeline.settings.problems import with_new_names
 from pipeline.settings.used import DRAW, FROM_IMAGES
 
 MADE_BY = ("seed", "data", "longtail", "backbone", "stage1", "extract")
@@ -97,7 +98,7 @@ def _as_made(settings: Settings, manifest: Manifest) -> Settings:
     if isinstance(draw := recorded.get("longtail"), dict):
         values["longtail"] |= {key: value for key, value in draw.items() if f"longtail.{key}" in DRAW}
     try:
-        return Settings.model_validate_json(json.dumps(values), strict=True)
+        return Settings.model_validate_json(json.dumps(with_new_names(values)), strict=True)
     except ValueError:  # a record of another version
         return settings
 

@@ -17,6 +17,7 @@ from pipeline.images.pixels import Geometry, Images, LazyImages, RamImages, fits
 from pipeline.images.reading import Facts, find_broken, read_all
 from pipeline.images.sources import load_source
 from pipeline.images.sources.source import ChosenItems, Raw, Source
+from pipeline.images.summary import lines_of_images, sampled_headers
 from pipeline.longtail import Rows, class_counts, draw, hold_out, largest_n_max
 from pipeline.progress import note
 from pipeline.settings import Settings
@@ -89,6 +90,11 @@ def load(settings: Settings) -> Dataset:
     skipped = [text for split in kept.values() for text in split.left_out]
     dataset = Dataset(source.classes, splits, skipped, decoding)
     _check_classes(dataset.classes, dataset.counts())
+    limits = (settings.longtail.many_above, settings.longtail.few_below)
+    sizes = {name: len(split) for name, split in splits.items()}
+    headers = sampled_headers(kept["train"].items)
+    for line in lines_of_images(data.source, len(dataset.classes), sizes, dataset.counts(), headers, limits):
+        note(line)
     names = {name: split.names for name, split in kept.items()}
     say_shared({name: split.digests for name, split in splits.items()}, names, splits["train"].labels_N)
     say_defaults(data, kept["train"].items, scale)

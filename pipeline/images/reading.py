@@ -45,7 +45,7 @@ def read(item: Item) -> Facts:
     """The facts of one image. Raises Undecodable for a file that cannot be read or is too large."""
     if isinstance(item, np.ndarray):
         return Facts(digest(item))
-    content = _content(item)
+    content = content_of(item)
     is_deep = content[24:25] == b"\x10" if content.startswith(PNG) else content[:4] in TIFF or content[:2] == FLOAT_MAP
     return Facts(
         hashlib.sha256(content).digest(),
@@ -58,10 +58,11 @@ def digest(item: Item) -> bytes:
     """sha256 of the file, of the encoded bytes, or of the pixels and their shape. Raises Undecodable for an unreadable file."""
     if isinstance(item, np.ndarray):
         return hashlib.sha256(repr(item.shape).encode() + item.tobytes()).digest()
-    return hashlib.sha256(_content(item)).digest()
+    return hashlib.sha256(content_of(item)).digest()
 
 
-def _content(item: Path | bytes) -> bytes:
+def content_of(item: Path | bytes) -> bytes:
+    """The bytes of an image file. Raises Undecodable for a file that cannot be read or is too large."""
     if isinstance(item, bytes):
         return item
     try:

@@ -1,8 +1,8 @@
 """[data], [longtail], [backbone], [stage1], [extract]: what a cache comes from."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from pipeline.settings.section import NonNegative, Positive, Section, Share
 
@@ -47,15 +47,6 @@ class Data(Section):
     ram_limit: Annotated[float, Field(gt=0, le=1 << 20)] = 4.0
     """GiB of decoded uint8 images that may be held in RAM; above it images are decoded as they are used."""
     workers: Annotated[int, Field(ge=0, le=1024)] = 2
-
-    @model_validator(mode="before")
-    @classmethod
-    def _recorded_before(cls, values: Any) -> Any:
-        """Caches and runs of earlier versions record `on_bad` as `broken`, `error` or `skip`."""
-        if isinstance(values, dict) and values.get("broken") in ("error", "skip") and "on_bad" not in values:
-            values = dict(values)
-            values["on_bad"] = {"error": "fail", "skip": "skip"}[values.pop("broken")]
-        return values
 
 
 class LongTail(Section):

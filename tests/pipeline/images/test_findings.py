@@ -10,6 +10,7 @@ from toy_images import error_of, png, settings, write_folder, write_parquet
 
 from pipeline.errors import DataError
 from pipeline.images.dataset import load
+from pipeline.settings.load import load as load_settings
 
 
 def test_the_same_images_in_train_and_test_are_counted_and_named(tmp_path, capsys):
@@ -112,8 +113,8 @@ def test_more_broken_images_than_the_limit_are_refused(tmp_path):
 
 
 def test_settings_of_earlier_versions_are_read():
-    assert settings("folder", broken="skip").data.on_bad == "skip"
-    assert settings("folder", broken="error").data.on_bad == "fail"
+    for written, read in (("skip", "skip"), ("error", "fail")):
+        assert load_settings(base=("cache", {"data": {"broken": written}})).settings.data.on_bad == read
 
 
 def test_a_split_of_broken_images_alone(tmp_path):
