@@ -184,7 +184,7 @@ def _measured(items: Sequence[Item]) -> tuple[list[float], list[float], float]:
         except Undecodable:
             continue
         sides.append(min(image.size))
-        pixels.append(np.asarray(image.resize((32, 32), Image.Resampling.BILINEAR)).reshape(-1, 3) / 255)
+        pixels.append(np.asarray(image.resize((32, 32), Image.Resampling.NEAREST)).reshape(-1, 3) / 255)
     if not pixels:
         return [0.5, 0.5, 0.5], [0.25, 0.25, 0.25], 32.0
     every = np.concatenate(pixels)

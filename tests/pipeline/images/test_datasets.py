@@ -398,3 +398,14 @@ def test_three_channels_of_mean_and_std():
     error = error_of(settings("digits", mean=[0.5]))
     assert isinstance(error, ConfigError)
     assert str(error) == "data.mean: wanted 3 values, red, green and blue, found 1"
+
+
+def test_shards_of_parquet_whose_labels_have_two_widths_are_one_split(tmp_path):
+    for part, dtype in enumerate((np.int64, np.int32, np.uint8)):
+        write_parquet(
+            tmp_path / f"train-0000{part}-of-00003.parquet", np.array([0, 1, part], dtype=dtype), first=3 * part
+        )
+    found = load(settings("parquet", train=str(tmp_path), test=str(tmp_path)))
+    assert found.classes == ("0", "1", "2")
+    assert found.splits["train"].labels_N.tolist() == [0, 1, 0, 0, 1, 1, 0, 1, 2]
+    assert found.splits["train"].sample_ids[3] == "train-00001-of-00003.parquet#0"
