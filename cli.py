@@ -13,6 +13,7 @@ from pipeline.commands.about import config_group, doctor
 from pipeline.commands.caches import cache_group
 from pipeline.commands.comparing import compare, results
 from pipeline.commands.failures import exit_code, terminate
+from pipeline.commands.inspecting import inspect
 from pipeline.commands.options import Commands
 from pipeline.commands.output import fail
 from pipeline.commands.reporting import report
@@ -40,7 +41,7 @@ def cli() -> None:
 
 for command in (
     *(demo, run, train_backbone, extract, train_stg, retrain, evaluate, predict),
-    *(compare, sweep, results, report, cache_group, config_group, doctor),
+    *(inspect, compare, sweep, results, report, cache_group, config_group, doctor),
 ):
     cli.add_command(command)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline.commands.done import say_if_done
-from pipeline.commands.options import Command, Options, common
+from pipeline.commands.options import Command, Options, common, target_argument
 from pipeline.commands.output import show
 from pipeline.commands.reporting import report_of, report_option
 from pipeline.commands.stage_options import cache_options, classifier_options, with_config, with_settings
@@ -34,11 +34,14 @@ def demo(options: Options, sample: str | None, no_report: bool) -> None:
 
 @click.command(cls=Command)
 @common
+@target_argument
 @cache_options
 @classifier_options
 @report_option
 def run(options: Options, reference: str | None, no_report: bool, **chosen: str | int | None) -> None:
     """All stages: backbone, cache, STG, and the method beside its baselines; with --cache, those that need no images.
+
+    `coattail run photos/` takes the images in a folder or a table as they lie.
 
     With --augmentation the trained head is compared with that one and with none, else with every augmentation.
     """
