@@ -21,6 +21,7 @@ from pipeline.images.dataset import Dataset, load
 from pipeline.machine import group
 from pipeline.machine.device import device_of, keep_freed_memory, on_this_machine
 from pipeline.machine.rank import world
+from pipeline.progress import note
 from pipeline.settings import Settings
 from pipeline.settings import stage1 as stage1_settings
 from pipeline.settings.method_names import stage1_method
@@ -124,6 +125,8 @@ def train_backbone(settings: Settings, folder: Path, dataset: Dataset | None = N
             with folders.alone(folder, "backbone") if group.leads() else nullcontext():
                 if not group.agree(folders.is_done(folder), device):
                     _train(settings, folder, dataset, key, device)
+                elif group.leads():
+                    note(f"backbone {folder}: done already, by another process")
         elif group.leads() and folders.leftovers(folder):
             with folders.alone(folder, "backbone"):
                 pass
@@ -149,11 +152,22 @@ def train_backbone(settings: Settings, folder: Path, dataset: Dataset | None = N
     return BackboneRun(folder, digest, metrics, dataset)
 
 
-def _write_frozen(folder: Path, name: str, backbone: Backbone, key: str) -> BackboneRun:
-    """A run folder of a backbone that is taken as it is: no classifier, no figures."""
+def _write_frozen(folder: Path, settings: Settings, backbone: Backbone, key: str) -> BackboneRun:
+    """Write the run folder of a backbone that is taken as it is: it has no classifier, and so no figures."""
+    name = settings.backbone.full_name
     tensors = {f"backbone.{name}": tensor for name, tensor in backbone.state_dict().items()}
     digest = checkpoint.digest(tensors)
-    metrics = {"method": "frozen", "backbone": name, "digest": digest, "epochs": 0}
+    metrics = {
+        "method": "frozen",
+        "dataset": settings.name,
+        "seeds": [settings.seed],
+        "digest": digest,
+        "backbone": name,
+        "epochs": 0,
+        "processes": world(),
+        "threads": torch.get_num_threads(),
+        "settings": _decisive(settings),
+    }
     if group.leads():
         checkpoint.save(folder / NAME, tensors, {"stage": "backbone", "backbone": name, "key": key})
         folders.write_json(folder / "metrics.json", metrics)
@@ -176,7 +190,7 @@ def given(settings: Settings, root: Path, reference: str) -> tuple[Settings, Bac
     folder = folders.run_folder(root, settings.name, "module", key)
     with folders.alone(folder, "backbone"):
         folders.start(folder, settings)
-        run = _write_frozen(folder, backbone.name, module, key)
+        run = _write_frozen(folder, settings, module, key)
     return settings, replace(run, module=module)
 
 
@@ -205,7 +219,7 @@ def _train(settings: Settings, folder: Path, dataset: Dataset, key: str, device:
     name = settings.backbone.full_name
     model = build_for(settings, len(dataset.classes), weights=True).to(device)
     if settings.stage1.epochs == 0:
-        _write_frozen(folder, name, model.backbone, key)
+        _write_frozen(folder, settings, model.backbone, key)
         group.agree(True, device)
         return
     keep_freed_memory()

@@ -116,6 +116,23 @@ def alone(folder: Path, what: str) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def work_to_do(folder: Path, what: str) -> Iterator[bool]:
+    """Whether the run in a folder is still to be made; if so, this process makes it within, alone (see `alone`).
+
+    False where it is done already, perhaps by another process that this one has waited for; then a line says so.
+    """
+    if is_done(folder):
+        note(f"done already: {folder}", level=2)
+        yield False
+        return
+    with alone(folder, what):
+        made_meanwhile = is_done(folder)
+        if made_meanwhile:
+            note(f"{what} {folder}: done already, by another process")
+        yield not made_meanwhile
+
+
 def leftovers(folder: Path) -> list[Path]:
     """Files that a killed process left and that nobody reads: half-written ones, and the checkpoint of a finished run."""
     torn = list(folder.glob(f".*{durable.TEMPORARY}"))
@@ -162,14 +179,14 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def read_result(folder: Path, model: type[Result]) -> Result:
-    """The metrics.json of a finished run.
+def read_result(folder: Path, model: type[Result], name: str = "metrics.json") -> Result:
+    """The metrics.json of a finished run, or another file of figures in its folder.
 
     Raises DataError where the file is not what this version writes, where a figure is out of its range, or where the
     content is not the one that its checksum was taken of. Earlier versions wrote no checksum; their files are held to
     the ranges alone.
     """
-    path = folder / "metrics.json"
+    path = folder / name
     content = read_json(path)
     wanted = content.pop(CHECKSUM, None)
     try:
