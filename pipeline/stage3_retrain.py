@@ -5,18 +5,21 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import torch
 from pydantic import BaseModel, ConfigDict, field_validator
+from torch import Tensor
 
 from cache import FeatureCache
 from pipeline.artefacts import folders
 from pipeline.artefacts import tensors as checkpoint
 from pipeline.artefacts.figures import Digest, Percent, Seconds
-from pipeline.classifiers import train_classifier
+from pipeline.classifiers import settled, train_classifier
 from pipeline.classifiers.linear import Classifier
 from pipeline.classifiers.scored import Scored, Selection
 from pipeline.errors import DataError, LineageError, TrainingError
-from pipeline.evaluate import NotFinite, figures
+from pipeline.evaluate import NotFinite, class_shares, figures
 from pipeline.metrics import Metrics
+from pipeline.progress import note
 from pipeline.settings import Settings
 from pipeline.settings.method_names import stage3_method
 from pipeline.settings.stage1 import LongTail
@@ -26,7 +29,7 @@ from pipeline.stg import trained as stg_file
 
 TRANSFER_RULES = {"head_classes", "head_above", "head_share_limit", "head_share", "similarity"}
 """The settings of `stg` that say what a tail sample borrows, with or without a generator."""
-MADE_BY = {"seed", "coordinates", "longtail", "stg", "retrain", "choice"}
+MADE_BY = {"seed", "coordinates", "longtail", "stg", "retrain", "choice", "evaluate"}
 """The settings that a classifier and its figures come from, beside the cache."""
 NAME = "classifier.safetensors"
 NUMBERS = {"retrain.learning_rate", "retrain.tau", "retrain.weight_decay", "retrain.classifier_factor", "retrain.l2"}
@@ -62,6 +65,10 @@ class RetrainResult(BaseModel):
     each_seed: list[Metrics]
     settings: dict[str, Any] = {}
     """Every setting that made it, by section."""
+    prior: str = ""
+    """The class prior that the figures are for, as `evaluate.prior` names it; empty for the classifier as it is."""
+    prior_power: float | None = None
+    """How much of the training prior is in the logits, as in `Classifier.prior_power`. Earlier runs do not say it."""
     seconds: Seconds
 
     @field_validator("mean", "std")
@@ -98,8 +105,11 @@ def retrain(settings: Settings, cache: FeatureCache, root: Path, stg: Path | Non
 def _key(settings: Settings, cache: FeatureCache, stg_digest: str | None) -> str:
     """sha256, hex, over what determines the classifier and its figures."""
     transfers = settings.retrain.is_trained and settings.retrain.augmentation in ("stg", "closed-form")
+    shares_C = _shares(settings.evaluate.prior, cache)
+    prior = {} if shares_C is None else {"prior": shares_C.tolist()}
     return folders.key_of(
-        retrain=settings.retrain,
+        **prior,
+        retrain=settled(settings, cache).keyed(),
         choice=settings.choice,
         coordinates=settings.coordinates,
         seed=settings.seed,
@@ -121,7 +131,11 @@ def _retrain(
     folders.start(folder, settings)
     method, seeds = stage3_method(settings.retrain), seeds_of(settings)
     classifier = train_classifier(settings, cache, seeds, trained)
-    each_seed = _figures(settings, cache, "test", classifier)
+    shares_C = _shares(settings.evaluate.prior, cache)
+    if shares_C is not None and classifier.prior_power is None:
+        note(f"{method}: its scores are no log probabilities; its figures are not moved to evaluate.prior")
+        shares_C = None
+    each_seed = _figures(settings, cache, classifier, shares_C)
     tensors = classifier.tensors()
     metadata = {"stage": "classifier", "method": method, "cache": cache.key, "stg": stg_digest or ""}
     checkpoint.save(folder / NAME, tensors, metadata)
@@ -139,15 +153,20 @@ def _retrain(
         chosen=settings.retrain.head == "auto",
         classes=list(cache.classes),
         seconds=round(time.monotonic() - started, 3),
+        prior="" if shares_C is None else settings.evaluate.prior,
+        prior_power=classifier.prior_power,
         settings=settings.model_dump(mode="json", include=MADE_BY),
     )
     folders.write_json(folder / "metrics.json", result)
     return result
 
 
-def _figures(settings: Settings, cache: FeatureCache, split: str, classifier: Classifier | Scored) -> list[Metrics]:
+def _figures(
+    settings: Settings, cache: FeatureCache, classifier: Classifier | Scored, shares_C: Tensor | None
+) -> list[Metrics]:
+    """The test split's figures. Raises TrainingError, which names the settings to look at, where they are not finite."""
     try:
-        return figures(cache, split, classifier, settings.longtail, settings.ram_limit)
+        return figures(cache, "test", classifier, settings.longtail, settings.ram_limit, shares_C)
     except NotFinite as error:
         head = settings.retrain.head
         numbers = sorted(HEADS[head] & NUMBERS)
@@ -157,8 +176,14 @@ def _figures(settings: Settings, cache: FeatureCache, split: str, classifier: Cl
         ) from None
 
 
-def evaluate_run(folder: Path, cache: FeatureCache, split: str) -> RetrainResult:
+def _shares(prior: str, cache: FeatureCache) -> Tensor | None:
+    return class_shares(prior, cache.classes, torch.from_numpy(cache.counts("train"))) if prior else None
+
+
+def evaluate_run(folder: Path, cache: FeatureCache, split: str, prior: str | None = None) -> RetrainResult:
     """The figures of a finished run's classifier on a split of the cache that it was made from.
+
+    `prior` as in `evaluate.prior`; None: that of the run, empty: none.
 
     Raises LineageError for another cache, DataError where the cache lacks the split, the classifier is not the one that the
     run recorded, or it is not linear: those are not taken up from their file again.
@@ -176,11 +201,18 @@ def evaluate_run(folder: Path, cache: FeatureCache, split: str) -> RetrainResult
             f"{path}: {result.method} is no linear classifier; run retrain with --head {result.method} again"
         )
     groups = LongTail.model_validate(result.settings.get("longtail", {}))
-    each_seed = figures(cache, split, Classifier(tensors["weight"], tensors["bias"]), groups)
+    prior = result.prior if prior is None else prior
+    if prior and result.prior_power is None:
+        raise DataError(
+            f"{folder}: the scores of {result.method} are not known to be log probabilities, so no prior can be put to them; run "
+            "retrain again where it is of an earlier version, or leave out --prior"
+        )
+    classifier = Classifier(tensors["weight"], tensors["bias"], prior_power=result.prior_power)
+    each_seed = figures(cache, split, classifier, groups, shares_C=_shares(prior, cache))
     same = result.model_dump(
         include={*RetrainResult.model_fields} - {*Metrics.model_fields, "mean", "std", "each_seed", "seeds"}
     )
-    return summarise(each_seed, result.seeds, **{**same, "split": split})
+    return summarise(each_seed, result.seeds, **{**same, "split": split, "prior": prior})
 
 
 def seeds_of(settings: Settings) -> list[int]:

@@ -19,6 +19,7 @@ KINDS: dict[str, Callable[[Problem], Classifier | Scored]] = {
     "stage1": post_hoc.stage1,
     "logit-adjustment": post_hoc.adjusted,
     "tau-norm": post_hoc.tau_norm,
+    "scaling": computed.scaling,
     "ncm": post_hoc.ncm,
     "knn": computed.knn,
     "ridge": computed.ridge,

@@ -65,7 +65,8 @@ def retrain(options: Options, reference: str | None, stg: Path | None, **chosen:
 @click.option("--run", "folder", required=True, type=HomePath(), help="A run folder of retrain.")
 @click.option("--split", default="test", show_default=True, help="A split of its cache: val, test, train.")
 @click.option("--cache", "reference", help="The cache, where it is not in stores/ under its key.")
-def evaluate(options: Options, folder: Path, split: str, reference: str | None) -> None:
+@click.option("--prior", help="Class shares to expect: train, uniform, a .json file, or 0.5,0.3,… in class order.")
+def evaluate(options: Options, folder: Path, split: str, reference: str | None, prior: str | None) -> None:
     """Figures of a finished classifier on a split of its cache."""
     from cache import FeatureCache, catalog
     from pipeline.artefacts.folders import read_result, stores_folder
@@ -74,7 +75,7 @@ def evaluate(options: Options, folder: Path, split: str, reference: str | None) 
 
     wanted = reference or read_result(folder, RetrainResult).cache
     cache = FeatureCache.open(catalog.resolve(stores_folder(), wanted))
-    result = evaluate_run(folder, cache, split)
+    result = evaluate_run(folder, cache, split, prior)
     show(
         {"run": str(folder), **result.model_dump()}, options.as_json, [retrained_table(result, cache.manifest, folder)]
     )

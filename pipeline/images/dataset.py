@@ -50,7 +50,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Class names in label order and the splits: `train`, `test` and, where the settings name one, `val`."""
+    """Class names in label order and the splits: `train`, `test` and, where the settings name one or hold it out, `val`."""
 
     classes: tuple[str, ...]
     splits: dict[str, Split]
@@ -78,6 +78,7 @@ def load(settings: Settings) -> Dataset:
     source = with_test_split(whole, data)
     rows = {name: np.arange(len(raw.labels_N)) for name, raw in source.splits.items()}
     rows["train"] = long_tailed_rows(source, settings.longtail, settings.seed)
+    source, rows = with_val_split(source, rows, data)
     kept = {name: _kept(name, _subset(raw, rows[name]), data) for name, raw in source.splits.items()}
     facts = {name: read_all(split.items, split.names) for name, split in kept.items()}
     scale, decoding = _decoding([fact for split in facts.values() for fact in split])
@@ -138,6 +139,24 @@ def with_test_split(source: Source, data: Data) -> Source:
             f"each class, are held out as the test split{' (data.val stays val)' if data.val else ''}"
         )
     return replace(source, splits={**source.splits, "train": _subset(train, kept), "test": _subset(train, held_out)})
+
+
+def with_val_split(source: Source, rows: dict[str, Rows], data: Data) -> tuple[Source, dict[str, Rows]]:
+    """The source with `data.val_share` of each class of the training rows as `val`, and which rows of each split are used.
+
+    The rows are held out after the long-tailed draw, so that `val` has the training images' imbalance. Both are returned as they
+    are where the share is 0. Raises DataError where no class has two images.
+    """
+    if data.val_share == 0:
+        return source, rows
+    train = source.splits["train"]
+    kept, held_out = hold_out(train.labels_N[rows["train"]], data.val_share, HOLD_OUT_SEED, singles_stay=True)
+    if len(held_out) == 0:
+        raise DataError("data.val_share: wanted a class of at least 2 training images, found none; set it to 0")
+    splits = {"train": train, "val": train} | {name: raw for name, raw in source.splits.items() if name != "train"}
+    note(f"{len(held_out)} of {len(rows['train'])} training images are held out as the split val")
+    divided = {"train": rows["train"][kept], "val": rows["train"][held_out]}
+    return replace(source, splits=splits), rows | divided
 
 
 def long_tailed_rows(source: Source, longtail: LongTail, seed: int) -> Rows:

@@ -24,6 +24,9 @@ class Data(Section):
     test: str = ""
     """Empty: `test_share` of each training class is held out before the long-tailed draw."""
     test_share: Share = 0.2
+    val_share: Share = 0.0
+    """Where `val` is empty: this share of each class of the long-tailed training images, rounded and at least one, is held out as
+    the split `val`. No stage trains on it; heads are chosen on it. A class of one image keeps it for training."""
     root: str = ""
     """Folder that the paths of a list file are relative to."""
     classes: tuple[str, ...] = ()
@@ -84,7 +87,9 @@ class Stage1(Section):
     learning_rate: Positive = 0.1
     momentum: Share = 0.9
     weight_decay: NonNegative = 2e-4
-    schedule: Literal["steps", "cosine"] = "steps"
+    schedule: Literal["steps", "cosine", "one-cycle"] = "steps"
+    """`steps` and `cosine` follow a linear warm-up. `one-cycle` rises to `learning_rate` in the first 30 % of the steps and
+    falls to nothing in the others, for trainings of few epochs."""
     warmup_epochs: Annotated[float, Field(ge=0, le=100_000)] = 5.0
     milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.8, 0.9)
     """Shares of `epochs` (0.8, not 160) after which the rate is multiplied by `gamma`: 160 and 180 of 200."""
@@ -122,7 +127,9 @@ class Stage1(Section):
     """2 and 9 are for ResNet-50 on full ImageNet (Cubuk et al., 2020), on torchvision's scale, where 30 is strongest."""
     cutout: Annotated[int, Field(ge=0, le=4096)] = 0
     """Pixels a side of a blanked square, 0: none; 16 for CIFAR-10 and 8 for CIFAR-100, chosen on the full sets."""
-    amp: Literal["off", "bf16", "fp16"] = "off"
+    amp: Literal["auto", "off", "bf16", "fp16"] = "auto"
+    """Number format of the network's arithmetic; weights stay float32. `auto`: bf16 where the device computes in it at speed
+    and images have at least 32 pixels a side, else float32 (`off`). The run records what it was."""
     accumulate: Batch = 1
     """Parts that a batch goes through the network in, where memory is short; batch normalisation sees a part at a time."""
     sync_batchnorm: bool = False
@@ -141,6 +148,6 @@ class Extract(Section):
     """Augmented views of each training image, beside the clean one."""
     dtype: Literal["float16", "float32"] = "float16"
     batch_size: Batch = 256
-    amp: Literal["off", "bf16", "fp16"] = "off"
+    amp: Literal["auto", "off", "bf16", "fp16"] = "off"
     bn: Literal["plain", "shifted"] = "plain"
     """`shifted`: batch-norm statistics are estimated again under class-balanced sampling (MiSLAS)."""

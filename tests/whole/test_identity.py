@@ -24,6 +24,7 @@ from pipeline.stage1_identity import _identity, identity_wanted
 ROWS = {
     "seed": "identity.views_seed",
     "data.test_share": "identity.splits.test.rows",
+    "data.val_share": "identity.splits.train.rows",
     "data.classes": "identity.classes[0]",
     "data.image_size": "identity.transform.size",
     "data.mean": "identity.transform.mean[0]",
@@ -109,7 +110,7 @@ def keys(wanted) -> list[str]:
 
 
 def later(key: str) -> bool:
-    return key.startswith(("stg.", "retrain.", "choice.")) or key == "coordinates"
+    return key.startswith(("stg.", "retrain.", "choice.", "evaluate.")) or key == "coordinates"
 
 
 def test_every_setting_is_of_one_kind():

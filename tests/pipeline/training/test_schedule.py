@@ -1,6 +1,7 @@
 """Learning rates of the paper's schedules."""
 
 import pytest
+import torch
 
 from pipeline.settings.stage1 import Stage1
 from pipeline.training.schedule import learning_rate
@@ -38,3 +39,20 @@ def test_warm_up_may_end_within_an_epoch():
     half = Stage1(warmup_epochs=0.5)
     assert _rate(half, 0, 48) == pytest.approx(0.1)
     assert _rate(half, 0, 47) < 0.1
+
+
+def test_one_cycle_is_that_of_torch():
+    stage1 = Stage1(epochs=4, schedule="one-cycle", learning_rate=0.2)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.2)
+    # torch counts from the first step to the last, we count shares of a step's start: one step more makes them the same.
+    reference = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer,
+        max_lr=0.2,
+        total_steps=4 * STEPS + 1,
+        cycle_momentum=False,
+        pct_start=(0.3 * 4 * STEPS + 1) / (4 * STEPS + 1),
+    )
+    for step in range(4 * STEPS):
+        assert learning_rate(stage1, step, STEPS) == pytest.approx(reference.get_last_lr()[0], abs=1e-9)
+        optimizer.step()
+        reference.step()
