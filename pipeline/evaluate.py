@@ -29,7 +29,7 @@ EVALUATION_BATCH = 500
 
 
 class NotFinite(TrainingError):
-    """A classifier's probabilities are not finite, so it has no figures. The stage that catches this names the setting to change."""
+    """A classifier's probabilities are not finite, so it has no figures. Stages name the setting to change."""
 
 
 def measured(settings: Settings, dataset: Dataset) -> dict[str, Any]:

@@ -53,13 +53,13 @@ def batches(rows: int, stage1: Stage1, seed: int, epoch: int) -> list[Batch]:
     mixing = np.random.default_rng(derive(seed, "mixup", epoch))
     centres = np.random.default_rng(derive(seed, "cutmix", epoch))
     partners = generator(seed, "partners", epoch)
-    found = []
+    plan = []
     for rows_B in parts:
         share = float(mixing.beta(stage1.mixup_alpha, stage1.mixup_alpha))
         partner_B = torch.randperm(len(rows_B), generator=partners)
         y, x = centres.random(2).tolist()
-        found.append(Batch(rows_B, rows_B if stage1.mixing == "none" else rows_B[partner_B], share, (y, x)))
-    return found
+        plan.append(Batch(rows_B, rows_B if stage1.mixing == "none" else rows_B[partner_B], share, (y, x)))
+    return plan
 
 
 def part(batch: Batch, rank: int, world: int, accumulate: int) -> Part:

@@ -32,7 +32,7 @@ CHECK_EVERY = 25
 
 @dataclass(frozen=True)
 class Done:
-    """What is done of an epoch (0-based): `step` of `steps`, over `images` images whose losses sum to `loss_sum`."""
+    """How far an epoch (0-based) has come: `step` of its `steps` steps, over `images` images whose losses sum to `loss_sum`."""
 
     epoch: int
     step: int = 0
@@ -91,7 +91,7 @@ class Training:
         if self._objective.bilateral:
             plan = with_reversed(plan, self._labels_N, seed, epoch)
         parts = [part(batch, rank(), world(), self.stage1.accumulate) for batch in plan[start.step :]]
-        rows = [one.rows_Q for one in parts]
+        rows = [own.rows_Q for own in parts]
         images = self.split.images.batches(rows, Recipe.of(self.settings), derive(seed, "epoch", epoch))
         done, losses = Done(epoch, start.step, len(plan), start.images, start.loss_sum), []
         for step, (own, pixels_Q3SS) in enumerate(zip(parts, images, strict=True), start.step):
