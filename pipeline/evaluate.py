@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,8 @@ EVALUATION_BATCH = 500
 """Images that go through a backbone at a time."""
 
 
-class NotFinite(TrainingError):
-    """A classifier's probabilities are not finite, so it has no figures. Stages name the setting to change."""
+class NotFinite(ArithmeticError):
+    """A classifier's probabilities are not finite, so no figure can be given of it; which setting did it, the stage knows."""
 
 
 def measured(settings: Settings, dataset: Dataset) -> dict[str, Any]:
@@ -122,21 +123,39 @@ def prior_shift(shares_C: Tensor, counts_C: Tensor, power: float) -> Tensor:
     return (shares_C.log() - power * (train_C / train_C.sum()).log()).float()
 
 
-@torch.no_grad()
+@dataclass(frozen=True)
+class Measured:
+    """Each replica's metrics on a split, and the class that it predicts for each row, int32 (R, N)."""
+
+    metrics: list[Metrics]
+    predicted_RN: Tensor
+
+
 def figures(
     cache: FeatureCache,
     split: str,
     classifier: Classifier | Scored,
-    groups: LongTail,
-    ram_limit: float = 0.0,
+    settings: Settings,
     shares_C: Tensor | None = None,
 ) -> list[Metrics]:
-    """Each replica's metrics on a split's clean features; `groups` has the limits between many, medium and few.
+    """Each replica's metrics on a split's clean features; groups by the training counts. `shares_C` as in `measure`."""
+    return measure(cache, split, classifier, settings, shares_C).metrics
 
-    `ram_limit` is in GiB, as for `features.load`. With `shares_C` (C,) the logits are those under this class prior. Raises
-    DataError for a classifier whose scores are no log probabilities, NotFinite where a probability is not finite.
+
+@torch.no_grad()
+def measure(
+    cache: FeatureCache,
+    split: str,
+    classifier: Classifier | Scored,
+    settings: Settings,
+    shares_C: Tensor | None = None,
+) -> Measured:
+    """As `figures`, with the predictions that they were taken from.
+
+    With `shares_C` (C,) the logits are those under this class prior. Raises DataError for a classifier whose scores are no log
+    probabilities, NotFinite where a probability is not finite.
     """
-    rows = features.load(cache, split, views=False, ram_limit=ram_limit)
+    rows = features.load(cache, split, views=False, ram_limit=settings.ram_limit)
     counts = cache.counts("train").tolist()
     logits_RNC = torch.cat([classifier.logits(rows.gather(0, rows_B)) for rows_B in rows.blocks()], dim=1)
     if shares_C is not None:
@@ -145,7 +164,16 @@ def figures(
                 "evaluate.prior: this head's scores are no log probabilities, so no prior can be put to them"
             )
         logits_RNC = logits_RNC + prior_shift(shares_C, torch.tensor(counts), classifier.prior_power)
-    return [_metrics(logits_NC, rows.labels_N, split, counts, groups) for logits_NC in logits_RNC]
+    return measured_logits(logits_RNC, rows.labels_N, split, counts, settings.longtail)
+
+
+def measured_logits(logits_RNC: Tensor, labels_N: Tensor, split: str, counts: list[int], groups: LongTail) -> Measured:
+    """Metrics and predictions of logits (R, N, C) on a split; `counts` are the training rows of each class.
+
+    `groups` has the limits between many, medium and few. Raises NotFinite where a probability is not finite.
+    """
+    metrics = [_metrics(logits_NC, labels_N, split, counts, groups) for logits_NC in logits_RNC]
+    return Measured(metrics, logits_RNC.argmax(dim=2).int())
 
 
 def _metrics(logits_NC: Tensor, labels_N: Tensor, split: str, counts: list[int], groups: LongTail) -> Metrics:

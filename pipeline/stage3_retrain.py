@@ -1,6 +1,7 @@
 """Stage 3: cache + generator -> classifier, and its figures (paper, section 3.4)."""
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -17,12 +18,11 @@ from pipeline.classifiers import settled, train_classifier
 from pipeline.classifiers.linear import Classifier
 from pipeline.classifiers.scored import Scored, Selection
 from pipeline.errors import DataError, LineageError, TrainingError
-from pipeline.evaluate import NotFinite, class_shares, figures
+from pipeline.evaluate import Measured, NotFinite, class_shares, figures, measure
 from pipeline.metrics import Metrics
 from pipeline.progress import note
 from pipeline.settings import Settings
 from pipeline.settings.method_names import stage3_method
-from pipeline.settings.stage1 import LongTail
 from pipeline.settings.stage3 import uses_stg
 from pipeline.settings.used import HEADS
 from pipeline.stg import trained as stg_file
@@ -31,6 +31,10 @@ TRANSFER_RULES = {"head_classes", "head_above", "head_share_limit", "head_share"
 """The settings of `stg` that say what a tail sample borrows, with or without a generator."""
 MADE_BY = {"seed", "coordinates", "longtail", "stg", "retrain", "choice", "evaluate"}
 """The settings that a classifier and its figures come from, beside the cache."""
+SPLIT_FIGURES = "figures-{split}.json"
+"""In a run folder, beside metrics.json of the test split: the figures on another split."""
+PREDICTIONS = "predictions.safetensors"
+"""In a run folder: the class predicted for each test row by each seed, int32 (R, N), so that runs can be compared by row."""
 NAME = "classifier.safetensors"
 NUMBERS = {"retrain.learning_rate", "retrain.tau", "retrain.weight_decay", "retrain.classifier_factor", "retrain.l2"}
 """Settings of a head that have no upper bound, so that a classifier can overflow."""
@@ -79,6 +83,61 @@ class RetrainResult(BaseModel):
         return by_name
 
 
+@dataclass(frozen=True)
+class Run:
+    """One run of stage 3: its settings, its folder, and the generator that it uses."""
+
+    settings: Settings
+    folder: Path
+    method: str
+    generator: stg_file.TrainedSTG | None
+    generator_digest: str | None
+
+
+def planned(settings: Settings, cache: FeatureCache, root: Path, stg: Path | None = None) -> Run:
+    """The run that these settings mean; `stg` is the stage-2 run folder, where they want a generator.
+
+    Raises LineageError where `stg` was learnt from another cache.
+    """
+    trained, stg_digest = None, None
+    if uses_stg(settings.retrain):
+        if stg is None:
+            raise ValueError("retrain: retrain.augmentation=stg wants the run folder of a generator")
+        trained, stg_digest = stg_file.load(stg, cache, settings.coordinates)
+    method = stage3_method(settings.retrain)
+    transfers = settings.retrain.is_trained and settings.retrain.augmentation in ("stg", "closed-form")
+    rules = settings.stg.model_dump(include=TRANSFER_RULES) if transfers else None
+    shares_C = _shares(settings.evaluate.prior, cache)
+    prior = {} if shares_C is None else {"prior": shares_C.tolist()}
+    key = folders.key_of(
+        **prior,
+        retrain=settled(settings, cache).keyed(),
+        choice=settings.choice,
+        coordinates=settings.coordinates,
+        seed=settings.seed,
+        groups=[settings.longtail.many_above, settings.longtail.few_below],
+        stg=stg_digest,
+        rules=rules,
+        cache=cache.key,
+    )
+    return Run(settings, folders.run_folder(root, settings.name, method, key), method, trained, stg_digest)
+
+
+def done_already(run: Run) -> RetrainResult | None:
+    """The figures of a run that is done; None where it is not. Raises DataError where its files do not hold together."""
+    if not folders.is_done(run.folder):
+        return None
+    note(f"done already: {run.folder}", level=2)
+    return _result(run.folder)
+
+
+def _result(folder: Path) -> RetrainResult:
+    """The figures of a finished run, whose classifier is the one that it recorded."""
+    result = folders.read_result(folder, RetrainResult)
+    folders.prove(folder / NAME, checkpoint.digest(checkpoint.load(folder / NAME)[0]), result.digest)
+    return result
+
+
 def retrain(settings: Settings, cache: FeatureCache, root: Path, stg: Path | None = None) -> tuple[Path, RetrainResult]:
     """Retrain the classifier on a cache, or take the run as it is where an equal key says it is done.
 
@@ -87,69 +146,42 @@ def retrain(settings: Settings, cache: FeatureCache, root: Path, stg: Path | Non
     TrainingError for a loss or for probabilities that are not finite. Where another process trains the same classifier, this
     one waits and takes it.
     """
-    trained, stg_digest = None, None
-    if uses_stg(settings.retrain):
-        if stg is None:
-            raise ValueError("retrain: retrain.augmentation=stg wants the run folder of a generator")
-        trained, stg_digest = stg_file.load(stg, cache, settings.coordinates)
-    folder = folders.run_folder(root, settings.name, stage3_method(settings.retrain), _key(settings, cache, stg_digest))
-    with folders.work_to_do(folder, "classifier") as to_do:
+    run = planned(settings, cache, root, stg)
+    with folders.work_to_do(run.folder, "classifier") as to_do:
         if to_do:
-            return folder, _retrain(settings, cache, folder, trained, stg_digest)
-    result = folders.read_result(folder, RetrainResult)
-    path = folder / NAME
-    folders.prove(path, checkpoint.digest(checkpoint.load(path)[0]), result.digest)
-    return folder, result
+            started = time.monotonic()
+            classifier = train_classifier(settings, cache, seeds_of(settings), run.generator)
+            return run.folder, publish(run, cache, classifier, started)
+    return run.folder, _result(run.folder)
 
 
-def _key(settings: Settings, cache: FeatureCache, stg_digest: str | None) -> str:
-    """sha256, hex, over what determines the classifier and its figures."""
-    transfers = settings.retrain.is_trained and settings.retrain.augmentation in ("stg", "closed-form")
-    shares_C = _shares(settings.evaluate.prior, cache)
-    prior = {} if shares_C is None else {"prior": shares_C.tolist()}
-    return folders.key_of(
-        **prior,
-        retrain=settled(settings, cache).keyed(),
-        choice=settings.choice,
-        coordinates=settings.coordinates,
-        seed=settings.seed,
-        groups=[settings.longtail.many_above, settings.longtail.few_below],
-        stg=stg_digest,
-        rules=settings.stg.model_dump(include=TRANSFER_RULES) if transfers else None,
-        cache=cache.key,
-    )
+def publish(run: Run, cache: FeatureCache, classifier: Classifier | Scored, started: float) -> RetrainResult:
+    """Measure a run's classifier on the test split and write its folder, metrics.json last.
 
-
-def _retrain(
-    settings: Settings,
-    cache: FeatureCache,
-    folder: Path,
-    trained: stg_file.TrainedSTG | None,
-    stg_digest: str | None,
-) -> RetrainResult:
-    started = time.monotonic()
-    folders.start(folder, settings)
-    method, seeds = stage3_method(settings.retrain), seeds_of(settings)
-    classifier = train_classifier(settings, cache, seeds, trained)
+    `started`: the time, of time.monotonic, from which the run's seconds count.
+    """
+    settings, seeds = run.settings, seeds_of(run.settings)
+    folders.start(run.folder, settings)
     shares_C = _shares(settings.evaluate.prior, cache)
     if shares_C is not None and classifier.prior_power is None:
-        note(f"{method}: its scores are no log probabilities; its figures are not moved to evaluate.prior")
+        note(f"{run.method}: its scores are no log probabilities; its figures are not moved to evaluate.prior")
         shares_C = None
-    each_seed = _figures(settings, cache, classifier, shares_C)
+    measured = _measured(settings, cache, classifier, shares_C)
     tensors = classifier.tensors()
-    metadata = {"stage": "classifier", "method": method, "cache": cache.key, "stg": stg_digest or ""}
-    checkpoint.save(folder / NAME, tensors, metadata)
-    unchosen = Selection(on="last epoch" if settings.retrain.is_trained else "nothing to choose")
+    metadata = {"stage": "classifier", "method": run.method, "cache": cache.key, "stg": run.generator_digest or ""}
+    checkpoint.save(run.folder / NAME, tensors, metadata)
+    checkpoint.save(run.folder / PREDICTIONS, {"test": measured.predicted_RN}, {"cache": cache.key})
     result = summarise(
-        each_seed,
+        measured.metrics,
         seeds,
-        method=method,
+        method=run.method,
         dataset=cache.manifest.provenance.name,
         cache=cache.key,
-        stg=stg_digest,
+        stg=run.generator_digest,
         digest=checkpoint.digest(tensors),
         split="test",
-        selection=classifier.selection or unchosen,
+        selection=classifier.selection
+        or Selection(on="last epoch" if settings.retrain.is_trained else "nothing to choose"),
         chosen=settings.retrain.head == "auto",
         classes=list(cache.classes),
         seconds=round(time.monotonic() - started, 3),
@@ -157,16 +189,16 @@ def _retrain(
         prior_power=classifier.prior_power,
         settings=settings.model_dump(mode="json", include=MADE_BY),
     )
-    folders.write_json(folder / "metrics.json", result)
+    folders.write_json(run.folder / "metrics.json", result)
     return result
 
 
-def _figures(
+def _measured(
     settings: Settings, cache: FeatureCache, classifier: Classifier | Scored, shares_C: Tensor | None
-) -> list[Metrics]:
-    """The test split's figures. Raises TrainingError, which names the settings to look at, where they are not finite."""
+) -> Measured:
+    """The figures on the test split. Raises TrainingError, with the settings that can do it, where they are not finite."""
     try:
-        return figures(cache, "test", classifier, settings.longtail, settings.ram_limit, shares_C)
+        return measure(cache, "test", classifier, settings, shares_C)
     except NotFinite as error:
         head = settings.retrain.head
         numbers = sorted(HEADS[head] & NUMBERS)
@@ -174,6 +206,24 @@ def _figures(
         raise TrainingError(
             f"retrain: {error}; {remedy if numbers else 'look at the features with cache verify'}"
         ) from None
+
+
+def split_figures(run: Run, split: str) -> RetrainResult | None:
+    """The figures of a run on another split than test, where they were kept; None where they were not."""
+    name = SPLIT_FIGURES.format(split=split)
+    return folders.read_result(run.folder, RetrainResult, name) if (run.folder / name).is_file() else None
+
+
+def publish_split(run: Run, split: str, measured: Measured) -> None:
+    """Keep a finished run's figures on another split than test, beside metrics.json."""
+    result = folders.read_result(run.folder, RetrainResult)
+    same = result.model_dump(include=_same_for_all_splits())
+    figures_there = summarise(measured.metrics, result.seeds, **{**same, "split": split})
+    folders.write_json(run.folder / SPLIT_FIGURES.format(split=split), figures_there)
+
+
+def _same_for_all_splits() -> set[str]:
+    return {*RetrainResult.model_fields} - {*Metrics.model_fields, "mean", "std", "each_seed", "seeds"}
 
 
 def _shares(prior: str, cache: FeatureCache) -> Tensor | None:
@@ -200,7 +250,7 @@ def evaluate_run(folder: Path, cache: FeatureCache, split: str, prior: str | Non
         raise DataError(
             f"{path}: {result.method} is no linear classifier; run retrain with --head {result.method} again"
         )
-    groups = LongTail.model_validate(result.settings.get("longtail", {}))
+    settings = Settings.model_validate({"longtail": result.settings.get("longtail", {})})
     prior = result.prior if prior is None else prior
     if prior and result.prior_power is None:
         raise DataError(
@@ -208,10 +258,8 @@ def evaluate_run(folder: Path, cache: FeatureCache, split: str, prior: str | Non
             "retrain again where it is of an earlier version, or leave out --prior"
         )
     classifier = Classifier(tensors["weight"], tensors["bias"], prior_power=result.prior_power)
-    each_seed = figures(cache, split, classifier, groups, shares_C=_shares(prior, cache))
-    same = result.model_dump(
-        include={*RetrainResult.model_fields} - {*Metrics.model_fields, "mean", "std", "each_seed", "seeds"}
-    )
+    each_seed = figures(cache, split, classifier, settings, _shares(prior, cache))
+    same = result.model_dump(include=_same_for_all_splits())
     return summarise(each_seed, result.seeds, **{**same, "split": split, "prior": prior})
 
 

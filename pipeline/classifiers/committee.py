@@ -27,9 +27,6 @@ REACH = 0.15
 """A usual arm is left out where its mean log-likelihood is further below the likeliest arm's than this, in nats. On those 15
 draws none was more than .08 below."""
 
-MANY_CLASSES = 2000
-"""With more classes no discriminant is tried: each mixes every class mean with every other, C² numbers a setting."""
-
 
 def arms(metric: str = "balanced") -> list[Arm]:
     """The arms that are compared. Adjustments below 1 are for the metric `accuracy`, under which the training prior counts."""
@@ -73,13 +70,13 @@ def elect(
     grid = arms(metric)
     if features_ND.numel() * classes > 4 * held_out.WORK:
         grid = [arm for arm in grid if isinstance(arm, Transfer)]
-    if classes > MANY_CLASSES:
+    if classes > held_out.MANY_CLASSES:
         grid = [arm for arm in grid if isinstance(arm, Logistic)]
     rows = held_out.compared_rows(features_ND, labels_N, classes, len(grid), metric, seed, val)
     if not grid or not rows.folds:
         alone = USUAL[0] if grid else USUAL[1]
         weight_CD, bias_C = fit(alone, features_ND, labels_N, classes)
-        on = rows.on if grid else "nothing: too many rows and classes for any arm to be compared"
+        on = rows.on if grid else held_out.TOO_MANY
         return Committee(weight_CD, bias_C, {alone: 1.0}, None, None, on)
     scores = rows.scores(grid, classes)
     choice = choose({name(arm): scores_HC for arm, scores_HC in scores.items()}, rows.labels_H, classes, metric)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from pipeline.classifiers import candidates
 from pipeline.classifiers.candidates import Arm
+from pipeline.classifiers.discriminant import Transfer
 from pipeline.classifiers.selection import Choice, choose, stratified_folds
 
 FOLDS = 5
@@ -17,6 +18,12 @@ WORK = 5_000_000_000
 
 HELD_VALUES = 500_000_000
 """Scores of held-out rows that are kept for all arms together, 2 GB. Above it fewer rows are held out."""
+
+
+TOO_MANY = "nothing: more rows, columns and classes than a search is made over"
+
+MANY_CLASSES = 2000
+"""With more classes discriminants are not compared: each setting mixes every class mean with every other, C^2 numbers."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +88,12 @@ def likeliest(
 ) -> tuple[Arm, Choice | None, str]:
     """The arm that is likeliest on held-out rows, each arm's score there, and what those rows are.
 
-    The first of the arms, without scores, where no row can be held out or one fit of all arms would take longer than WORK.
+    The first of the arms, without scores, where no row can be held out, or where there are more rows, columns and classes than a
+    search is made over (WORK, MANY_CLASSES).
     """
-    if features_ND.numel() * classes > 4 * WORK:
-        return arms[0], None, "nothing: more rows, columns and classes than a search is made over"
+    mixes = any(isinstance(arm, Transfer) for arm in arms) and classes > MANY_CLASSES
+    if mixes or features_ND.numel() * classes > 4 * WORK:
+        return arms[0], None, TOO_MANY
     rows = compared_rows(features_ND, labels_N, classes, len(arms), metric, seed, val)
     if not rows.folds:
         return arms[0], None, rows.on

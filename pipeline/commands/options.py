@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -112,6 +112,18 @@ def common(command: Function) -> Function:
         return command(options=Options(config, overrides, seed, as_json), **arguments)
 
     return functools.reduce(lambda inner, option: option(inner), reversed(declared), output_options(gathered))
+
+
+def target_argument(command: Function) -> Function:
+    """An argument that stands for --config: a config's name or file, or a folder or table of images."""
+
+    @functools.wraps(command)
+    def with_target(target: str | None, options: Options, **arguments: Any) -> Any:
+        if target is not None and options.config is not None:
+            raise click.UsageError(f"{target} and --config {options.config}: give one of them")
+        return command(options=options if target is None else replace(options, config=target), **arguments)
+
+    return click.argument("target", required=False, metavar="[CONFIG|FOLDER|TABLE]")(with_target)
 
 
 def output_options(command: Function) -> Function:

@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from pipeline.images.bad import raise_broken
 from pipeline.images.decoding import Item, Undecodable, decode, probe
 from pipeline.images.depth import FULL_SCALE, Scale
-from pipeline.images.reading import each_decoded, find_broken, raise_broken
+from pipeline.images.reading import each_decoded, find_broken
 from pipeline.images.transforms.recipe import Augmenter, Recipe, clean, padding, resized_crop
 from pipeline.rng import derive, generator
 

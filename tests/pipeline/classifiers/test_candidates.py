@@ -143,7 +143,7 @@ def test_where_scores_would_fill_memory_fewer_rows_are_held_out(metric, held):
 def test_many_classes_are_elected_for_without_a_table_of_all_pairs(monkeypatch):
     labels = torch.arange(600) % 300
     features = torch.randn(600, 2, generator=torch.Generator().manual_seed(0))
-    monkeypatch.setattr(committee, "MANY_CLASSES", 200)
+    monkeypatch.setattr(held_out, "MANY_CLASSES", 200)
     monkeypatch.setattr(committee, "arms", lambda metric: [Logistic(0.1), Transfer()])
     elected = committee.elect(features, labels, 300)
     assert list(elected.members) == [Logistic(0.1)]

@@ -126,7 +126,7 @@ def test_a_broken_image_is_named_before_the_first_batch():
             images.prepare()
         assert str(error.value) == (
             "image image 4: cannot be decoded (not an image of BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP); replace it, or leave such "
-            "images out with --set data.broken=skip"
+            "images out with --set data.on_bad=skip"
         )
 
 
