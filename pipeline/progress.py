@@ -32,7 +32,8 @@ def interrupted_text() -> str:
 def on_interrupt(text: str) -> Iterator[Callable[[str], None]]:
     """Within, an interrupted command says "interrupted; " and `text`; what is yielded sets another text.
 
-    The text outlives a KeyboardInterrupt, or whatever else is no Exception, because it is asked for outside.
+    After a KeyboardInterrupt the text stays, because `interrupted_text` is called further out. After an Exception, or without
+    one, the text from before is put back.
     """
     global _interrupted
     before = _interrupted

@@ -30,7 +30,8 @@ def test_no_epochs_dump_the_weights_as_they_are(tmp_path):
     assert done.metrics["method"] == "frozen"
     recorded = json.loads((done.folder / "metrics.json").read_text())
     assert (recorded["threads"], recorded["processes"], recorded["seeds"]) == (torch.get_num_threads(), 1, [0])
-    assert recorded["settings"]["stage1"] == settings.stage1.model_dump(mode="json")
+    resolved = recorded["settings"]["stage1"]["amp"]  # `auto` is recorded as what it was
+    assert recorded["settings"]["stage1"] == {**settings.stage1.model_dump(mode="json"), "amp": resolved}
     assert recorded["settings"]["backbone"]["weights"] == str(tmp_path / "start.safetensors")
     cache = FeatureCache.open(extract(settings, done, tmp_path / "stores"))
     assert cache.classifier() is None
