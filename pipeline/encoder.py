@@ -40,7 +40,8 @@ class Encoder:
         positions among the items; and for each other position the reason.
         """
         transform = self.identity.transform
-        geometry = Geometry(int(transform["size"]), int(transform["resize"]))
+        square = (str(transform.get("interpolation", "bilinear")), str(transform.get("fit", "crop")))
+        geometry = Geometry(int(transform["size"]), int(transform["resize"]), *square)
         scale = Scale(int(transform.get("white", Scale.integer)), float(transform.get("white_of_floats", Scale.real)))
         pixels_BSS3, positions, broken = decode_readable(items, geometry, scale)
         device = next(self.backbone.parameters()).device

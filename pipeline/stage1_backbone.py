@@ -12,6 +12,7 @@ from pipeline.artefacts import folders, tensors
 from pipeline.artefacts import tensors as checkpoint
 from pipeline.backbones import build_for
 from pipeline.backbones.backbone import Backbone
+from pipeline.backbones.described import TRANSFORM, Description
 from pipeline.backbones.own import own_module
 from pipeline.errors import DataError, LineageError
 from pipeline.evaluate import backbone_figures, measured
@@ -56,10 +57,10 @@ def stage1_key(settings: Settings, dataset: Dataset) -> str:
     return folders.key_of(
         images=[train.samples_digest(), train.content_digest()],
         classes=list(dataset.classes),
-        transform=settings.data.model_dump(mode="json", include={"image_size", "mean", "std"}) | dataset.decoding,
+        transform=settings.data.transform() | dataset.decoding,
         backbone=_without_its_place(settings.backbone),
         start=_start_digest(settings.backbone.weights),
-        stage1=settings.stage1.model_dump(mode="json", exclude={"device", "compile", "checkpoint_minutes"}),
+        stage1=settings.stage1.keyed(),
         seed=settings.seed,
     )
 
@@ -187,6 +188,7 @@ def _train(settings: Settings, folder: Path, dataset: Dataset, key: str, device:
     if group.leads():
         tensors = training.model.state_dict()
         metadata = {"stage": "backbone", "backbone": name, "classes": json.dumps(dataset.classes), "key": key}
+        metadata[TRANSFORM] = json.dumps(Description.of(settings.data).settings())
         checkpoint.save(folder / NAME, tensors, metadata)
         document = trained_record(settings, dataset, history, tensors) | backbone_figures(
             settings, dataset, training.model

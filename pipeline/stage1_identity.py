@@ -86,7 +86,8 @@ def _check(
 
 
 def _identity(settings: Settings, dataset: Dataset, weights: str, width: int) -> Identity:
-    geometry = Geometry.of(settings.data.image_size, settings.stage1.augmentation)
+    data = settings.data
+    geometry = Geometry.of(data.image_size, settings.stage1.augmentation, data.interpolation, data.fit)
     # Views of unaugmented images would be copies of the clean one.
     recipe = Recipe.of(settings)
     views = settings.extract.views if recipe != PLAIN else 0
@@ -110,15 +111,16 @@ def _identity(settings: Settings, dataset: Dataset, weights: str, width: int) ->
         transform={
             "size": geometry.size,
             "resize": geometry.resize,
-            "interpolation": "bilinear",
-            "mean": list(settings.data.mean),
-            "std": list(settings.data.std),
+            "interpolation": geometry.interpolation,
+            "mean": list(data.mean),
+            "std": list(data.std),
+            **geometry.described(),
             **dataset.decoding,
         },
         # Shifted statistics are those of augmented images; `weights` is the digest of the weights before the shift.
         view_transform=describe(recipe, geometry.size) if views or shifted else {},
         views_seed=settings.seed,
         bn=settings.extract.bn,
-        autocast=number_format(settings.extract.amp, device_of(settings.stage1.device), settings.data.image_size),
+        autocast=number_format(settings.extract.amp, device_of(settings.stage1.device), data.image_size),
         dtype=settings.extract.dtype,
     )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pipeline.commands.backbone_option import backbone_option, module_of
 from pipeline.commands.done import say_if_done
 from pipeline.commands.options import Command, Options, common, target_argument
 from pipeline.commands.output import show
@@ -35,16 +36,20 @@ def demo(options: Options, sample: str | None, no_report: bool) -> None:
 @click.command(cls=Command)
 @common
 @target_argument
+@backbone_option
 @cache_options
 @classifier_options
 @report_option
 def run(options: Options, reference: str | None, no_report: bool, **chosen: str | int | None) -> None:
     """All stages: backbone, cache, STG, and the method beside its baselines; with --cache, those that need no images.
 
-    `coattail run photos/` takes the images in a folder or a table as they lie.
+    `coattail run photos/` takes the images in a folder or a table as they lie; with --backbone efficientnet-lite0, features
+    come from a backbone that is good already, which is not trained.
 
     With --augmentation the trained head is compared with that one and with none, else with every augmentation.
     """
+    if reference is not None and options.backbone is not None:
+        raise click.UsageError("--cache and --backbone exclude each other: a cache's features are made already")
     _run(with_settings(options if reference else with_config(options), chosen), reference, not no_report)
 
 
@@ -73,7 +78,7 @@ def _compared(options: Options, reference: str | None) -> "Comparison | None":
         resolved = resolve_settings(options)
         check_compare(resolved.settings, resolved.given, cached=False)
         augmentations = _augmentations(resolved.settings, resolved.given)
-        comparison = pipeline.run(resolved.settings, stores_folder(), runs, augmentations)
+        comparison = pipeline.run(resolved.settings, stores_folder(), runs, augmentations, module_of(options))
     else:
         resolved, cache = resolved_with_cache(options, reference, stores_folder())
         check_compare(resolved.settings, resolved.given, cached=True)
