@@ -16,6 +16,7 @@ SPELT = {
     "cutout": "Cutout",
     "drw": "DRW",
     "ema": "EMA",
+    "fine-tune": "fine-tuning",
     "label-smoothing": "label smoothing",
     "ldam": "LDAM",
     "new-block": "new block",
@@ -72,6 +73,7 @@ def _added(settings: Settings) -> list[str]:
         stage1.policy: stage1.policy != "none",
         "cutout": stage1.cutout > 0,
         "sam": stage1.sam_rho > 0,
+        "fine-tune": stage1.body_factor < 1,
         stage1.averaging: stage1.averaging != "none",
         "weight-decay": stage1.weight_decay != Stage1().weight_decay,
     }

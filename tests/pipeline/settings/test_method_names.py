@@ -44,6 +44,7 @@ def labelled(tmp_path_factory):
         (made("new-block", mixing="mixup"), "mixup+new-block", "mixup + new block"),
         (made(sam_rho=0.05, averaging="ema"), "ce+sam+ema", "CE + SAM + EMA"),
         (made(averaging="swa", weight_decay=5e-4), "ce+swa+weight-decay", "CE + SWA + weight decay 0.0005"),
+        (made(body_factor=0.1), "ce+fine-tune", "CE + fine-tuning"),
         (made(policy="randaugment", cutout=8), "ce+randaugment+cutout", "CE + RandAugment + Cutout"),
         (
             made(policy="trivialaugment", label_smoothing=0.1),
