@@ -58,6 +58,12 @@ def test_methods_are_called_as_the_literature_calls_them(settings, name, label, 
     assert labelled(settings.model_dump(mode="json")) == f"{label} (stage 1)"
 
 
+def test_a_backbone_that_is_not_trained_is_called_by_its_name(labelled):
+    recorded = {"backbone": {"name": "efficientnet-lite0", "weights": "pretrained"}, "stage1": {"epochs": 0}}
+    assert labelled(recorded) == "frozen efficientnet-lite0 (stage 1)"
+    assert labelled(recorded, "shifted") == "frozen efficientnet-lite0 + shifted BN (stage 1)"
+
+
 def test_shifted_statistics_are_the_cache_s(labelled):
     settings = load("cifar10-lt+shifted-bn").settings
     assert stage1_method(settings) == "mixup"  # the backbone's own figures are without them
