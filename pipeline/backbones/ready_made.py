@@ -73,7 +73,7 @@ def timm_backbone(name: str, weights: str) -> Given:
         )
     try:
         network: Any = timm.create_model(model, pretrained=bool(weights), num_classes=0)
-    except (OSError, RuntimeError) as error:
+    except Exception as error:  # a hub's client raises types of its own
         site = getattr(timm.get_pretrained_cfg(model), "hf_hub_id", None)
         if not site:
             raise DataError(f"backbone.weights of {name}: cannot be had ({_line(error)}); {RANDOM[3:]}") from None
@@ -98,7 +98,7 @@ def open_clip_backbone(name: str, tag: str) -> Given:
         check_tag(open_clip, name, tag)
     try:
         network: Any = open_clip.create_model(model, pretrained=tag or None)
-    except (OSError, RuntimeError) as error:
+    except Exception as error:  # as above
         raise DataError(
             f"backbone.weights {tag} of {name}: cannot be had ({_line(error)}); run the command once where there is a network, "
             f"and copy ~/.cache/huggingface from there, {RANDOM}"
