@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from cache import Identity, Manifest
 from pipeline.artefacts import folders, tensors
 from pipeline.backbones import build_for
+from pipeline.backbones.backbone import Backbone
 from pipeline.backbones.classifier import ImageClassifier
+from pipeline.backbones.layers import with_layers
 from pipeline.errors import DataError
 from pipeline.images.decoding import Item
 from pipeline.images.depth import Scale
@@ -72,7 +74,10 @@ def encoder_of(manifest: Manifest, runs: Path, folder: Path | None = None) -> En
     known = {section: recorded[section] for section in ("seed", "backbone", "stage1") if section in recorded}
     settings = Settings.model_validate_json(json.dumps(known), strict=True)
     classes = len(json.loads(metadata["classes"])) if "classes" in metadata else len(identity.classes)
-    return Encoder(_backbone(settings, classes, weights), identity, manifest.provenance.batch_size or 256)
+    backbone = with_layers(
+        _backbone(settings, classes, weights), identity.layer.split("+"), int(identity.transform["size"])
+    )
+    return Encoder(backbone, identity, manifest.provenance.batch_size or 256)
 
 
 def _folder(manifest: Manifest, runs: Path) -> Path:
@@ -87,7 +92,7 @@ def _folder(manifest: Manifest, runs: Path) -> Path:
     )
 
 
-def _backbone(settings: Settings, classes: int, weights: dict[str, Tensor]) -> nn.Module:
+def _backbone(settings: Settings, classes: int, weights: dict[str, Tensor]) -> Backbone:
     model: ImageClassifier = build_for(settings, classes)
     prefix = "backbone."
     state = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}

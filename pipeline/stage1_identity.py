@@ -10,8 +10,9 @@ from torch import Tensor
 from cache import Identity, SplitIdentity
 from pipeline.artefacts import folders
 from pipeline.artefacts import tensors as checkpoint
-from pipeline.backbones import LAYER, build_for
+from pipeline.backbones import build_for
 from pipeline.backbones.classifier import ImageClassifier, head_like
+from pipeline.backbones.layers import layer_name, with_layers
 from pipeline.errors import DataError, LineageError
 from pipeline.images.dataset import Dataset, load
 from pipeline.images.pixels import Geometry
@@ -46,7 +47,8 @@ def frozen_backbone(
             say(f"backbone {run.folder}: trained on other classes; its features are dumped without its classifier")
         tensors = {name: tensor for name, tensor in tensors.items() if name.startswith("backbone.")}
     model = _model(settings, run, tensors, metadata, dataset)
-    identity = _identity(settings, dataset, checkpoint.digest(tensors), int(model.classifier.in_features))
+    model.backbone = with_layers(model.backbone, settings.extract.layers, settings.data.image_size)
+    identity = _identity(settings, dataset, checkpoint.digest(tensors), model.backbone.width)
     return dataset, model, tensors, identity
 
 
@@ -106,7 +108,7 @@ def _identity(settings: Settings, dataset: Dataset, weights: str, width: int) ->
         splits=splits,
         weights=weights,
         backbone=settings.backbone.full_name,
-        layer=LAYER,
+        layer=layer_name(settings.extract.layers),
         width=width,
         transform={
             "size": geometry.size,

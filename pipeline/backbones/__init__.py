@@ -8,9 +8,6 @@ from pipeline.backbones.networks import network
 from pipeline.rng import derive
 from pipeline.settings import Settings
 
-LAYER = "pooled"
-"""The feature's name in a cache's identity: the globally averaged last feature map, before the classifier."""
-
 
 def build_for(settings: Settings, classes: int, weights: bool = False) -> ImageClassifier:
     """The settings' backbone and classifier, before training; with `weights`, the backbone starts from its own."""

@@ -1,5 +1,8 @@
 """Backbones that others have made: torchvision's, timm's and open_clip's by name, and weights from a file."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -97,13 +100,24 @@ def open_clip_backbone(name: str, tag: str) -> Given:
     if tag:
         check_tag(open_clip, name, tag)
     try:
-        network: Any = open_clip.create_model(model, pretrained=tag or None)
+        with _without_warnings():  # that there are no weights, where those of a run follow
+            network: Any = open_clip.create_model(model, pretrained=tag or None)
     except Exception as error:  # as above
         raise DataError(
             f"backbone.weights {tag} of {name}: cannot be had ({_line(error)}); run the command once where there is a network, "
             f"and copy ~/.cache/huggingface from there, {RANDOM}"
         ) from None
     return Given(network.visual, int(configuration["embed_dim"]))
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def check_tag(open_clip: Any, name: str, tag: str) -> None:

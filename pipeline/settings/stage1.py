@@ -174,6 +174,9 @@ class Stage1(Section):
 class Extract(Section):
     """What is dumped from the frozen backbone."""
 
+    layers: Annotated[tuple[str, ...], Field(min_length=1, max_length=16)] = ("pooled",)
+    """Which outputs are the feature, side by side: `pooled`, the last one, or modules of the network by their path, such as
+    `layer3`, each the mean over its places or tokens, with `:max` the maximum, with `:first` the first token."""
     views: Annotated[int, Field(ge=0, le=99)] = 4
     """Augmented views of each training image, beside the clean one."""
     dtype: Literal["float16", "float32"] = "float16"
