@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,14 @@ def prior_shift(shares_C: Tensor, counts_C: Tensor, power: float) -> Tensor:
     return (shares_C.log() - power * (train_C / train_C.sum()).log()).float()
 
 
-@torch.no_grad()
+@dataclass(frozen=True)
+class Measured:
+    """Each replica's metrics on a split, and the class that it predicts for each row, int32 (R, N)."""
+
+    metrics: list[Metrics]
+    predicted_RN: Tensor
+
+
 def figures(
     cache: FeatureCache,
     split: str,
@@ -122,22 +130,40 @@ def figures(
     settings: Settings,
     shares_C: Tensor | None = None,
 ) -> list[Metrics]:
-    """Each replica's metrics on a split's clean features; groups by the training counts.
+    """Each replica's metrics on a split's clean features; groups by the training counts. `shares_C` as in `measure`."""
+    return measure(cache, split, classifier, settings, shares_C).metrics
+
+
+@torch.no_grad()
+def measure(
+    cache: FeatureCache,
+    split: str,
+    classifier: Classifier | Scored,
+    settings: Settings,
+    shares_C: Tensor | None = None,
+) -> Measured:
+    """As `figures`, with the predictions that they were taken from.
 
     With `shares_C` (C,) the logits are those under this class prior. Raises DataError for a classifier whose scores are no log
     probabilities.
     """
-    tested = features.load(cache, split, views=False, ram_limit=settings.ram_limit)
+    rows = features.load(cache, split, views=False, ram_limit=settings.ram_limit)
     counts = cache.counts("train").tolist()
-    logits_RNC = torch.cat([classifier.logits(tested.gather(0, rows_B)) for rows_B in tested.blocks()], dim=1)
+    logits_RNC = torch.cat([classifier.logits(rows.gather(0, rows_B)) for rows_B in rows.blocks()], dim=1)
     if shares_C is not None:
         if classifier.prior_power is None:
             raise DataError(
                 "evaluate.prior: this head's scores are no log probabilities, so no prior can be put to them"
             )
         logits_RNC = logits_RNC + prior_shift(shares_C, torch.tensor(counts), classifier.prior_power)
+    return measured_logits(logits_RNC, rows.labels_N, counts, settings)
+
+
+def measured_logits(logits_RNC: Tensor, labels_N: Tensor, counts: list[int], settings: Settings) -> Measured:
+    """Metrics and predictions of logits (R, N, C); `counts` are the training rows of each class."""
     groups = settings.longtail
-    return [
-        evaluate(logits_NC.softmax(dim=1), tested.labels_N, counts, groups.many_above, groups.few_below)
+    metrics = [
+        evaluate(logits_NC.softmax(dim=1), labels_N, counts, groups.many_above, groups.few_below)
         for logits_NC in logits_RNC
     ]
+    return Measured(metrics, logits_RNC.argmax(dim=2).int())

@@ -55,6 +55,17 @@ def set_verbosity(level: int) -> None:
     _verbosity = level
 
 
+@contextmanager
+def silently(silent: bool = True) -> Iterator[None]:
+    """Within, no notes and no bars, if `silent`: for work that is a step of something whose own progress is shown."""
+    before = _verbosity
+    set_verbosity(0 if silent else before)
+    try:
+        yield
+    finally:
+        set_verbosity(before)
+
+
 def note(text: str, level: int = 1) -> None:
     """One line on stderr, if the verbosity reaches `level`."""
     if _verbosity >= level:

@@ -1,6 +1,7 @@
 """Stage 3: cache + generator -> classifier, and its figures (paper, section 3.4)."""
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -15,20 +16,24 @@ from pipeline.artefacts import tensors as checkpoint
 from pipeline.artefacts.figures import Digest, Percent, Seconds
 from pipeline.classifiers import settled, train_classifier
 from pipeline.classifiers.linear import Classifier
-from pipeline.classifiers.scored import Selection
+from pipeline.classifiers.scored import Scored, Selection
 from pipeline.errors import DataError, LineageError
-from pipeline.evaluate import class_shares, figures
+from pipeline.evaluate import Measured, class_shares, figures, measure
 from pipeline.metrics import Metrics
 from pipeline.progress import note
 from pipeline.settings import Settings
 from pipeline.settings.method_names import stage3_method
-from pipeline.settings.stage3 import ADDED, Retrain, uses_stg
+from pipeline.settings.stage3 import uses_stg
 from pipeline.stg import trained as stg_file
 
 TRANSFER_RULES = {"head_classes", "head_above", "head_share_limit", "head_share", "similarity"}
 """The settings of `stg` that say what a tail sample borrows, with or without a generator."""
 MADE_BY = {"seed", "coordinates", "longtail", "stg", "retrain", "choice", "evaluate"}
 """The settings that a classifier and its figures come from, beside the cache."""
+SPLIT_FIGURES = "figures-{split}.json"
+"""In a run folder, beside metrics.json of the test split: the figures on another split."""
+PREDICTIONS = "predictions.safetensors"
+"""In a run folder: the class predicted for each test row by each seed, int32 (R, N), so that runs can be compared by row."""
 FIGURES = ("accuracy", "many", "medium", "few", "balanced_accuracy", "ece")
 
 
@@ -74,11 +79,21 @@ class RetrainResult(BaseModel):
         return found
 
 
-def retrain(settings: Settings, cache: FeatureCache, root: Path, stg: Path | None = None) -> tuple[Path, RetrainResult]:
-    """Retrain the classifier on a cache, or take the run as it is where an equal key says it is done.
+@dataclass(frozen=True)
+class Run:
+    """One run of stage 3: its settings, its folder, and the generator that it uses."""
 
-    With `retrain.augmentation = "stg"` the generator is that of `stg`, a stage-2 run folder. Raises LineageError where `stg` was
-    learnt from another cache, DataError where the cache lacks a split or the stage-1 classifier that the head starts from.
+    settings: Settings
+    folder: Path
+    method: str
+    generator: stg_file.TrainedSTG | None
+    generator_digest: str | None
+
+
+def planned(settings: Settings, cache: FeatureCache, root: Path, stg: Path | None = None) -> Run:
+    """The run that these settings mean; `stg` is the stage-2 run folder, where they want a generator.
+
+    Raises LineageError where `stg` was learnt from another cache.
     """
     trained, stg_digest = None, None
     if uses_stg(settings.retrain):
@@ -92,7 +107,7 @@ def retrain(settings: Settings, cache: FeatureCache, root: Path, stg: Path | Non
     prior = {} if shares_C is None else {"prior": shares_C.tolist()}
     key = folders.key_of(
         **prior,
-        retrain=_decisive(settled(settings, cache)),
+        retrain=settled(settings, cache).keyed(),
         choice=settings.choice,
         coordinates=settings.coordinates,
         seed=settings.seed,
@@ -101,30 +116,57 @@ def retrain(settings: Settings, cache: FeatureCache, root: Path, stg: Path | Non
         rules=rules,
         cache=cache.key,
     )
-    folder = folders.run_folder(root, settings.name, method, key)
-    if folders.is_done(folder):
-        result = folders.read_result(folder, RetrainResult)
-        path = folder / "classifier.safetensors"
-        folders.prove(path, checkpoint.digest(checkpoint.load(path)[0]), result.digest)
-        note(f"done already: {folder}", level=2)
-        return folder, result
+    return Run(settings, folders.run_folder(root, settings.name, method, key), method, trained, stg_digest)
+
+
+def done_already(run: Run) -> RetrainResult | None:
+    """The figures of a run that is done; None where it is not. Raises DataError where its files do not hold together."""
+    if not folders.is_done(run.folder):
+        return None
+    result = folders.read_result(run.folder, RetrainResult)
+    path = run.folder / "classifier.safetensors"
+    folders.prove(path, checkpoint.digest(checkpoint.load(path)[0]), result.digest)
+    note(f"done already: {run.folder}", level=2)
+    return result
+
+
+def retrain(settings: Settings, cache: FeatureCache, root: Path, stg: Path | None = None) -> tuple[Path, RetrainResult]:
+    """Retrain the classifier on a cache, or take the run as it is where an equal key says it is done.
+
+    With `retrain.augmentation = "stg"` the generator is that of `stg`, a stage-2 run folder. Raises LineageError where `stg` was
+    learnt from another cache, DataError where the cache lacks a split or the stage-1 classifier that the head starts from.
+    """
+    run = planned(settings, cache, root, stg)
+    if result := done_already(run):
+        return run.folder, result
     started = time.monotonic()
-    folders.start(folder, settings)
-    seeds = seeds_of(settings)
-    classifier = train_classifier(settings, cache, seeds, trained)
+    classifier = train_classifier(settings, cache, seeds_of(settings), run.generator)
+    return run.folder, publish(run, cache, classifier, started)
+
+
+def publish(run: Run, cache: FeatureCache, classifier: Classifier | Scored, started: float) -> RetrainResult:
+    """Measure a run's classifier on the test split and write its folder, metrics.json last.
+
+    `started`: the time, of time.monotonic, from which the run's seconds count.
+    """
+    settings, seeds = run.settings, seeds_of(run.settings)
+    folders.start(run.folder, settings)
+    shares_C = _shares(settings.evaluate.prior, cache)
     if shares_C is not None and classifier.prior_power is None:
-        note(f"{method}: its scores are no log probabilities; its figures are not moved to evaluate.prior")
+        note(f"{run.method}: its scores are no log probabilities; its figures are not moved to evaluate.prior")
         shares_C = None
-    found = figures(cache, "test", classifier, settings, shares_C)
+    measured = measure(cache, "test", classifier, settings, shares_C)
     tensors = classifier.tensors()
-    metadata = {"stage": "classifier", "method": method, "cache": cache.key, "stg": stg_digest or ""}
-    checkpoint.save(folder / "classifier.safetensors", tensors, metadata)
-    lineage = {"dataset": cache.manifest.provenance.name, "cache": cache.key, "stg": stg_digest}
+    metadata = {"stage": "classifier", "method": run.method, "cache": cache.key, "stg": run.generator_digest or ""}
+    checkpoint.save(run.folder / "classifier.safetensors", tensors, metadata)
+    checkpoint.save(run.folder / PREDICTIONS, {"test": measured.predicted_RN}, {"cache": cache.key})
     result = summarise(
-        found,
+        measured.metrics,
         seeds,
-        method=method,
-        **lineage,
+        method=run.method,
+        dataset=cache.manifest.provenance.name,
+        cache=cache.key,
+        stg=run.generator_digest,
         digest=checkpoint.digest(tensors),
         split="test",
         selection=classifier.selection
@@ -136,14 +178,26 @@ def retrain(settings: Settings, cache: FeatureCache, root: Path, stg: Path | Non
         prior_power=classifier.prior_power,
         settings=settings.model_dump(mode="json", include=MADE_BY),
     )
-    folders.write_json(folder / "metrics.json", result)
-    return folder, result
+    folders.write_json(run.folder / "metrics.json", result)
+    return result
 
 
-def _decisive(retrain: Retrain) -> dict[str, Any]:
-    """What of these settings is in a run's key: all but later ones that are at what was done before there were any."""
-    values = retrain.model_dump(mode="json")
-    return {name: value for name, value in values.items() if name not in ADDED or value != ADDED[name]}
+def split_figures(run: Run, split: str) -> RetrainResult | None:
+    """The figures of a run on another split than test, where they were kept; None where they were not."""
+    name = SPLIT_FIGURES.format(split=split)
+    return folders.read_result(run.folder, RetrainResult, name) if (run.folder / name).is_file() else None
+
+
+def publish_split(run: Run, split: str, measured: Measured) -> None:
+    """Keep a finished run's figures on another split than test, beside metrics.json."""
+    result = folders.read_result(run.folder, RetrainResult)
+    same = result.model_dump(include=_same_for_all_splits())
+    figures_there = summarise(measured.metrics, result.seeds, **{**same, "split": split})
+    folders.write_json(run.folder / SPLIT_FIGURES.format(split=split), figures_there)
+
+
+def _same_for_all_splits() -> set[str]:
+    return {*RetrainResult.model_fields} - {*Metrics.model_fields, "mean", "std", "each_seed", "seeds"}
 
 
 def _shares(prior: str, cache: FeatureCache) -> Tensor | None:
@@ -179,9 +233,7 @@ def evaluate_run(folder: Path, cache: FeatureCache, split: str, prior: str | Non
         )
     classifier = Classifier(tensors["weight"], tensors["bias"], prior_power=result.prior_power)
     found = figures(cache, split, classifier, settings, _shares(prior, cache))
-    same = result.model_dump(
-        include={*RetrainResult.model_fields} - {*Metrics.model_fields, "mean", "std", "each_seed", "seeds"}
-    )
+    same = result.model_dump(include=_same_for_all_splits())
     return summarise(found, result.seeds, **{**same, "split": split, "prior": prior})
 
 

@@ -162,14 +162,14 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def read_result(folder: Path, model: type[Result]) -> Result:
-    """The metrics.json of a finished run.
+def read_result(folder: Path, model: type[Result], name: str = "metrics.json") -> Result:
+    """The metrics.json of a finished run, or another file of figures in its folder.
 
     Raises DataError where the file is not what this version writes, where a figure is out of its range, or where the
     content is not the one that its checksum was taken of. Earlier versions wrote no checksum; their files are held to
     the ranges alone.
     """
-    path = folder / "metrics.json"
+    path = folder / name
     content = read_json(path)
     wanted = content.pop(CHECKSUM, None)
     try:

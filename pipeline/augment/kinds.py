@@ -7,6 +7,7 @@ import torch
 from torch import Generator, Tensor
 
 from pipeline.augment.transfer import Transformations
+from pipeline.features import take
 from pipeline.settings.stage3 import Retrain
 
 
@@ -106,6 +107,8 @@ class Augmentation:
     """Of Eq. 1, for the kinds that move features by them."""
     beta_C: Tensor
     """beta_c of Eq. 3, 0 for classes that are not augmented."""
+    shift_CD: Tensor | None = None
+    """How far `transfer` moves the rows of each class, in the coordinates of the features."""
 
 
 @dataclass(frozen=True)
@@ -147,10 +150,16 @@ def _semantic(draw: Draw, each: Each, augmentation: Augmentation) -> Tensor:
     return _move(draw.features_SBD, moved_SBD * _chosen(draw.uniform_SBD, each("threshold")), each("strength"))
 
 
+def _transfer(draw: Draw, _each: Each, augmentation: Augmentation) -> Tensor:
+    assert augmentation.shift_CD is not None
+    return (draw.features_SBD + take(augmentation.shift_CD, draw.labels_SB))[None]
+
+
 KINDS: dict[str, Kind] = {
     "none": Kind(False, False, _unchanged),
     "dropout": Kind(False, True, _dropout),
     "noise": Kind(True, False, _noise),
+    "transfer": Kind(False, False, _transfer),
     "closed-form": Kind(True, True, _semantic),
     "stg": Kind(True, True, _semantic),
 }

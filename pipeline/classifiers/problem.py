@@ -32,6 +32,14 @@ class Problem:
     origin: str
     """Where the rows come from, for errors: `cache 802e10c36cb5`."""
 
+    variants: Sequence[Retrain] = ()
+    """Settings that are trained side by side, for heads that are trained; none: `settings` alone."""
+
+    @property
+    def side_by_side(self) -> Sequence[Retrain]:
+        """The settings to train: replica = (one of these, seed)."""
+        return self.variants or (self.settings,)
+
     @property
     def classes(self) -> int:
         return len(self.train.counts_C)

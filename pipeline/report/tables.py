@@ -1,6 +1,9 @@
 """The comparison that every run ends with: the method beside the baselines that cost nothing, from one cache."""
 
 from pathlib import Path
+from statistics import mean, stdev
+
+import polars as pl
 
 from cache import Manifest
 from pipeline.compare import Comparison
@@ -61,8 +64,8 @@ def comparison_text(comparison: Comparison) -> list[Part]:
     many_above, few_below = comparison.limits
     sizes = {"many": f"> {many_above}", "medium": f"{few_below} to {many_above}", "few": f"< {few_below}"}
     groups = ", ".join(f"{name} {count} ({sizes[name]} rows)" for name, count in comparison.groups.items())
-    split = f"the test split{for_prior(comparison.arms)}"
-    title = f"{comparison.dataset}, cache {comparison.cache[:12]}: top-1 % and ECE % on {split}, last epoch"
+    on = f"on the test split{for_prior(comparison.arms)}, last epoch"
+    title = f"{comparison.dataset}, cache {comparison.cache[:12]}: top-1 % and ECE % {on}"
     return [
         results_table(comparison.arms, comparison.stage1, title, comparison.held_out.learnt),
         "",
@@ -106,3 +109,32 @@ def distance_line(distance: Distance) -> str:
         f"{distance.mean_cosine:.3f}, norm ratio {distance.mean_norm_ratio:.2f}, relative error of the means "
         f"{distance.mean_relative_error:.3f}, of the log variances {distance.log_variance_relative_error:.3f}"
     )
+
+
+def runs_table(rows: pl.DataFrame, title: str) -> Table:
+    """A row a method, settings and split of `pipeline.results`' rows: percent, mean ± spread over the seeds."""
+    columns = (
+        *names("data set", "cache", "method", "run", "split"),
+        *figures("all", "balanced", "many", "medium", "few", "worst 10th", "ECE", "seeds", "s"),
+    )
+    by = ["dataset", "cache", "method", "run", "split"]
+    grouped = rows.group_by(by, maintain_order=True)
+    return Table(title, columns, tuple(_run_row(part) for _, part in grouped))
+
+
+def _run_row(part: pl.DataFrame) -> tuple[str, ...]:
+    first = part.row(0, named=True)
+    words = (first["dataset"], first["cache"][:12], first["method"], first["run"], first["split"])
+    cells = [mean_cell(part[name].drop_nulls().to_list()) for name in COLUMNS]
+    return *words, *cells, str(len(part)), f"{part['seconds'].sum():.1f}"
+
+
+COLUMNS = ("accuracy", "balanced_accuracy", "many", "medium", "few", "worst_tenth", "ece")
+"""The figures of a table, in its order."""
+
+
+def mean_cell(values: list[float]) -> str:
+    """Mean ± sample standard deviation; the value alone where there is one, a dash where there is none."""
+    if not values:
+        return "–"
+    return f"{mean(values):.1f} ± {stdev(values):.1f}" if len(values) > 1 else f"{values[0]:.1f}"

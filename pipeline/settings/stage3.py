@@ -1,9 +1,10 @@
 """[retrain]: heads, augmentations, their labels."""
 
+import math
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, WrapValidator, model_validator
+from pydantic import Field, PlainValidator, ValidationError, WrapValidator, model_validator
 from pydantic_core import PydanticCustomError
 
 from pipeline.settings.section import Count, NonNegative, Positive, Section, Share
@@ -58,17 +59,30 @@ CHOOSES: dict[str, tuple[str, ...]] = {
     "transfer": ("shrinkage", "transfer"),
 }
 """Head -> those of AUTOMATIC that it chooses itself, from rows held out, where they are `auto`."""
-ADDED: dict[str, object] = {"distance": "cosine"}
+ADDED: dict[str, object] = {"distance": "cosine", "borrow": "auto"}
 """Settings of `retrain` that came later, with what was done before there were any: at that value they change no run's key."""
 
-AugmentationName = Literal["none", "dropout", "noise", "closed-form", "stg"]
+AugmentationName = Literal["none", "dropout", "noise", "transfer", "closed-form", "stg"]
 AUGMENTATIONS: dict[str, str] = {
     "dropout": "+ dropout",
     "noise": "+ noise",
+    "transfer": "+ transferred means",
     "closed-form": "+ closed form",
     "stg": "+ STG",
 }
 """What people call each augmentation. What it does to a step stands in `pipeline/augment/kinds.py`, one row each."""
+
+
+def _auto_log_or_k(value: object) -> object:
+    if value in ("auto", "log"):
+        return value
+    number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    if not 0 <= number < math.inf:
+        raise ValueError(f"retrain.borrow: wanted auto, log or a number of at least 0, found {value!r}")
+    return number
+
+
+Borrow = Annotated[float | Literal["auto", "log"], PlainValidator(_auto_log_or_k)]
 
 
 def _auto_or_number(value: Any, validate: Callable[[Any], Any]) -> Any:
@@ -141,7 +155,7 @@ class Retrain(Section):
     """`lda`, `transfer`: how far the covariance within classes is drawn to a multiple of the identity. `auto`: as for `tau`;
     else 0.6."""
     transfer: Annotated[Literal["auto"] | NonNegative, AUTO] = "auto"
-    """`transfer`: k of s = k / (n_c + k), the share of the way that the mean of a class of n_c rows moves. `auto`: as for
+    """Head `transfer`: k of s = k / (n_c + k), the share of the way that the mean of a class of n_c rows moves. `auto`: as for
     `tau`; else 3."""
     distance: Literal["cosine", "l2"] = "cosine"
     """`ncm`: which class mean is nearest, by the angle between normalised features or by Euclidean distance."""
@@ -149,6 +163,16 @@ class Retrain(Section):
     """`knn`: how many vote."""
     seeds: Annotated[int, Field(ge=1, le=1000)] = 1
     """Replicas trained at once, with seeds `seed`, `seed` + 1, …"""
+
+    borrow: Borrow = "auto"
+    """Augmentation `transfer`: k of s = k / (n_c + k), the share of the way that the rows of a class of n_c rows move. `auto`:
+    k by cross-validation; on rows that the backbone was trained on, `log`. `log`: s = .55 - .085 ln n_c."""
+
+    def keyed(self) -> dict[str, Any]:
+        """What a run's key is made of. A setting that came later is left out where it is at what was done before, so older
+        keys hold."""
+        values = self.model_dump(mode="json")
+        return {name: value for name, value in values.items() if name not in ADDED or value != ADDED[name]}
 
     @property
     def is_trained(self) -> bool:

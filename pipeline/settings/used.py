@@ -46,6 +46,7 @@ AUGMENTATIONS: dict[str, frozenset[str]] = {
     "none": frozenset(),
     "dropout": frozenset({"retrain.dropout"}),
     "noise": frozenset({"retrain.noise"}),
+    "transfer": frozenset({"retrain.borrow", "retrain.shrinkage"}),
     "closed-form": STRENGTH | TRANSFER,
     "stg": STRENGTH | GENERATOR,
 }

@@ -8,10 +8,10 @@ import pytest
 import torch
 from conftest import Blobs, write_cache
 
-from pipeline import retrain, run_cache, stage3_retrain
+from pipeline import retrain, run_cache
 from pipeline.artefacts import folders
 from pipeline.artefacts import tensors as checkpoint
-from pipeline.errors import DataError, LineageError
+from pipeline.errors import ConfigError, DataError, LineageError
 from pipeline.metrics import expected_calibration_error
 from pipeline.settings.load import load
 from pipeline.settings.method_names import label, stage3_method
@@ -106,7 +106,7 @@ def test_a_seed_alone_gives_the_figures_it_gives_among_others(cache, tmp_path):
 
 
 @pytest.mark.parametrize("head", ["crt", "lws", "generalized"])
-@pytest.mark.parametrize("augmentation", ["stg", "closed-form", "none", "dropout", "noise"])
+@pytest.mark.parametrize("augmentation", ["stg", "closed-form", "none", "dropout", "noise", "transfer"])
 def test_every_head_trains_with_every_augmentation(cache, tmp_path, head, augmentation):
     settings = _settings(f"retrain.head={head}", f"retrain.augmentation={augmentation}")
     _, result = retrain(settings, cache, tmp_path)
@@ -125,7 +125,7 @@ def test_lambda_zero_is_the_plain_classifier(cache, tmp_path):
 def test_comparison_has_every_arm(cache, tmp_path):
     found = run_cache(_settings(), cache, tmp_path)
     assert [arm.method for arm in found.arms] == [
-        "auto", "stage1", "logit-adjustment", "tau-norm", "ncm", "knn", "logistic", "lda", "transfer", "crt", "crt+dropout", "crt+noise", "crt+closed-form", "crt+stg",
+        "auto", "stage1", "logit-adjustment", "tau-norm", "ncm", "knn", "logistic", "lda", "transfer", "crt", "crt+dropout", "crt+noise", "crt+transfer", "crt+closed-form", "crt+stg",
     ]  # fmt: skip
     assert found.groups == {"many": 2, "medium": 2, "few": 1}
     assert [label(arm.method, found.stage1) for arm in found.arms[-2:]] == ["cRT + closed form", "cRT + STG"]
@@ -184,6 +184,29 @@ def test_the_similarity_is_part_of_the_key(cache, tmp_path):
     assert len(found) == 3
 
 
+def test_a_setting_that_came_later_leaves_older_keys_alone():
+    older = Retrain().model_dump(mode="json", exclude={"borrow", "distance"})
+    assert Retrain().keyed() == older
+    assert Retrain(borrow=2).keyed() == older | {"borrow": 2.0}
+
+
+def test_rows_move_by_the_law_that_is_asked_for(cache, tmp_path):
+    settings = ["retrain.augmentation=transfer", "retrain.borrow=0"]
+    _, plain = retrain(_settings("retrain.augmentation=none"), cache, tmp_path)
+    _, unmoved = retrain(_settings(*settings), cache, tmp_path)
+    assert unmoved.digest == plain.digest
+    _, moved = retrain(_settings(settings[0], "retrain.borrow=log"), cache, tmp_path)
+    assert moved.digest != plain.digest
+
+
+@pytest.mark.parametrize("value", ["-1", "nan", "some", "true"])
+def test_what_borrow_may_be(value):
+    with pytest.raises(ConfigError) as error:
+        load(overrides=[f"retrain.borrow={value}"])
+    found = {"-1": "-1", "nan": "nan", "some": "'some'", "true": "True"}[value]
+    assert str(error.value) == f"--set: retrain.borrow: wanted auto, log or a number of at least 0, found {found}"
+
+
 def test_a_damaged_generator_is_refused(cache, tmp_path):
     folder, _ = train_stg(_settings(), cache, tmp_path)
     tensors, metadata = checkpoint.load(folder / "stg.safetensors")
@@ -235,11 +258,9 @@ def test_auto_says_how_it_chose_and_never_looks_at_the_test_split(stores, cache,
 )
 def test_settings_that_came_later_change_no_run_s_key(head, key):
     """The parts of the keys that runs had before `auto` and `retrain.distance`, where no head chooses."""
-    assert folders.key_of(retrain=stage3_retrain._decisive(Retrain(head=head).settled(chooses=False))).startswith(key)
-    assert not folders.key_of(
-        retrain=stage3_retrain._decisive(Retrain(head=head, distance="l2").settled(False))
-    ).startswith(key)
-    chosen = folders.key_of(retrain=stage3_retrain._decisive(Retrain(head=head).settled(chooses=True)))
+    assert folders.key_of(retrain=Retrain(head=head).settled(chooses=False).keyed()).startswith(key)
+    assert not folders.key_of(retrain=Retrain(head=head, distance="l2").settled(chooses=False).keyed()).startswith(key)
+    chosen = folders.key_of(retrain=Retrain(head=head).settled(chooses=True).keyed())
     assert chosen.startswith(key) == (head not in ("logistic", "transfer"))
 
 
