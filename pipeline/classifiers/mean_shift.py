@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from pipeline.classifiers.committee import MANY_CLASSES
+from pipeline.classifiers.held_out import MANY_CLASSES
 from pipeline.classifiers.computed import clean
 from pipeline.classifiers.discriminant import Transfer, held_out_scores, mean_shifts
 from pipeline.classifiers.held_out import compared_rows
