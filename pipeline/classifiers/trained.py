@@ -15,7 +15,7 @@ from pipeline.classifiers.problem import Problem
 from pipeline.classifiers.replicas import LOSS_SETTINGS, train_heads
 from pipeline.features import Features
 from pipeline.settings.method_names import stage3_method
-from pipeline.settings.stage3 import Retrain
+from pipeline.settings.stage3 import PRIOR_AWARE, Retrain
 
 VECTOR = 16
 """Numbers that a processor's widest instruction takes at a time, float32."""
@@ -79,7 +79,7 @@ def label_aware(settings: Retrain, counts_C: Tensor) -> Loss:
 def under_the_prior(settings: Retrain, counts_C: Tensor) -> Loss:
     """Cross entropy on z + tau log prior (Menon et al., 2021, Eq. 10), for rows sampled as they are."""
     plain = cross_entropy(settings, counts_C)
-    shift_C = settings.tau * torch.log(counts_C.clamp(min=1) / counts_C.clamp(min=1).sum())
+    shift_C = settings.number("tau") * torch.log(counts_C.clamp(min=1) / counts_C.clamp(min=1).sum())
     return lambda logits_RBC, labels_RB: plain(logits_RBC + shift_C, labels_RB)
 
 
@@ -87,9 +87,16 @@ def head(training: Training) -> Callable[[Problem], Classifier]:
     """A row of the register: from the settings' start, trained with the settings' augmentation, one replica a seed."""
 
     def fit(problem: Problem) -> Classifier:
-        return Classifier(*_fit(problem, training).folded())
+        return Classifier(*_fit(problem, training).folded(), prior_power=_prior_power(problem.settings))
 
     return fit
+
+
+def _prior_power(settings: Retrain) -> float:
+    """As in `Classifier`: rows sampled as they are teach their own prior, less what the loss takes off."""
+    if settings.head in PRIOR_AWARE:
+        return 1 - settings.number("tau")
+    return 0.0 if settings.sampled == "balanced" else 1.0
 
 
 FIRST = Training(weights_and_bias, cross_entropy)

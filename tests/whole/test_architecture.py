@@ -258,6 +258,7 @@ def test_modules_are_short(path):
         ["--help"],
         ["run", "--help"],
         ["retrain", "--help"],
+        ["report", "--help"],
         ["config", "show"],
         ["config", "show", "--json"],
         ["cache", "ls"],
