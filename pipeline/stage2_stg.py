@@ -5,12 +5,13 @@ from pathlib import Path
 
 from cache import FeatureCache
 from pipeline.artefacts import folders
-from pipeline.features import training_rows
+from pipeline.features import Features, training_rows
 from pipeline.machine.threads import same_bits
 from pipeline.progress import note
 from pipeline.settings import Settings
 from pipeline.stg import trained as stg_file
-from pipeline.stg.distance import distance
+from pipeline.stg.distance import Distance, distance
+from pipeline.stg.episodes import fit_soft, split_heads
 from pipeline.stg.fit import fit, head_rows
 from pipeline.stg.statistics import split_statistics
 
@@ -35,25 +36,23 @@ def train_stg(settings: Settings, cache: FeatureCache, root: Path) -> tuple[Path
         return folder, result
     started = time.monotonic()
     train = training_rows(cache, settings, settings.stg.views)
-    rows = head_rows(train, cache.classes, settings.stg, settings.seed)
-    folders.start(folder, settings)
-    with folders.log(folder) as log, same_bits(train.width):
-        stg, steps, loss = fit(rows, settings.stg, settings.seed, log)
-        held_out = distance(stg, rows)
-        log.write(held_out=held_out.model_dump())
-        centroids_HD = split_statistics(rows.fit, len(rows.heads)).mean_CD
+    learn = _soft if settings.stg.similarity == "soft" else _nearest
+    trained, steps, loss, held_out = learn(train, cache, settings, folder)
     if not held_out.learnt:
         note(
             "the generator has not learnt: on head rows it has not seen its shift is no better than none; give it more head "
             "rows (stg.head_classes), or use --augmentation closed-form"
         )
-    trained = stg_file.TrainedSTG(stg, rows.heads, centroids_HD)
+    elif held_out.closed_form_ratio is not None and held_out.zero_shift_ratio >= held_out.closed_form_ratio:
+        note(
+            "the generator predicts held-out head classes no better than its closed form: --augmentation closed-form does as well"
+        )
     digest = stg_file.save(folder, trained, settings, cache)
     result = stg_file.STGResult(
         dataset=cache.manifest.provenance.name,
         cache=cache.key,
         digest=digest,
-        head_classes=rows.heads,
+        head_classes=trained.heads,
         steps=steps,
         loss=loss,
         held_out=held_out,
@@ -62,3 +61,29 @@ def train_stg(settings: Settings, cache: FeatureCache, root: Path) -> tuple[Path
     )
     folders.write_json(folder / "metrics.json", result)
     return folder, result
+
+
+def _nearest(
+    train: Features, cache: FeatureCache, settings: Settings, folder: Path
+) -> tuple[stg_file.TrainedSTG, int, float, Distance]:
+    """The paper's generator, which lends each sample the nearest head class's statistics."""
+    rows = head_rows(train, cache.classes, settings.stg, settings.seed)
+    folders.start(folder, settings)
+    with folders.log(folder) as log, same_bits(train.width):
+        stg, steps, loss = fit(rows, settings.stg, settings.seed, log)
+        held_out = distance(stg, rows)
+        log.write(held_out=held_out.model_dump(exclude_none=True))
+        centroids_HD = split_statistics(rows.fit, len(rows.heads)).mean_CD
+    return stg_file.TrainedSTG(stg, rows.heads, centroids_HD), steps, loss, held_out
+
+
+def _soft(
+    train: Features, cache: FeatureCache, settings: Settings, folder: Path
+) -> tuple[stg_file.TrainedSTG, int, float, Distance]:
+    """The generator that learns from episodes how far a class of n rows borrows from a mixture of head classes."""
+    heads = split_heads(train, settings.stg, settings.seed)
+    folders.start(folder, settings)
+    with folders.log(folder) as log, same_bits(train.width):
+        stg, steps, loss, held_out = fit_soft(heads, settings.seed, log)
+        log.write(held_out=held_out.model_dump())
+    return stg_file.TrainedSTG(stg, heads.heads, stg.lenders().mean_HD), steps, loss, held_out
