@@ -9,15 +9,15 @@ from torch.nn import functional
 
 from pipeline.artefacts import folders
 from pipeline.errors import DataError, TrainingError
-from pipeline.features import Features
+from pipeline.features import Features, take
 from pipeline.longtail import head_classes
 from pipeline.progress import track
 from pipeline.rng import derive, generator
 from pipeline.settings.stage2 import STG
 from pipeline.stg.distance import Distance, Distances
 from pipeline.stg.generator import VARIANCE_FLOOR
-from pipeline.stg.soft import SoftGenerator, lenders
-from pipeline.stg.statistics import ClassStatistics, class_statistics
+from pipeline.stg.soft import Lenders, SoftGenerator, lenders
+from pipeline.stg.statistics import ClassStatistics, head_statistics
 
 MOST_ROWS = 50
 """Rows of a class that an episode shows at most."""
@@ -48,56 +48,72 @@ class Episodes:
 
 @dataclass(frozen=True)
 class HeadClasses:
-    """Rows of the head classes, clean features; which classes lend and are learnt from, and which are held out."""
+    """The head classes' clean rows about the mean of their class, class by class, (N, D); which are held out of learning."""
 
-    rows_C: dict[int, Tensor]
+    centred_ND: Tensor
+    statistics: ClassStatistics
+    """Of all rows of each class, in the order of `heads`."""
     heads: list[int]
     fitted: list[int]
     held_out: list[int]
+    """Positions in `heads`: classes that lend and are learnt from, and classes that no episode of the training shows."""
 
-    def statistics(self, chosen: list[int]) -> ClassStatistics:
-        """Of all rows of each chosen class, in this order."""
-        labels = torch.arange(len(chosen)).repeat_interleave(torch.tensor([len(self.rows_C[c]) for c in chosen]))
-        return class_statistics(torch.cat([self.rows_C[c] for c in chosen]), labels, len(chosen))
+    def lending(self, chosen: list[int]) -> Lenders:
+        """The classes at these positions as lenders."""
+        every = self.statistics
+        return lenders(every.mean_CD[chosen], every.variance_CD[chosen], every.count_C[chosen])
 
-    def draw(self, classes: list[int], episodes: int, source: Generator) -> Episodes:
-        """Episodes of these classes. How many rows are shown is uniform in its logarithm.
+    def draw(self, chosen: list[int], episodes: int, source: Generator) -> Episodes:
+        """Episodes of the classes at these positions. How many rows are shown is uniform in its logarithm.
 
         The statistics asked for are of the rows not shown. Those of all rows hold the shown ones, so they would reward a
         generator for trusting what it sees.
         """
-        shown, counts, own, means, logs = [], [], [], [], []
-        for _ in range(episodes):
-            c = classes[int(torch.randint(len(classes), (), generator=source))]
-            rows_ND = self.rows_C[c]
-            most = min(MOST_ROWS, len(rows_ND) // 2)
-            count = min(most, int(math.exp(float(torch.rand((), generator=source)) * math.log(most + 1))))
-            order_N = torch.randperm(len(rows_ND), generator=source)
-            rest_KD = rows_ND[order_N[count:]]
-            shown.append(rows_ND[order_N[:count]].mean(dim=0))
-            counts.append(count)
-            own.append(self.fitted.index(c) if c in self.fitted else -1)
-            means.append(rest_KD.mean(dim=0))
-            logs.append((rest_KD.var(dim=0) + VARIANCE_FLOOR).log())
+        class_E = torch.tensor(chosen)[torch.randint(len(chosen), (episodes,), generator=source)]
+        rows_E = self.statistics.count_C[class_E]
+        most_E = (rows_E // 2).clamp(max=MOST_ROWS)
+        drawn_E = (torch.rand(episodes, generator=source) * (most_E + 1).log()).exp().long()
+        count_E = torch.minimum(drawn_E.clamp(min=1), most_E)
+        key_EN = torch.rand(episodes, int(rows_E.max()), generator=source)
+        order_EN = key_EN.masked_fill(torch.arange(key_EN.shape[1]) >= rows_E[:, None], 2.0).argsort(dim=1)
+        taken_EK = torch.arange(int(count_E.max())) < count_E[:, None]
+        first_E = (self.statistics.count_C.cumsum(0) - self.statistics.count_C)[class_E]
+        row_EK = torch.where(taken_EK, first_E[:, None] + order_EN[:, : taken_EK.shape[1]], 0)
+        shown_EKD = take(self.centred_ND, row_EK) * taken_EK[..., None]
+        rest_E1 = (rows_E - count_E)[:, None]
+        # Rows are centred on their class's mean, so those that are not shown sum to minus those that are.
+        rest_ED = -shown_EKD.sum(dim=1) / rest_E1
+        square_ED = rows_E[:, None] * self.statistics.variance_CD[class_E] - shown_EKD.square().sum(dim=1)
+        variance_ED = (square_ED - rest_E1 * rest_ED.square()).clamp(min=0) / (rest_E1 - 1)
+        own_C = torch.full((len(self.heads),), -1)
+        own_C[self.fitted] = torch.arange(len(self.fitted))
+        mean_ED = self.statistics.mean_CD[class_E]
         return Episodes(
-            torch.stack(shown), torch.tensor(counts), torch.tensor(own), torch.stack(means), torch.stack(logs)
+            mean_ED + shown_EKD.sum(dim=1) / count_E[:, None],
+            count_E,
+            own_C[class_E],
+            mean_ED + rest_ED,
+            (variance_ED + VARIANCE_FLOOR).log(),
         )
 
 
 def split_heads(train: Features, settings: STG, seed: int) -> HeadClasses:
     """The head classes with enough rows, some held out (seeded). Raises DataError where there are too few."""
     counts = train.counts_C.tolist()
-    heads = head_classes(counts, settings)
-    enough = [c for c in heads if counts[c] >= FEWEST_ROWS]
+    enough = [c for c in head_classes(counts, settings) if counts[c] >= FEWEST_ROWS]
     if len(enough) < FEWEST_HEADS:
         raise DataError(
             f"stg.similarity=soft: learns from {FEWEST_HEADS} or more head classes of {FEWEST_ROWS} or more rows, found "
             f"{len(enough)}; raise stg.head_classes, or use stg.similarity=l2"
         )
-    rows_C = {c: train.gather(0, (train.labels_N == c).nonzero()[:, 0]) for c in enough}
+    statistics = head_statistics(train, enough)
+    centred = [
+        train.gather(0, (train.labels_N == c).nonzero()[:, 0]) - statistics.mean_CD[position]
+        for position, c in enumerate(enough)
+    ]
     order = torch.randperm(len(enough), generator=generator(seed, "held-out-classes")).tolist()
     cut = max(1, int(HELD_OUT_CLASSES * len(enough)))
-    return HeadClasses(rows_C, enough, sorted(enough[i] for i in order[cut:]), sorted(enough[i] for i in order[:cut]))
+    return HeadClasses(torch.cat(centred), statistics, enough, sorted(order[cut:]), sorted(order[:cut]))
 
 
 def fit_soft(
@@ -108,10 +124,9 @@ def fit_soft(
     Training starts at the closed form, so that is what comes back where nothing better is learnt. In the end all head classes
     lend.
     """
-    fitted = heads.statistics(heads.fitted)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "stg-init"))
-        stg = SoftGenerator(lenders(fitted.mean_CD, fitted.variance_CD, fitted.count_C))
+        stg = SoftGenerator(heads.lending(heads.fitted))
     judged = heads.draw(heads.held_out, JUDGED, generator(seed, "stg", "judged"))
     start, source = _error(stg, judged), generator(seed, "stg", "episodes")
     best, steps, state = start, 0, {name: tensor.clone() for name, tensor in stg.state_dict().items()}
@@ -134,8 +149,7 @@ def fit_soft(
                 break
     stg.load_state_dict(state)
     distance = judge(stg, judged)
-    every = heads.statistics(heads.heads)
-    stg.lend(lenders(every.mean_CD, every.variance_CD, every.count_C))
+    stg.lend(heads.lending([*range(len(heads.heads))]))
     return stg.eval(), steps, best, distance
 
 
