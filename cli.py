@@ -11,10 +11,17 @@ import click
 
 from pipeline.commands.about import config_group, doctor
 from pipeline.commands.caches import cache_group
+from pipeline.commands.comparing import compare, results
 from pipeline.commands.failures import exit_code, terminate
+from pipeline.commands.inspecting import inspect
 from pipeline.commands.options import Commands
 from pipeline.commands.output import fail
-from pipeline.commands.stages import demo, evaluate, extract, retrain, run, train_backbone, train_stg
+from pipeline.commands.reporting import report
+from pipeline.commands.run import demo, run
+from pipeline.commands.stage1 import extract, train_backbone
+from pipeline.commands.stages_2_and_3 import evaluate, retrain, train_stg
+from pipeline.commands.sweeping import sweep
+from pipeline.commands.using import predict
 
 # Read when torch loads: threads that spin while they wait take the cores that other processes want.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -32,7 +39,10 @@ def cli() -> None:
     """
 
 
-for command in (demo, run, train_backbone, extract, train_stg, retrain, evaluate, cache_group, config_group, doctor):
+for command in (
+    *(demo, run, train_backbone, extract, train_stg, retrain, evaluate, predict),
+    *(inspect, compare, sweep, results, report, cache_group, config_group, doctor),
+):
     cli.add_command(command)
 
 

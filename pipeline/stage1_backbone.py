@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict
 
 from pipeline.artefacts import folders, tensors
 from pipeline.artefacts import tensors as checkpoint
-from pipeline.artefacts.figures import Digest, Natural, Percent, Seconds
 from pipeline.backbones import build_for
 from pipeline.backbones.backbone import Backbone
 from pipeline.backbones.own import own_module
@@ -19,20 +17,17 @@ from pipeline.errors import DataError, LineageError
 from pipeline.evaluate import backbone_figures, measured
 from pipeline.images.dataset import Dataset, load
 from pipeline.machine import group
-from pipeline.machine.device import device_of, keep_freed_memory
-from pipeline.machine.rank import world
+from pipeline.machine.device import device_of, keep_freed_memory, on_this_machine
+from pipeline.progress import note
 from pipeline.settings import Settings
 from pipeline.settings import stage1 as stage1_settings
-from pipeline.settings.method_names import stage1_method
+from pipeline.stage1_record import frozen_record, recorded, trained_record
 from pipeline.training.epochs import train_epochs
 from pipeline.training.steps import Training
 
 NAME = "backbone.safetensors"
 SOURCE_LENGTH = 16
 """Hexadecimal digits of a source's digest in a backbone's name."""
-DATA = {"source", "image_size", "mean", "std"}
-"""The settings of `data` that a run records among its figures."""
-BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "classifier.scale", "classifier.norm")
 
 
 @dataclass(frozen=True)
@@ -47,36 +42,9 @@ class BackboneRun:
     """The backbone itself, where it is one's own and no name builds it."""
 
 
-class BackboneResult(BaseModel):
-    """What metrics.json of a stage-1 run holds; a backbone that is taken as it is has no figures, in percent or otherwise."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-    method: str
-    backbone: str
-    digest: Digest
-    epochs: Natural
-    parameters: Natural | None = None
-    processes: Natural | None = None
-    threads: Natural | None = None
-    """Of the processor. Sums, and so the last bits of the weights, depend on how many share them."""
-    settings: dict[str, Any] | None = None
-    """Runs of earlier versions have none."""
-    seeds: list[int] | None = None
-    classes: list[str] | None = None
-    counts: list[Natural] | None = None
-    seconds: Seconds | None = None
-    accuracy: Percent | None = None
-    many: Percent | None = None
-    medium: Percent | None = None
-    few: Percent | None = None
-    balanced_accuracy: Percent | None = None
-    ece: Percent | None = None
-    per_class: list[Percent | None] | None = None
-
-
 def stage1(settings: Settings, root: Path, dataset: Dataset | None = None) -> BackboneRun:
     """Train the settings' backbone in its own run folder, or take it as it is where an equal key says it is done."""
+    settings = on_this_machine(settings)
     dataset = dataset or load(settings)
     key = stage1_key(settings, dataset)
     return train_backbone(settings, folders.run_folder(root, settings.name, "backbone", key), dataset)
@@ -84,7 +52,7 @@ def stage1(settings: Settings, root: Path, dataset: Dataset | None = None) -> Ba
 
 def stage1_key(settings: Settings, dataset: Dataset) -> str:
     """sha256, hex, over what determines the weights: training images and labels, backbone, stage 1, seed."""
-    train = dataset.splits["train"]
+    settings, train = on_this_machine(settings), dataset.splits["train"]
     return folders.key_of(
         images=[train.samples_digest(), train.content_digest()],
         classes=list(dataset.classes),
@@ -114,6 +82,7 @@ def train_backbone(settings: Settings, folder: Path, dataset: Dataset | None = N
     log.jsonl (a line an epoch), backbone.safetensors (`backbone.*`, `classifier.weight`, `.bias`) and, last, metrics.json.
     Raises TrainingError for a loss that is not finite, LineageError for a folder of other settings.
     """
+    settings = on_this_machine(settings)
     dataset = dataset or load(settings)
     key = stage1_key(settings, dataset)
     device = device_of(settings.stage1.device)
@@ -122,6 +91,8 @@ def train_backbone(settings: Settings, folder: Path, dataset: Dataset | None = N
             with folders.alone(folder, "backbone") if group.leads() else nullcontext():
                 if not group.agree(folders.is_done(folder), device):
                     _train(settings, folder, dataset, key, device)
+                elif group.leads():
+                    note(f"backbone {folder}: done already, by another process")
         elif group.leads() and folders.leftovers(folder):
             with folders.alone(folder, "backbone"):
                 pass
@@ -131,7 +102,7 @@ def train_backbone(settings: Settings, folder: Path, dataset: Dataset | None = N
                 f"backbone {folder}: trained with other settings or images (key {metadata.get('key', '?')[:12]}, wanted "
                 f"{key[:12]}); give a new run folder"
             )
-        metrics = _metrics(folder)
+        metrics = recorded(folder)
         digest = checkpoint.digest(tensors)
         folders.prove(folder / NAME, digest, metrics["digest"])
         if settings.stage1.epochs and metrics.get("measured") != measured(settings, dataset):
@@ -147,11 +118,12 @@ def train_backbone(settings: Settings, folder: Path, dataset: Dataset | None = N
     return BackboneRun(folder, digest, metrics, dataset)
 
 
-def _write_frozen(folder: Path, name: str, backbone: Backbone, key: str) -> BackboneRun:
-    """A run folder of a backbone that is taken as it is: no classifier, no figures."""
+def _write_frozen(folder: Path, settings: Settings, backbone: Backbone, key: str) -> BackboneRun:
+    """Write the run folder of a backbone that is taken as it is: it has no classifier, and so no figures."""
+    name = settings.backbone.full_name
     tensors = {f"backbone.{name}": tensor for name, tensor in backbone.state_dict().items()}
     digest = checkpoint.digest(tensors)
-    metrics = {"method": "frozen", "backbone": name, "digest": digest, "epochs": 0}
+    metrics = frozen_record(settings, digest)
     if group.leads():
         checkpoint.save(folder / NAME, tensors, {"stage": "backbone", "backbone": name, "key": key})
         folders.write_json(folder / "metrics.json", metrics)
@@ -164,6 +136,7 @@ def given(settings: Settings, root: Path, reference: str) -> tuple[Settings, Bac
     The name ends with the digest of the module's source, `module:mine:build#0123456789abcdef`, and a cache's identity has
     the name: weights alone would not tell an edited module.
     """
+    settings = on_this_machine(settings)
     module = own_module(reference, settings.data.image_size)
     name = f"module:{reference}#{module.source[:SOURCE_LENGTH]}"
     backbone = settings.backbone.model_copy(update={"name": name, "weights": "", "ending": "plain"})
@@ -173,7 +146,7 @@ def given(settings: Settings, root: Path, reference: str) -> tuple[Settings, Bac
     folder = folders.run_folder(root, settings.name, "module", key)
     with folders.alone(folder, "backbone"):
         folders.start(folder, settings)
-        run = _write_frozen(folder, backbone.name, module, key)
+        run = _write_frozen(folder, settings, module, key)
     return settings, replace(run, module=module)
 
 
@@ -190,7 +163,7 @@ def finished(settings: Settings, root: Path, folder: Path | None = None) -> Back
             raise DataError(
                 f"backbone {folder}: not trained to its end; run train-backbone with the same --config and --set"
             )
-    metrics = _metrics(folder)
+    metrics = recorded(folder)
     digest = tensors.digest(tensors.load(folder / NAME)[0])
     folders.prove(folder / NAME, digest, metrics["digest"])
     return BackboneRun(folder, digest, metrics, dataset)
@@ -202,7 +175,7 @@ def _train(settings: Settings, folder: Path, dataset: Dataset, key: str, device:
     name = settings.backbone.full_name
     model = build_for(settings, len(dataset.classes), weights=True).to(device)
     if settings.stage1.epochs == 0:
-        _write_frozen(folder, name, model.backbone, key)
+        _write_frozen(folder, settings, model.backbone, key)
         group.agree(True, device)
         return
     keep_freed_memory()
@@ -215,41 +188,9 @@ def _train(settings: Settings, folder: Path, dataset: Dataset, key: str, device:
         tensors = training.model.state_dict()
         metadata = {"stage": "backbone", "backbone": name, "classes": json.dumps(dataset.classes), "key": key}
         checkpoint.save(folder / NAME, tensors, metadata)
-        document = _document(settings, dataset, history, tensors) | backbone_figures(settings, dataset, training.model)
+        document = trained_record(settings, dataset, history, tensors) | backbone_figures(
+            settings, dataset, training.model
+        )
         folders.write_json(folder / "metrics.json", document)
         (folder / folders.CHECKPOINT).unlink(missing_ok=True)
     group.agree(True, device)
-
-
-def _document(
-    settings: Settings, dataset: Dataset, history: list[dict[str, float]], tensors: dict[str, torch.Tensor]
-) -> dict[str, Any]:
-    return {
-        "method": stage1_method(settings),
-        "dataset": settings.name,
-        "cache": None,
-        "seeds": [settings.seed],
-        "digest": checkpoint.digest(tensors),
-        "backbone": settings.backbone.full_name,
-        "parameters": sum(tensor.numel() for name, tensor in tensors.items() if not name.endswith(BUFFERS)),
-        "epochs": len(history),
-        "processes": world(),
-        "threads": torch.get_num_threads(),
-        "settings": _decisive(settings),
-        "selection": "last epoch",
-        "split": "test",
-        "classes": list(dataset.classes),
-        "counts": dataset.counts(),
-        "left_out": dataset.skipped,
-        "seconds": round(sum(line["seconds"] for line in history), 3),
-    }
-
-
-def _decisive(settings: Settings) -> dict[str, Any]:
-    """The settings that decide a backbone's weights, by section. Where the images lie is in config.toml alone."""
-    sections = settings.model_dump(mode="json", include={"seed", "longtail", "backbone", "stage1"})
-    return {**sections, "data": settings.data.model_dump(mode="json", include=DATA)}
-
-
-def _metrics(folder: Path) -> dict[str, Any]:
-    return folders.read_result(folder, BackboneResult).model_dump(mode="json", exclude_unset=True)

@@ -18,7 +18,7 @@ from pipeline.backbones.inference import blocks, outputs, reestimate
 from pipeline.errors import ConfigError, DataError
 from pipeline.images.dataset import Dataset, Split
 from pipeline.images.transforms.recipe import PLAIN, Recipe
-from pipeline.machine.device import device_of, keep_freed_memory
+from pipeline.machine.device import device_of, keep_freed_memory, on_this_machine
 from pipeline.machine.rank import rank, world
 from pipeline.progress import note, on_interrupt, track
 from pipeline.rng import derive
@@ -28,6 +28,7 @@ from pipeline.stage1_identity import frozen_backbone
 
 CLEAN = "clean"
 KEPT = "the features that are written stay, the same command computes the others"
+"""What an interrupted extraction says of its next start."""
 
 
 def extract(settings: Settings, run: BackboneRun, stores: Path) -> Path | None:
@@ -36,11 +37,14 @@ def extract(settings: Settings, run: BackboneRun, stores: Path) -> Path | None:
     Where a cache of equal identity is published, nothing is computed; where one was begun, only what it lacks. A view of a
     sample depends on `seed`, the view's number and the sample's row alone. One of several processes (`ranks`) writes its own
     shards and returns None; the first waits for the others, writes what one that died has left, and returns the folder.
-    Raises LineageError where the run's tensors do not fit the settings' backbone, DataError where its files are damaged.
+    Raises LineageError where the run's tensors do not fit the settings' backbone, DataError where its files are damaged, and
+    CacheCorrupt where the published cache is damaged.
     """
-    first = rank() == 0
+    first, settings = rank() == 0, on_this_machine(settings)
     dataset, model, tensors, identity = frozen_backbone(settings, run, note if first else lambda text: None)
     path = catalog.published(stores, identity.key())
+    if path is not None and first and (unproved := catalog.prove(path)):
+        note(unproved)
     if path is None:
         if settings.extract.bn == "shifted":
             reestimate(model.backbone, dataset.splits["train"], settings, "balanced")
@@ -86,11 +90,11 @@ def _dump(writer: CacheWriter, settings: Settings, dataset: Dataset, model: Imag
             seed = derive(settings.seed, "view", shard.view)
             rows = blocks(shard.start, shard.stop, settings.extract.batch_size)
             split = dataset.splits[shard.split]
-            found = []
+            features = []
             for features_BD in outputs(model.backbone, split, rows, settings.data, settings.extract.amp, recipe, seed):
-                found.append(features_BD.numpy())
+                features.append(features_BD.numpy())
                 progress.advance(len(features_BD))
-            writer.write(shard, np.concatenate(found))
+            writer.write(shard, np.concatenate(features))
 
 
 def _provenance(settings: Settings, run: BackboneRun) -> Provenance:

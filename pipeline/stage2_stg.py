@@ -3,16 +3,21 @@
 import time
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from cache import FeatureCache
 from pipeline.artefacts import folders
+from pipeline.errors import TrainingError
 from pipeline.features import Features, training_rows
 from pipeline.machine.threads import same_bits
 from pipeline.progress import note
 from pipeline.settings import Settings
+from pipeline.settings.stage2 import STG
 from pipeline.stg import trained as stg_file
 from pipeline.stg.distance import Distance, distance
 from pipeline.stg.episodes import fit_soft, split_heads
-from pipeline.stg.fit import fit, head_rows
+from pipeline.stg.fit import HeadRows, fit, head_rows
+from pipeline.stg.generator import SemanticTransformationGenerator
 from pipeline.stg.statistics import split_statistics
 
 
@@ -27,13 +32,18 @@ def stg_folder(settings: Settings, cache: FeatureCache, root: Path) -> Path:
 def train_stg(settings: Settings, cache: FeatureCache, root: Path) -> tuple[Path, stg_file.STGResult]:
     """Learn the generator, or take it as it is where an equal key says it is done: its run folder and figures.
 
-    Raises DataError where no class, or every class, is a head class, or a head class is too small to learn from.
+    Where another process is learning it, this one waits and takes what that one has learnt. Raises DataError where no
+    class, or every class, is a head class, or a head class is too small to learn from; TrainingError for a loss or a
+    distance that is not finite.
     """
     folder = stg_folder(settings, cache, root)
-    if folders.is_done(folder):
-        result = stg_file.proved(folder)
-        note(f"done already: {folder}", level=2)
-        return folder, result
+    with folders.work_to_do(folder, "STG") as to_do:
+        if to_do:
+            return folder, _learn(settings, cache, folder)
+    return folder, stg_file.proved(folder)
+
+
+def _learn(settings: Settings, cache: FeatureCache, folder: Path) -> stg_file.STGResult:
     started = time.monotonic()
     train = training_rows(cache, settings, settings.stg.views)
     learn = _soft if settings.stg.similarity == "soft" else _nearest
@@ -47,11 +57,10 @@ def train_stg(settings: Settings, cache: FeatureCache, root: Path) -> tuple[Path
         note(
             "the generator predicts held-out head classes no better than its closed form: --augmentation closed-form does as well"
         )
-    digest = stg_file.save(folder, trained, settings, cache)
     result = stg_file.STGResult(
         dataset=cache.manifest.provenance.name,
         cache=cache.key,
-        digest=digest,
+        digest=stg_file.save(folder, trained, settings, cache),
         head_classes=trained.heads,
         steps=steps,
         loss=loss,
@@ -60,7 +69,7 @@ def train_stg(settings: Settings, cache: FeatureCache, root: Path) -> tuple[Path
         seconds=round(time.monotonic() - started, 3),
     )
     folders.write_json(folder / "metrics.json", result)
-    return folder, result
+    return result
 
 
 def _nearest(
@@ -71,7 +80,7 @@ def _nearest(
     folders.start(folder, settings)
     with folders.log(folder) as log, same_bits(train.width):
         stg, steps, loss = fit(rows, settings.stg, settings.seed, log)
-        held_out = distance(stg, rows)
+        held_out = _distance(stg, rows, settings.stg)
         log.write(held_out=held_out.model_dump(exclude_none=True))
         centroids_HD = split_statistics(rows.fit, len(rows.heads)).mean_CD
     return stg_file.TrainedSTG(stg, rows.heads, centroids_HD), steps, loss, held_out
@@ -87,3 +96,14 @@ def _soft(
         stg, steps, loss, held_out = fit_soft(heads, settings.seed, log)
         log.write(held_out=held_out.model_dump())
     return stg_file.TrainedSTG(stg, heads.heads, stg.lenders().mean_HD), steps, loss, held_out
+
+
+def _distance(stg: SemanticTransformationGenerator, rows: HeadRows, settings: STG) -> Distance:
+    """The generator's distance from the closed form. Raises TrainingError where a figure of it is not finite."""
+    try:
+        return distance(stg, rows)
+    except ValidationError:  # `Distance` takes finite figures alone
+        raise TrainingError(
+            "train-stg: on held-out head rows the generator's distance from the closed form is not finite; lower "
+            f"stg.learning_rate, found {settings.learning_rate:g}"
+        ) from None

@@ -10,6 +10,8 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from cache.disk import durable
+from cache.errors import CacheInvalid
+from cache.exchange.formats.safetensors_files import read_header
 from pipeline.errors import DataError
 
 DTYPES = {
@@ -29,16 +31,19 @@ def save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors, on the CPU, and metadata of a safetensors file.
 
-    Raises DataError where the file is missing, is not a safetensors file, or holds another type than `DTYPES`. Nothing in
-    it runs, and a tensor takes no more than its bytes in the file.
+    Raises DataError where the file is missing, is not a safetensors file, has a header that would cost too much to parse,
+    or holds another type than `DTYPES`. Nothing in it runs, and a tensor takes no more than its bytes in the file.
     """
     if path.exists() and not path.is_file():
         raise DataError(f"{path}: wanted a safetensors file, found no plain file")
     try:
+        read_header(path)
         with safetensors.safe_open(path, framework="pt") as file:
             tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; the run is not finished, or the folder is not a run folder") from None
+    except CacheInvalid as error:
+        raise DataError(str(error)) from None
     # AttributeError: a type that torch has not.
     except (OSError, SafetensorError, RuntimeError, AttributeError, TypeError) as error:
         raise DataError(
@@ -63,11 +68,11 @@ def check(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], optional:
             if name in optional:
                 continue
             raise ValueError(f"{name}: wanted {_type(own)}, found nothing")
-        found = tensors[name]
-        alike = found.dtype == own.dtype or (found.is_floating_point() and own.is_floating_point())
-        if found.shape != own.shape or not alike:
-            raise ValueError(f"{name}: wanted {_type(own)}, found {_type(found)}")
-        if not torch.isfinite(found).all():
+        tensor = tensors[name]
+        alike = tensor.dtype == own.dtype or (tensor.is_floating_point() and own.is_floating_point())
+        if tensor.shape != own.shape or not alike:
+            raise ValueError(f"{name}: wanted {_type(own)}, found {_type(tensor)}")
+        if not torch.isfinite(tensor).all():
             raise ValueError(f"{name}: wanted finite numbers, found others")
 
 
@@ -76,7 +81,7 @@ def _type(tensor: Tensor) -> str:
 
 
 def _short(name: str) -> str:
-    """A name that the file gives: no line of its own, and not too long."""
+    """A tensor's name, which the file gives, without line breaks and in at most 60 characters."""
     text = repr(name)[1:-1]
     return text if len(text) <= 60 else text[:57] + "..."
 
@@ -87,9 +92,9 @@ def _line(error: Exception) -> str:
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
     """sha256, hex, over name, dtype, shape and little-endian bytes of each tensor, in the order of their names."""
-    found = hashlib.sha256()
+    sha256 = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
-        found.update(f"{name}\0{str(tensor.dtype).removeprefix('torch.')}\0{list(tensor.shape)}\0".encode())
-        found.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()
+        sha256.update(f"{name}\0{str(tensor.dtype).removeprefix('torch.')}\0{list(tensor.shape)}\0".encode())
+        sha256.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return sha256.hexdigest()

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from pipeline.classifiers import computed, post_hoc, trained
 from pipeline.classifiers.linear import Classifier
+from pipeline.classifiers.present import on_present
 from pipeline.classifiers.problem import Problem
 from pipeline.classifiers.scored import Scored
 from pipeline.classifiers.trained import Training
@@ -19,13 +20,14 @@ KINDS: dict[str, Callable[[Problem], Classifier | Scored]] = {
     "stage1": post_hoc.stage1,
     "logit-adjustment": post_hoc.adjusted,
     "tau-norm": post_hoc.tau_norm,
+    "scaling": computed.scaling,
     "ncm": post_hoc.ncm,
     "knn": computed.knn,
     "ridge": computed.ridge,
-    "logistic": computed.logistic,
-    "lda": computed.lda,
-    "transfer": computed.transfer,
-    "auto": computed.auto,
+    "logistic": on_present(computed.logistic),
+    "lda": on_present(computed.lda),
+    "transfer": on_present(computed.transfer),
+    "auto": on_present(computed.auto),
     **{name: trained.head(training) for name, training in TRAININGS.items()},
 }
 

@@ -267,7 +267,7 @@ def test_a_bomb_in_a_parquet_file_is_named(tmp_path):
     assert "x.parquet#2" in str(error.value)
     assert str(error.value).endswith(
         "x.parquet#2: cannot be decoded (10000000000 pixels, at most 89478485 wanted); replace it, or leave such images out "
-        "with --set data.broken=skip"
+        "with --set data.on_bad=skip"
     )
 
 
@@ -295,8 +295,8 @@ def test_a_parquet_file_that_grows_is_refused_before_it_is_decoded(tmp_path, mon
     pl.DataFrame({"image": images, "label": [0, 1] * 2}).write_parquet(path, compression="zstd")
     with pytest.raises(DataError) as error:
         load_images(of_parquet(path))
-    assert str(error.value).startswith(f"data.train {path}: cannot be read as Parquet (")
-    assert " bytes once decoded, at most " in str(error.value)
+    assert str(error.value).startswith(f"data.train {path}: cannot be read as Parquet (wanted at most ")
+    assert " bytes once decoded of " in str(error.value)
 
 
 @pytest.mark.parametrize(
