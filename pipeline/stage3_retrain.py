@@ -83,7 +83,7 @@ def retrain(settings: Settings, cache: FeatureCache, root: Path, stg: Path | Non
     transfers = settings.retrain.is_trained and settings.retrain.augmentation in ("stg", "closed-form")
     rules = settings.stg.model_dump(include=TRANSFER_RULES) if transfers else None
     key = folders.key_of(
-        retrain=settings.retrain,
+        retrain=settings.retrain.keyed(),
         choice=settings.choice,
         coordinates=settings.coordinates,
         seed=settings.seed,

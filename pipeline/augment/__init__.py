@@ -20,7 +20,9 @@ def augmentation_for(
     """The settings' augmentation on these training rows; `trained` is the generator, None for its closed form."""
     retrain = settings.retrain
     if retrain.augmentation not in ("stg", "closed-form"):
-        return Augmentation(kind(retrain.augmentation), None, torch.zeros(len(train.counts_C)))
+        chosen_kind = kind(retrain.augmentation)
+        generate = None if chosen_kind.make is None else chosen_kind.make(settings, train)
+        return Augmentation(chosen_kind, None, torch.zeros(len(train.counts_C)), generate)
     chosen = trained.heads if trained else head_classes(train.counts_C.tolist(), settings.stg)
     beta_C = class_strength(train.counts_C)
     if retrain.augmented == "tail":

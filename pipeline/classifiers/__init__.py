@@ -10,7 +10,7 @@ from pipeline.classifiers.linear import Classifier
 from pipeline.classifiers.problem import Problem
 from pipeline.classifiers.scored import Scored
 from pipeline.features import corrects_the_prior, is_unseen, load, stage1_classifier, training_rows
-from pipeline.settings import Settings
+from pipeline.settings import Settings, register
 from pipeline.stg.trained import TrainedSTG
 
 
@@ -25,7 +25,7 @@ def train_classifier(
         stage1 = train.coordinates.unfold(*stage1)
     augmentation = augmentation_for(settings, train, stage1, trained) if retrain.is_trained else UNCHANGED
     val = None
-    if retrain.head == "auto" and "val" in cache.splits:
+    if register.HEADS[retrain.head].reads_val and "val" in cache.splits:
         val = replace(load(cache, "val", views=False, ram_limit=settings.ram_limit), coordinates=train.coordinates)
     problem = Problem(
         retrain,

@@ -1,7 +1,8 @@
 """Heads that are trained step by step: what each trains and the loss it minimises."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,27 +14,39 @@ from pipeline.classifiers.linear import Classifier, LinearHeads
 from pipeline.classifiers.post_hoc import logit_adjustment
 from pipeline.classifiers.problem import Problem
 from pipeline.classifiers.replicas import train_heads
+from pipeline.classifiers.scored import Scored
+from pipeline.classifiers.step import Heads, Loss, Objective, of_logits
 from pipeline.features import Features
 from pipeline.settings.method_names import stage3_method
 from pipeline.settings.stage3 import Retrain
 
 VECTOR = 16
 """Numbers that a processor's widest instruction takes at a time, float32."""
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""(logits_RBC, labels_RB) -> the sum over replicas of the mean over the batch, so that replicas do not scale each other's
-gradients."""
+
+
+def folded(heads: LinearHeads, _problem: Problem) -> Classifier:
+    """Linear heads as plain weights and biases."""
+    return Classifier(*heads.folded())
 
 
 @dataclass(frozen=True)
 class Training:
     """What a trained head changes and what it minimises."""
 
-    tensors: Callable[[LinearHeads, Retrain], list[tuple[Tensor, float]]]
-    """The tensors that are trained, each with its share of the learning rate."""
-    loss: Callable[[Retrain, Tensor], Loss]
-    """(settings, training counts (C,)) -> the loss."""
+    tensors: Callable[[Any, Retrain], list[tuple[Tensor, float]]]
+    """The tensors of its heads that are trained, each with its share of the learning rate."""
+    loss: Callable[[Retrain, Tensor], Loss] | None = None
+    """(settings, training counts (C,)) -> the loss, where logits and labels suffice."""
     wants_trained: bool = False
     """Whether it adjusts a classifier: on a fresh one it would have nothing to adjust."""
+    objective: Callable[[Problem], Objective] | None = None
+    """The loss where more is needed: features, weights, how far training is."""
+    begin: Callable[[Problem, LinearHeads], Any] = lambda _problem, start: start
+    """The heads that are trained, from the linear ones that training starts from."""
+    finish: Callable[[Any, Problem], Classifier | Scored] = folded
+    """What is saved of them."""
+    prepare: Callable[[Problem], Problem] = lambda problem: problem
+    """The problem with rows set aside, for heads that learn from some in another way."""
 
 
 def weights_and_bias(heads: LinearHeads, _settings: Retrain) -> list[tuple[Tensor, float]]:
@@ -83,25 +96,29 @@ def under_the_prior(settings: Retrain, counts_C: Tensor) -> Loss:
     return lambda logits_RBC, labels_RB: plain(logits_RBC + shift_C, labels_RB)
 
 
-def head(training: Training) -> Callable[[Problem], Classifier]:
+def head(training: Training) -> Callable[[Problem], Classifier | Scored]:
     """A row of the register: from the settings' start, trained with the settings' augmentation, one replica a seed."""
 
-    def fit(problem: Problem) -> Classifier:
-        return Classifier(*_fit(problem, training).folded())
+    def fit(problem: Problem) -> Classifier | Scored:
+        prepared = training.prepare(problem)
+        return training.finish(_fit(prepared, training), prepared)
 
     return fit
 
 
 FIRST = Training(weights_and_bias, cross_entropy)
 """What a fresh classifier is trained with before a head adjusts it."""
+LWS = Training(scales, cross_entropy, wants_trained=True)
+GENERALIZED = Training(scales_first, label_aware, wants_trained=True)
 
 
-def _fit(problem: Problem, training: Training) -> LinearHeads:
-    start = _start(problem, problem.settings)
+def _fit(problem: Problem, training: Training) -> Any:
+    settings = problem.settings
+    start = _start(problem, settings)
     if _starts_fresh(problem) and training.wants_trained:
         start = linear.from_classifiers(*_fit(problem, FIRST).folded())
-    steps = budget.steps_of(problem.settings, len(problem.train.labels_N))
-    if not problem.settings.epochs and problem.unseen:
+    steps = budget.steps_of(settings, len(problem.train.labels_N))
+    if not settings.epochs and not settings.steps and problem.unseen:
         steps = _searched(problem, start, training) or steps
     return _trained(problem, problem.train, start, training, steps)
 
@@ -114,7 +131,9 @@ def _searched(problem: Problem, start: LinearHeads, training: Training) -> int |
     fit, held_out = parts
     search = budget.Search(held_out)
     begun = linear.LinearHeads(start.weight_RCD.clone(), start.bias_RC.clone(), start.scale_RC.clone())
-    _trained(problem, fit, begun, training, budget.ceiling(problem.settings, len(fit.labels_N)), search)
+    _trained(
+        replace(problem, train=fit), fit, begun, training, budget.ceiling(problem.settings, len(fit.labels_N)), search
+    )
     return budget.scaled(search.best_step, len(fit.labels_N), len(problem.train.labels_N))
 
 
@@ -124,13 +143,20 @@ def _trained(
     start: LinearHeads,
     training: Training,
     steps: int,
-    go_on: Callable[[int, LinearHeads], bool] | None = None,
-) -> LinearHeads:
+    go_on: Callable[[int, Heads], bool] | None = None,
+) -> Any:
     settings = problem.settings
-    tensors = training.tensors(start, settings)
-    loss = training.loss(settings, problem.train.counts_C)
+    heads = training.begin(problem, start)
+    tensors = training.tensors(heads, settings)
+    if training.objective is not None:
+        objective = training.objective(problem)
+    else:
+        assert training.loss is not None
+        objective = of_logits(training.loss(settings, problem.train.counts_C))
     name = stage3_method(settings)
-    return train_heads(rows, start, tensors, loss, [settings], problem.seeds, problem.augmentation, steps, name, go_on)
+    return train_heads(
+        rows, heads, tensors, objective, [settings], problem.seeds, problem.augmentation, steps, name, go_on
+    )
 
 
 def _starts_fresh(problem: Problem) -> bool:
