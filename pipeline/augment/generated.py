@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Generate = Callable[["Draw"], Tensor]
 FACTORS_LIMIT = 1 << 31
 """Bytes that the factors of full covariances may take."""
-JITTER = 1e-4
+DIAGONAL = 1e-4
 """Added to a full covariance's diagonal, as in the code of TailCalib, so that it has a Cholesky factor."""
 
 
@@ -120,7 +120,7 @@ def _full(
         rows_N = (train.labels_N == c).nonzero()[:, 0]
         centred_ND = train.gather(0, rows_N) - statistics.mean_CD[c]
         covariance_CDD[c] = centred_ND.T @ centred_ND / max(len(rows_N) - 1, 1)
-    calibrated_UDD = covariance_CDD[sets_UK].mean(dim=1).double() + alpha + JITTER * torch.eye(width).double()
+    calibrated_UDD = covariance_CDD[sets_UK].mean(dim=1).double() + alpha + DIAGONAL * torch.eye(width).double()
     factor_UDD = torch.linalg.cholesky(calibrated_UDD).float()
     return lambda noise_SBD, set_SB: (factor_UDD[set_SB] @ noise_SBD[..., None])[..., 0]
 

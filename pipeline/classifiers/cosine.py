@@ -9,7 +9,7 @@ from torch.nn import functional
 from pipeline import losses
 from pipeline.classifiers.linear import Classifier, LinearHeads
 from pipeline.classifiers.problem import Problem
-from pipeline.classifiers.step import Objective, Step, weighted_mean
+from pipeline.classifiers.step import Step, StepLoss, weighted_mean
 from pipeline.classifiers.trained import Training
 from pipeline.classifiers.weighted import cross_entropies
 from pipeline.rng import generator
@@ -55,7 +55,7 @@ def finish(heads: CosineHeads, problem: Problem) -> Classifier:
     return Classifier(weight_RCD, torch.zeros(weight_RCD.shape[:2]))
 
 
-def ldam(problem: Problem) -> Objective:
+def ldam(problem: Problem) -> StepLoss:
     """Margins n_c^-1/4, class weights in the last fifth (Cao et al., LDAM-DRW, 2019, Eq. 12 and 13, Algorithm 1).
 
     Margin 0.5, scale 30, b = 0.9999, weights from epoch 160 of 200: the authors' code.
@@ -81,7 +81,7 @@ def cloud_sizes(counts_C: Tensor) -> Tensor:
     return (size_C / size_C.max().clamp(min=1e-12)).float()
 
 
-def gcl(problem: Problem) -> Objective:
+def gcl(problem: Problem) -> StepLoss:
     """Gaussian-clouded cosines (Li et al., Long-tailed Visual Recognition via Gaussian Clouded Logit Adjustment, 2022).
 
     As the authors' code has it, every class's cosine is lowered by cloud * min(|N(0, 1/3)|, 1) * its size, the true one by

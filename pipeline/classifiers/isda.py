@@ -9,7 +9,7 @@ from torch.nn import functional
 from pipeline import losses
 from pipeline.classifiers.linear import LinearHeads
 from pipeline.classifiers.problem import Problem
-from pipeline.classifiers.step import Objective, Step
+from pipeline.classifiers.step import Step, StepLoss
 from pipeline.classifiers.trained import Training, weights_and_bias
 from pipeline.errors import ConfigError
 
@@ -74,7 +74,7 @@ def augmented_logits(
     return logits_RBC + 0.5 * ratio * torch.stack([losses.semantic_spread(*replica) for replica in each])
 
 
-def objective(problem: Problem) -> Objective:
+def objective(problem: Problem) -> StepLoss:
     """The covariances take the batch in first, then the loss uses them, r = r0 * share of the training that is done."""
     settings, train = problem.settings, problem.train
     full = settings.covariance == "full"

@@ -10,13 +10,13 @@ from pipeline.classifiers import budget, linear
 from pipeline.classifiers.linear import LinearHeads
 from pipeline.classifiers.problem import Problem
 from pipeline.classifiers.replicas import train_heads
-from pipeline.classifiers.step import Objective, Step
+from pipeline.classifiers.step import Step, StepLoss
 from pipeline.classifiers.trained import Training, weights_and_bias
 from pipeline.classifiers.weighted import cross_entropies
 from pipeline.features import Features
 from pipeline.longtail import group_limits, shot_groups
 
-TEMPERATURE = 2.0
+DISTILLATION_TEMPERATURE = 2.0
 """Of both softmaxes in the distillation."""
 FREE = 0.3
 """Below this share of an expert's accuracy a student is taught with full weight."""
@@ -35,10 +35,10 @@ class Expert:
 
 def distillation(logits_RBG: Tensor, taught_RBG: Tensor) -> Tensor:
     """T^2 KL(expert || student) at temperature T, mean over the batch, (R,) (Xiang et al., 2020, Eq. 2)."""
-    student_RBG = (logits_RBG / TEMPERATURE).log_softmax(dim=2)
-    expert_RBG = (taught_RBG / TEMPERATURE).log_softmax(dim=2)
+    student_RBG = (logits_RBG / DISTILLATION_TEMPERATURE).log_softmax(dim=2)
+    expert_RBG = (taught_RBG / DISTILLATION_TEMPERATURE).log_softmax(dim=2)
     divergence_RB = (expert_RBG.exp() * (expert_RBG - student_RBG)).sum(dim=2)
-    return TEMPERATURE**2 * divergence_RB.mean(dim=1)
+    return DISTILLATION_TEMPERATURE**2 * divergence_RB.mean(dim=1)
 
 
 def teaching(student_R: Tensor, expert_R: Tensor) -> Tensor:
@@ -96,7 +96,7 @@ def _accuracy(heads: LinearHeads, rows: Features) -> Tensor:
     return (right_RC[:, there_C] / rows.counts_C[there_C]).mean(dim=1)
 
 
-def objective(problem: Problem) -> Objective:
+def objective(problem: Problem) -> StepLoss:
     """Cross entropy of w z + the experts' distillation, each weighted by what the student has still to learn of its group.
 
     w rises from the row's selection to 1 at half of the steps. The student's accuracy is taken on training rows, once an

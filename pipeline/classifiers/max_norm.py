@@ -9,7 +9,7 @@ from torch.nn import functional
 from pipeline import losses
 from pipeline.classifiers.linear import Classifier, LinearHeads
 from pipeline.classifiers.problem import Problem
-from pipeline.classifiers.step import Objective, Step
+from pipeline.classifiers.step import Step, StepLoss
 from pipeline.classifiers.trained import Training, weights_and_bias
 
 
@@ -34,7 +34,7 @@ def begin(problem: Problem, start: LinearHeads) -> BoundedHeads:
     return BoundedHeads(start.weight_RCD, start.bias_RC, start.scale_RC, limit_R1)
 
 
-def objective(problem: Problem) -> Objective:
+def objective(problem: Problem) -> StepLoss:
     """Binary cross entropy of the softmax, weighted by (1 - b) / (1 - b^n_c): the mean over all B x C entries.
 
     The class-balanced loss of Cui et al. (2019) as its code and that of weight balancing have it for `softmax`. Weights are

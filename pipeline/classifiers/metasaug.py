@@ -10,7 +10,7 @@ from pipeline.classifiers import budget
 from pipeline.classifiers.isda import RunningCovariances, augmented_logits
 from pipeline.classifiers.linear import LinearHeads
 from pipeline.classifiers.problem import Problem
-from pipeline.classifiers.step import Objective, Step, weighted_mean
+from pipeline.classifiers.step import Step, StepLoss, weighted_mean
 from pipeline.classifiers.trained import Training, weights_and_bias
 from pipeline.classifiers.weighted import cross_entropies
 from pipeline.errors import DataError
@@ -35,7 +35,7 @@ def prepare(problem: Problem) -> Problem:
     return replace(problem, train=train, val=meta)
 
 
-def objective(problem: Problem) -> Objective:
+def objective(problem: Problem) -> StepLoss:
     """One step of plain descent on the training loss is tried; the meta loss after it moves the covariances by `meta_rate`.
 
     The training loss then uses the moved covariances. The running ones take the batch in afterwards and are not moved

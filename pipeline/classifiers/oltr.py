@@ -10,7 +10,7 @@ from torch.nn import functional
 from pipeline.classifiers.linear import LinearHeads
 from pipeline.classifiers.problem import Problem
 from pipeline.classifiers.scored import Scored
-from pipeline.classifiers.step import Objective, Step
+from pipeline.classifiers.step import Step, StepLoss
 from pipeline.classifiers.trained import Training
 from pipeline.classifiers.weighted import cross_entropies
 from pipeline.features import Features
@@ -19,7 +19,7 @@ from pipeline.settings.stage3 import Retrain
 
 SCALE = 16.0
 """Of the cosine classifier, as in the authors' code."""
-REACH = 10.0
+REACH_SCALE = 10.0
 """Reachability is this over the distance to the nearest centroid."""
 CENTROID_LOSS, REPEL, MARGIN = 0.01, 0.01, 10.0
 """Weight of the centroids' loss in the whole, of its repelling part in it, and the margin of that part."""
@@ -65,7 +65,7 @@ class MemoryHeads:
         memory_RBF = share_RBC @ self.centroids_RCF
         wanted_RBF = torch.tanh(_affine(features_RBF, self.selector_weight_RFF, self.selector_bias_RF))
         nearest_RB1 = _distances(features_RBF, self.centroids_RCF).amin(dim=2, keepdim=True)
-        joined_RBF = (REACH / nearest_RB1) * (features_RBF + wanted_RBF * memory_RBF)
+        joined_RBF = (REACH_SCALE / nearest_RB1) * (features_RBF + wanted_RBF * memory_RBF)
         squashed_RBF = joined_RBF / (1 + joined_RBF.norm(dim=2, keepdim=True))
         return SCALE * squashed_RBF @ functional.normalize(self.class_weight_RCF, dim=2).transpose(1, 2)
 
@@ -123,7 +123,7 @@ def tensors(heads: MemoryHeads, _settings: Retrain) -> list[tuple[Tensor, float]
     return [(tensor, 1.0) for tensor in heads.parts().values()]
 
 
-def objective(problem: Problem) -> Objective:
+def objective(problem: Problem) -> StepLoss:
     """Cross entropy of the plain classifier for half of the steps; then centroids start from class means, and all trains."""
 
     def loss(heads: MemoryHeads, step: Step) -> Tensor:
@@ -135,7 +135,7 @@ def objective(problem: Problem) -> Objective:
         if not heads.with_memory:
             heads.with_memory = True
             with torch.no_grad():
-                heads.centroids_RCF.copy_(class_means(heads, problem.train))
+                heads.centroids_RCF.copy_(feature_means(heads, problem.train))
         features_RBF = heads.features(step.inputs_RBD)
         told = cross_entropies(heads.remembered(features_RBF), step.labels_RB).mean(dim=1)
         kept = centroid_loss(features_RBF, step.labels_RB, heads.centroids_RCF)
@@ -144,7 +144,7 @@ def objective(problem: Problem) -> Objective:
     return loss
 
 
-def class_means(heads: MemoryHeads, train: Features) -> Tensor:
+def feature_means(heads: MemoryHeads, train: Features) -> Tensor:
     """The mean of each class's features over its clean rows, (R, C, F); 0 for a class without rows."""
     sum_RCF = torch.zeros_like(heads.centroids_RCF)
     for rows_B in train.blocks():

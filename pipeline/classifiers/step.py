@@ -39,11 +39,11 @@ class Step:
         return self.number / self.of
 
 
-Objective = Callable[[Any, Step], Tensor]
+StepLoss = Callable[[Any, Step], Tensor]
 """(heads of its own kind, step) -> what is minimised: the sum over replicas of each one's loss."""
 
 
-def of_logits(loss: Loss) -> Objective:
+def of_logits(loss: Loss) -> StepLoss:
     """The objective of a loss that needs logits and labels alone."""
     return lambda heads, step: loss(heads.logits(step.inputs_RBD), step.labels_RB)
 

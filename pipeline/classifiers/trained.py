@@ -15,7 +15,8 @@ from pipeline.classifiers.post_hoc import logit_adjustment
 from pipeline.classifiers.problem import Problem
 from pipeline.classifiers.replicas import train_heads
 from pipeline.classifiers.scored import Scored
-from pipeline.classifiers.step import Heads, Loss, Objective, of_logits
+from pipeline.classifiers.step import Heads, Loss, StepLoss, of_logits
+from pipeline.errors import DataError
 from pipeline.features import Features
 from pipeline.settings.method_names import stage3_method
 from pipeline.settings.stage3 import Retrain
@@ -39,7 +40,7 @@ class Training:
     """(settings, training counts (C,)) -> the loss, where logits and labels suffice."""
     wants_trained: bool = False
     """Whether it adjusts a classifier: on a fresh one it would have nothing to adjust."""
-    objective: Callable[[Problem], Objective] | None = None
+    objective: Callable[[Problem], StepLoss] | None = None
     """The loss where more is needed: features, weights, how far training is."""
     begin: Callable[[Problem, LinearHeads], Any] = lambda _problem, start: start
     """The heads that are trained, from the linear ones that training starts from."""
@@ -167,6 +168,11 @@ def _start(problem: Problem, settings: Retrain) -> LinearHeads:
     if _starts_fresh(problem):
         return linear.fresh(problem.classes, problem.train.width, problem.seeds)
     weight_CD, bias_C = problem.stage1_classifier(f"retrain.start={settings.start}", "use --set retrain.start=fresh")
+    if settings.start == "adjusted" and problem.corrected:
+        raise DataError(
+            f"retrain.start=adjusted: the stage-1 classifier of {problem.origin} was trained with the prior in its loss, and "
+            "adjusting it would correct it again; use --set retrain.start=stage1"
+        )
     if settings.start == "adjusted" or (settings.start == "auto" and not problem.corrected):
         bias_C = logit_adjustment(bias_C, problem.train.counts_C)
     return linear.from_classifier(weight_CD, bias_C, len(problem.seeds))

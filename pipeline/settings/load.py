@@ -76,8 +76,9 @@ def load(
     """Settings from `reference` (a name in `configs/`, or a path; None: the defaults), then `overrides`, then `seed`.
 
     `cifar10-lt+ldam-drw+sam`: then those of `configs/methods/ldam-drw.toml`, then of `sam.toml`, over the first.
-    `base`, a source's name and its values, stands in for a file; `+marc` puts a method over it. `chosen` are overrides that have an option of their own,
-    `preset` those that a command puts over a file's before the user's. Paths in a file are relative to its folder.
+    `base`, a source's name and its values, stands in for a file; `+marc` puts a method over it. `chosen` are overrides that
+    have an option of their own, `preset` those that a command puts over a file's before the user's. Paths in a file are
+    relative to its folder.
 
     Raises ConfigError with a line for each problem: file, key, what is wanted, what was found, the closest valid key.
     """

@@ -158,6 +158,8 @@ def _shown(value: object) -> str:
 def _users(key: str, table: dict[str, frozenset[str]]) -> str:
     """The names in the table that use the setting, unless all do."""
     users = [name for name, used in table.items() if key in used]
+    if set(users) == set(stage3.TRAINED):
+        return "heads that are trained"
     return ", ".join(users) if len(users) < len(table) else ""
 
 
