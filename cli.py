@@ -14,7 +14,10 @@ from pipeline.commands.caches import cache_group
 from pipeline.commands.failures import exit_code, terminate
 from pipeline.commands.options import Commands
 from pipeline.commands.output import fail
-from pipeline.commands.stages import demo, evaluate, extract, retrain, run, train_backbone, train_stg
+from pipeline.commands.run import demo, run
+from pipeline.commands.stage1 import extract, train_backbone
+from pipeline.commands.stages_2_and_3 import evaluate, retrain, train_stg
+from pipeline.commands.using import predict
 
 # Read when torch loads: threads that spin while they wait take the cores that other processes want.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -32,7 +35,9 @@ def cli() -> None:
     """
 
 
-for command in (demo, run, train_backbone, extract, train_stg, retrain, evaluate, cache_group, config_group, doctor):
+for command in (
+    demo, run, train_backbone, extract, train_stg, retrain, evaluate, predict, cache_group, config_group, doctor
+):  # fmt: skip
     cli.add_command(command)
 
 

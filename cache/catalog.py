@@ -1,4 +1,7 @@
-"""Which caches there are. Reads manifests only: no zarr, no polars."""
+"""The caches in a folder of caches, such as `stores/`: listing them, and finding one by name.
+
+Only manifests are read, and the names and sizes of files. So neither zarr nor polars is imported.
+"""
 
 import os
 from collections.abc import Iterator
@@ -11,7 +14,7 @@ from pydantic import ValidationError
 
 from cache import manifest, ownership
 from cache.disk import opening
-from cache.errors import CacheError, CacheInvalid, CacheNotFound
+from cache.errors import CacheCorrupt, CacheError, CacheInvalid, CacheNotFound
 from cache.format import layout
 from cache.manifest import Manifest
 
@@ -19,15 +22,23 @@ STAGING = ".staging"
 LOCAL = ".local"
 """Where `cache.mapped` keeps its copies."""
 CANDIDATES = 5
-"""How many caches an ambiguous name is answered with."""
+"""How many of the caches that an ambiguous name may mean are listed in the error."""
+PROOF_BYTES = 64 << 20
+"""The largest cache of which every byte is compared before work is called done already; that takes tenths of a second."""
 State = Literal["published", "incomplete", "damaged", "foreign", "local"]
-"""`foreign`: a folder that looks like a cache's by its name or a file, and holds something else."""
+"""What a folder holds. `published`: a cache. `incomplete`: one that is being written, or whose writing was cut off.
+`damaged`: a cache with files missing, or of a wrong size. `foreign`: something that no cache is, in a folder that looks like
+one by its name or by a file. `local`: a copy that `cache.mapped` made."""
 UNPUBLISHED: dict[str, State] = {STAGING: "incomplete", LOCAL: "local"}
 
 
 @dataclass(frozen=True)
 class Listing:
-    """One line of `cache ls`. `rows` counts the samples of all splits; `bytes` what lies on the disk; `created` is ISO 8601."""
+    """One line of `cache ls`.
+
+    `bytes` is the size of the files, `modified` a time in seconds since 1970, and `created` a time as ISO 8601 text. `rows`
+    counts the samples of all splits. `problem` says what is wrong with a folder that is not published.
+    """
 
     key: str
     path: str
@@ -49,8 +60,8 @@ class Listing:
 def read_manifest(path: Path) -> Manifest:
     """The manifest in a cache's folder.
 
-    Raises CacheNotFound where there is none. Raises CacheInvalid where it is not one of ours, where a bit of it was
-    changed, and where the folder has the key of another cache as its name.
+    Raises CacheNotFound where there is no manifest. Raises CacheInvalid where coattail did not write it, where a bit of it
+    was changed, and where the folder is called by the key of another cache.
     """
     file = path / manifest.NAME
     if not file.is_file():
@@ -66,7 +77,7 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def parse_manifest(content: bytes, where: str, remedy: str = opening.AGAIN) -> Manifest:
-    """The manifest in these bytes; CacheInvalid, naming `where` and the remedy, for any other."""
+    """The manifest in these bytes. Raises CacheInvalid, which names `where` and the remedy, for bytes that are none."""
     try:
         return manifest.parse(content)
     except ValidationError as error:
@@ -79,7 +90,7 @@ def parse_manifest(content: bytes, where: str, remedy: str = opening.AGAIN) -> M
 
 
 def refuse_other_key(path: Path) -> None:
-    """Raise CacheInvalid where the folder holds the manifest of another key; one that cannot be read at all is passed over."""
+    """Raise CacheInvalid where the folder holds the manifest of another key. A manifest that cannot be read is passed over."""
     try:
         parse_manifest(opening.read(path, manifest.NAME, manifest.LIMIT), str(path))
     except CacheError:
@@ -88,7 +99,7 @@ def refuse_other_key(path: Path) -> None:
 
 
 def manifests(stores: Path) -> Iterator[tuple[Path, Manifest]]:
-    """Every published cache, the newest first; a folder that is no cache, or a damaged one, is passed over."""
+    """The folder and manifest of every published cache, the newest first. Other folders and damaged caches are passed over."""
     for folder in sorted(_folders(stores), key=_modified, reverse=True):
         try:
             yield folder, read_manifest(folder)
@@ -97,20 +108,21 @@ def manifests(stores: Path) -> Iterator[tuple[Path, Manifest]]:
 
 
 def ls(stores: Path) -> list[Listing]:
-    """Every cache, the newest first, then what is half extracted, damaged, foreign, or a local copy of features.
+    """The published caches, the newest first, then all other folders: incomplete, damaged, foreign and local ones.
 
-    A cache counts as published where its files have the sizes that its manifest lists; no file but the manifest is read.
+    A cache counts as published where its files have the sizes that its manifest lists. No other file than the manifest is
+    read.
     """
-    found = [describe(folder) for folder in _folders(stores)]
+    listings = [describe(folder) for folder in _folders(stores)]
     for inside, state in UNPUBLISHED.items():
-        works = [work for work in (stores / inside).glob("*") if work.is_dir()]
-        found += [Listing(work.name, str(work), state, _bytes(work), _modified(work)) for work in works]
-    found = [one for one in found if Path(one.path).is_dir()]  # some may have gone meanwhile
-    return sorted(found, key=lambda one: (one.state != "published", -one.modified))
+        folders = [folder for folder in (stores / inside).glob("*") if folder.is_dir()]
+        listings += [Listing(folder.name, str(folder), state, _bytes(folder), _modified(folder)) for folder in folders]
+    listings = [listing for listing in listings if Path(listing.path).is_dir()]  # some may be gone meanwhile
+    return sorted(listings, key=lambda listing: (listing.state != "published", -listing.modified))
 
 
 def describe(folder: Path) -> Listing:
-    """The listing of one cache's folder: its manifest, and its files' names and sizes."""
+    """The listing of one folder, by its manifest and by the names and sizes of its files."""
     modified = _modified(folder)
     try:
         manifest = read_manifest(folder)
@@ -125,12 +137,32 @@ def describe(folder: Path) -> Listing:
 
 
 def check(folder: Path, manifest: Manifest) -> None:
-    """Every file that the manifest lists is there with its size. Raises CacheCorrupt or CacheInvalid where one is not."""
+    """Raise CacheCorrupt or CacheInvalid unless every file that the manifest lists is there with its size."""
     opening.check(folder, ((entry.file, entry.size) for entry in manifest.inventory))
 
 
+def prove(folder: Path) -> str:
+    """Compare a published cache with its manifest, before the work that would make it is called done already.
+
+    The size of every file is compared, and every byte of a cache of at most PROOF_BYTES. Returns the line that tells a user
+    that bytes were not compared, or an empty text. Raises CacheCorrupt for a file that is missing or differs, CacheInvalid
+    for a link or for a manifest that is damaged.
+    """
+    manifest = read_manifest(folder)
+    check(folder, manifest)
+    if manifest.size > PROOF_BYTES:
+        return (
+            f"cache {manifest.key[:12]}: the sizes of its files are right; `coattail cache verify {manifest.key[:12]}` "
+            "compares their bytes too"
+        )
+    for entry in manifest.inventory:
+        if difference := opening.difference(folder, entry):
+            raise CacheCorrupt(f"{folder / entry.file}: {difference}; {opening.AGAIN}")
+    return ""
+
+
 def listing(manifest: Manifest, path: str, modified: float) -> Listing:
-    """The listing that a manifest gives."""
+    """The listing of a published cache, by its manifest alone."""
     identity, provenance = manifest.identity, manifest.provenance
     return Listing(
         key=manifest.key,
@@ -151,25 +183,25 @@ def listing(manifest: Manifest, path: str, modified: float) -> Listing:
 
 
 def published(stores: Path, key: str) -> Path | None:
-    """The cache of this key, if it is there."""
+    """The folder of the cache of this key, or None. The manifest is written last, so that its file proves the others."""
     path = stores / key
     return path if (path / manifest.NAME).is_file() else None
 
 
 def resolve(stores: Path, reference: str) -> Path:
-    """A cache by its folder, its key, or the start (4 digits or more) of its key.
+    """The folder of the cache that a user named: by its folder, its key, or the first digits of its key, 4 or more.
 
-    FOLDER/KEY means that folder in place of `stores`. Raises CacheNotFound where there is none, and CacheInvalid where
-    there are several or where the reference is the address of a bucket.
+    FOLDER/KEY looks in that folder, and not in `stores`. Raises CacheNotFound where no cache fits, and CacheInvalid where
+    several do or where the reference is the address of a bucket.
     """
     if "://" in reference:
         place, _, key = reference.rstrip("/").rpartition("/")
         raise CacheInvalid(
-            f"cache {reference}: lies in a bucket, a cache of this machine is wanted; "
+            f"cache {reference}: wanted a cache on this machine, found the address of one in a bucket; "
             f"run `cache pull {place} {key[:12]}` first, then name it {key[:12]}"
         )
     path = ownership.expanded(reference)
-    if path.name in ("", ".."):  # "." has no name, and what is asked of a cache's folder is often its name
+    if path.name in ("", ".."):  # "." has no name, but a cache's folder is known by its name
         path = path.resolve()
     if is_cache(path):
         return path
@@ -188,7 +220,7 @@ def resolve(stores: Path, reference: str) -> Path:
 
 
 def ambiguous(reference: str, keys: list[str], place: str) -> str:
-    """The error's text for the start of several keys: the first of them, with as many digits as tell them apart."""
+    """The text of the error for a start that several keys share. It lists some, with as many digits as tell them apart."""
     digits = 12
     while len({key[:digits] for key in keys}) < len(set(keys)):
         digits += 1
@@ -197,7 +229,7 @@ def ambiguous(reference: str, keys: list[str], place: str) -> str:
 
 
 def is_cache(folder: Path) -> bool:
-    """Whether a folder looks like a cache's: it holds a manifest, or has a key as its name. What it is, `describe` says."""
+    """Whether a folder looks like a cache: it holds a manifest, or its name is a key. `describe` looks closer."""
     named = layout.KEY.fullmatch(folder.name) is not None and folder.is_dir()
     return named or (folder / manifest.NAME).is_file()
 
@@ -207,7 +239,7 @@ def _folders(stores: Path) -> list[Path]:
 
 
 def _modified(folder: Path) -> float:
-    """When the manifest, or else the folder, was changed; 0 where both have gone."""
+    """When the manifest, or a folder without one, was changed, in seconds since 1970; 0 where the folder is gone."""
     for path in (folder / manifest.NAME, folder):
         with suppress(OSError):
             return path.stat().st_mtime
@@ -215,10 +247,10 @@ def _modified(folder: Path) -> float:
 
 
 def _bytes(folder: Path) -> int:
-    """What lies there; what goes meanwhile does not count."""
+    """Bytes of all files below a folder."""
     size = 0
     for inside, _, names in os.walk(folder):
         for name in names:
-            with suppress(OSError):
+            with suppress(OSError):  # removed meanwhile
                 size += os.lstat(os.path.join(inside, name)).st_size
     return size

@@ -1,8 +1,21 @@
-"""What can be wrong with a cache, one line each: what, wanted, found, where, remedy."""
+"""The errors of this package. The text of each is one line: what, where, wanted, found, remedy."""
+
+from os import PathLike, fspath
+from typing import Self
 
 
 class CacheError(Exception):
     """Base of every error of this package."""
+
+    path = problem = ""
+    """The file that the error is about, and what is wrong with it. Both are empty for errors that `about` did not make."""
+
+    @classmethod
+    def about(cls, path: str | PathLike[str], problem: str, remedy: str) -> Self:
+        """An error about one file."""
+        error = cls(f"{fspath(path)}: {problem}; {remedy}")
+        error.path, error.problem = fspath(path), problem
+        return error
 
 
 class CacheNotFound(CacheError, FileNotFoundError):
@@ -14,27 +27,38 @@ class CacheCorrupt(CacheError, ValueError):
 
 
 class CacheInvalid(CacheError, ValueError):
-    """Rows, features or descriptions that must not enter a cache, or a file that is no cache of ours."""
+    """Rows, features or descriptions that must not enter a cache, or a file that coattail did not write."""
 
 
 class PlaceInvalid(CacheInvalid):
-    """Text that cannot name a place of caches. `cli.py` exits with 2."""
+    """Text that names neither a folder nor a bucket of caches. The command exits with 2."""
 
 
 class CacheInUse(CacheError, RuntimeError):
-    """A cache that somebody reads or writes and that is therefore not taken away."""
+    """A cache that is not removed because somebody reads or writes it."""
 
 
 class CacheStorage(CacheError, OSError):
-    """A disk, folder or object store that does not take or give what it should."""
+    """A disk, a folder or an object store that cannot be written or read."""
 
     def __str__(self) -> str:
         return str(self.args[-1])  # OSError would put "[Errno 28]" before it
 
 
+class CacheUnlisted(CacheStorage):
+    """A bucket that the client cannot list, because it cannot read the `name` of an object there."""
+
+    def __init__(self, text: str, name: str) -> None:
+        super().__init__(text)
+        self.name = name
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class CacheDropped(CacheStorage):
-    """An object store that did not answer, or broke off; another attempt may succeed."""
+    """An object store whose answer is missing or ends early. Another attempt may succeed."""
 
 
 class CacheSilent(CacheDropped):
-    """An object store that took the connection, or did not, and said nothing for so long that nobody waits again."""
+    """An object store that sent nothing for so long that no other attempt is made."""

@@ -1,15 +1,16 @@
-"""In which fields two caches, or a cache and what a config would make, differ."""
+"""The fields in which two caches differ, or in which a cache differs from what a config would make."""
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
-from cache.identity import Identity
+from cache.identity import Identity, Part
 from cache.manifest import Manifest
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A field, by its path such as `identity.transform.size`, and both values; None where one has no such field."""
+    """A field by its path, such as `identity.transform.size`, and its two values. None stands for a field that is not there."""
 
     field: str
     left: Any
@@ -20,9 +21,9 @@ class Difference:
 
 
 def explain(left: Manifest | Identity, right: Manifest | Identity) -> tuple[Difference, ...]:
-    """The differences, those of the identity (which make another key) first, then those of the provenance.
+    """The differences of the identities, which give another key, then those of the provenances.
 
-    With an Identity on either side only identities are compared. Empty: the same rows.
+    Where one side is an Identity, only identities are compared. No difference of identities means equal features.
     """
     if isinstance(left, Manifest) and isinstance(right, Manifest):
         provenance = _differences("provenance", _plain(left.provenance), _plain(right.provenance))
@@ -30,21 +31,22 @@ def explain(left: Manifest | Identity, right: Manifest | Identity) -> tuple[Diff
     return tuple(_differences("identity", _plain(_identity(left)), _plain(_identity(right))))
 
 
-def _identity(one: Manifest | Identity) -> Identity:
-    return one.identity if isinstance(one, Manifest) else one
+def _identity(side: Manifest | Identity) -> Identity:
+    return side.identity if isinstance(side, Manifest) else side
 
 
-def _plain(one: Any) -> Any:
-    return one.model_dump(mode="json")
+def _plain(part: Part) -> Any:
+    return part.model_dump(mode="json")
 
 
 def _differences(field: str, left: Any, right: Any) -> list[Difference]:
     if isinstance(left, dict) and isinstance(right, dict):
         names = [*left, *(name for name in right if name not in left)]
-        return [found for name in names for found in _differences(f"{field}.{name}", left.get(name), right.get(name))]
+        nested = [_differences(f"{field}.{name}", left.get(name), right.get(name)) for name in names]
+        return list(chain.from_iterable(nested))
     if isinstance(left, list) and isinstance(right, list) and len(left) == len(right):
         pairs = enumerate(zip(left, right, strict=True))
-        return [found for number, (a, b) in pairs for found in _differences(f"{field}[{number}]", a, b)]
+        return list(chain.from_iterable(_differences(f"{field}[{number}]", *pair) for number, pair in pairs))
     return [] if left == right and type(left) is type(right) else [Difference(field, left, right)]
 
 

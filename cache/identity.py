@@ -1,4 +1,4 @@
-"""Everything that changes rows; its digest is the key."""
+"""The identity of a cache: everything that decides its features. The sha256 of it is the key."""
 
 import hashlib
 import json
@@ -11,34 +11,36 @@ Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
 
 TEXT_LIMIT = 4096
 Text = Annotated[str, Field(max_length=TEXT_LIMIT)]
-"""Free text, such as the name of a class. It is printed, and held for every cache that is listed."""
+"""Free text, such as the name of a class. Its length has a limit because `cache ls` holds and prints that of every cache."""
 Integer = Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]
 
 
 class Part(BaseModel):
-    """Frozen, no unknown fields, no NaN."""
+    """Base of the parts of a manifest. A part cannot be changed, and refuses unknown fields, NaN and infinity."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, regex_engine="python-re")
 
 
 class SplitIdentity(Part):
-    """Which samples, in which order, with which content; `views` augmented views lie beside the clean one."""
+    """The samples of a split, their order and their content; `views` counts the augmented views beside the clean one."""
 
     rows: Annotated[int, Field(ge=1, lt=1 << 40)]
     samples: Digest
     """sha256 of the sample ids, in order, joined by NUL."""
     content: Digest
+    """sha256 of what the features were made from: the images, or the user's own features and labels."""
     views: Annotated[int, Field(ge=0, le=99)] = 0
 
 
 class Identity(Part):
-    """Everything that changes rows. Two caches with equal identities hold equal features."""
+    """Everything that decides the features. Two caches of equal identities hold equal features."""
 
     format: Literal[1] = 1
     kind: Literal["extracted", "imported"] = "extracted"
     classes: tuple[Text, ...]
     splits: Annotated[dict[Word, SplitIdentity], Field(min_length=1)]
     weights: Digest
+    """sha256 of the backbone's tensors; of an import, of the classifier's."""
     backbone: Text
     layer: Text
     width: Annotated[int, Field(ge=1, le=1 << 20)]
@@ -50,15 +52,18 @@ class Identity(Part):
     dtype: Literal["float16", "float32"] = "float16"
 
     def key(self) -> str:
-        """sha256, hex, of the identity as canonical JSON: sorted keys, no spaces, no escapes that JSON does not need."""
+        """The key of the cache: sha256 of the identity as canonical JSON, 64 hex digits."""
         return hashlib.sha256(canonical(self.model_dump(mode="json"))).hexdigest()
 
 
 def canonical(value: Any) -> bytes:
-    """The value as canonical JSON."""
+    """The value as canonical JSON, in which equal values have equal bytes.
+
+    Keys are sorted, nothing is spaced, and only what JSON demands is escaped.
+    """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
 def samples_digest(sample_ids: list[str]) -> str:
-    """`SplitIdentity.samples` of these ids."""
+    """The digest of sample ids that `SplitIdentity.samples` holds."""
     return hashlib.sha256("\0".join(sample_ids).encode()).hexdigest()

@@ -1,6 +1,7 @@
-"""Who uses a published cache: any number of readers hold its manifest together, whoever takes it away holds it alone.
+"""Locks that keep a published cache from being removed while somebody reads it.
 
-Where the file system has no locks, or the system no flock (Windows), a cache in use is not protected.
+They are flock locks on the file of the manifest. Any number of readers share the lock; whoever removes the cache holds it
+alone. A cache in use is not protected where the file system has no locks, and on Windows, which has no flock.
 """
 
 import os
@@ -19,7 +20,7 @@ except ImportError:
 
 
 def hold(path: Path, reader: object) -> None:
-    """Hold the cache for reading, as long as `reader` lives. Raises CacheNotFound where it is being taken away."""
+    """Hold the cache for reading for as long as the object `reader` lives. Raises CacheNotFound where it is being removed."""
     if fcntl is None:
         return
     file = path / layout.MANIFEST
@@ -32,21 +33,21 @@ def hold(path: Path, reader: object) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         gone = os.fstat(descriptor).st_nlink == 0 or not os.path.samestat(os.fstat(descriptor), file.stat())
     except BlockingIOError:
-        gone = True  # only `rm` holds it alone
-    except OSError:  # no locks on this file system, or the folder went
+        gone = True  # only `rm` holds the lock alone
+    except OSError:  # no locks on this file system, or the folder is gone
         gone = not file.exists()
     if gone:
         raise CacheNotFound(f"{path}: no cache there; it is being removed")
 
 
 def _close(descriptor: int) -> None:
-    with suppress(OSError):  # nobody is left to tell, and nothing was written
+    with suppress(OSError):  # a file that was only read has nothing to lose
         os.close(descriptor)
 
 
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """Hold the cache against every reader. Raises CacheInUse where there is one, CacheNotFound where the cache went."""
+    """Hold the cache against every reader. Raises CacheInUse where there is one, CacheNotFound where the cache is gone."""
     if fcntl is None:
         yield
         return
@@ -55,7 +56,7 @@ def alone(path: Path) -> Iterator[None]:
     except OSError as error:
         if isinstance(error, FileNotFoundError) and not path.is_dir():
             raise CacheNotFound(f"{path}: no cache there; it was taken away a moment ago") from None
-        yield  # a manifest that is missing, or cannot be opened, such as a link, has no readers
+        yield  # no reader can hold a manifest that is missing, or that is a link
         return
     try:
         try:

@@ -1,4 +1,8 @@
-"""What a cache is: its identity, which names it; its provenance, which does not; its inventory, which proves it whole."""
+"""The manifest of a cache, `manifest.json`: identity, provenance and inventory.
+
+The identity decides the features, and its digest is the key. The provenance says how the cache was made, and has no part in
+the key. The inventory lists every file with its size and sha256.
+"""
 
 import hashlib
 import json
@@ -16,16 +20,16 @@ from cache.identity import Digest, Identity, Part, Text, Word, canonical
 FORMAT = 1
 NAME = layout.MANIFEST
 LIMIT = 64 << 20
-"""Bytes of a manifest that are read at most. A million class names, and the rows of each, take 40 MB."""
+"""The most bytes of a manifest that are read. A million class names, and the rows of each class, take 40 MB."""
 PARTS = 1 << 18
-"""Fields, lists and objects of a manifest at most: 5 a file, of 50,000 files. Parsing one costs 12 µs and 1 kB."""
+"""The most fields, lists and objects of a manifest: 5 for each of 50,000 files. To parse one takes 12 µs and 1 kB."""
 TEXTS, VALUES = 2 << 20, 8 << 20
-"""Texts, and values of any kind, of a manifest at most: names and counts of a million classes."""
+"""The most texts, and the most values of any kind, of a manifest: names and counts of a million classes."""
 _PART = re.compile(rb'"\s*:|[\[,:]\s*[\[{]')
 
 
 class Provenance(Part):
-    """How, when and by whom it was made; recorded, not hashed."""
+    """How, when and by whom a cache was made. It is recorded, and is no part of the key."""
 
     name: Text
     created: Text = ""
@@ -38,7 +42,7 @@ class Provenance(Part):
 
 
 def provenance(**fields: Any) -> Provenance:
-    """A provenance; CacheInvalid, naming the field, where a text is too long or a number out of bounds."""
+    """A provenance. Raises CacheInvalid, which names the field, where a text is too long or a number out of range."""
     try:
         return Provenance(**fields)
     except ValidationError as error:
@@ -49,10 +53,10 @@ def provenance(**fields: Any) -> Provenance:
 
 
 class Entry(Part):
-    """One file of the cache: its path inside, bytes, sha256.
+    """One file of a cache: its path in the folder, its size in bytes, and its sha256.
 
-    `crc32c`, of the checksums that stand in a file of chunks, costs a plain read nothing (sha256 takes longer than the read)
-    and tells chunks that changed places. Caches of before have none.
+    `crc32c` is the checksum of the checksums that stand in a file of chunks. Comparing it costs next to nothing, where sha256
+    takes longer than the read, and it shows that a chunk lies in the place of another. Older caches have an empty one.
     """
 
     file: Annotated[str, Field(max_length=200)]
@@ -62,7 +66,7 @@ class Entry(Part):
 
 
 class Manifest(Part):
-    """manifest.json, written last. `checksum` is the sha256 of everything else in it."""
+    """manifest.json, the file that is written last. `checksum` is the sha256 of everything else in it."""
 
     checksum: Digest
     key: Digest
@@ -70,24 +74,23 @@ class Manifest(Part):
     provenance: Provenance
     rows_per_chunk: Annotated[int, Field(ge=1)]
     chunks_per_shard: Annotated[int, Field(ge=1, le=1024)] = 1
-    """Chunks of a file."""
+    """How many chunks a file holds."""
     counts: dict[Word, tuple[Annotated[int, Field(ge=0)], ...]]
-    """Rows of each class, a list a split."""
+    """For each split the number of rows of each class, (C,)."""
     inventory: tuple[Entry, ...]
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
-        """Key, counts and inventory follow from the identity; so no path can lead out of the folder."""
+        """Key, counts and inventory must be those of the identity. So no path in it can lead out of the folder."""
         if self.identity.key() != self.key:
             raise ValueError(
-                f"key {self.key[:12]} is not that of its identity, {self.identity.key()[:12]}; it was edited"
+                f"wanted the key of its identity, {self.identity.key()[:12]}, found {self.key[:12]}: it was edited"
             )
         if self.raw_chunk_bytes > layout.CHUNK_LIMIT and self.rows_per_chunk > 1:
             raise ValueError(f"chunks of {self.raw_chunk_bytes} bytes, at most {layout.CHUNK_LIMIT} wanted")
-        found = [entry.file for entry in self.inventory]
-        without = [file for file in found if file != layout.CLASSIFIER]
-        # Counted before it is enumerated: a hostile row count must not make a list of that length.
-        if len(without) != layout.number_of_files(self.identity, self.rows_per_file) or sorted(without) != sorted(
+        files = [entry.file for entry in self.inventory if entry.file != layout.CLASSIFIER]
+        # The number comes first: a forged number of rows must not make a list of that length.
+        if len(files) != layout.number_of_files(self.identity, self.rows_per_file) or sorted(files) != sorted(
             layout.files(self.identity, self.rows_per_file)
         ):
             raise ValueError("the inventory is not the list of files that the identity asks for")
@@ -109,15 +112,16 @@ class Manifest(Part):
 
     @property
     def size(self) -> int:
-        """Bytes of all files but the manifest."""
+        """Bytes of all files together, without the manifest."""
         return sum(entry.size for entry in self.inventory)
 
     def entry(self, file: str) -> Entry | None:
+        """The entry of a file; None where the inventory does not list it."""
         return next((entry for entry in self.inventory if entry.file == file), None)
 
 
 def build(**fields: Any) -> Manifest:
-    """A manifest with its checksum."""
+    """A manifest of these fields; its checksum is computed."""
     draft = Manifest(checksum="0" * 64, **fields)
     return draft.model_copy(update={"checksum": _checksum(draft.model_dump(mode="json"))})
 
@@ -128,21 +132,24 @@ def to_bytes(manifest: Manifest) -> bytes:
 
 
 def parse(content: bytes) -> Manifest:
-    """The manifest in a file's content; ValueError (pydantic's ValidationError is one) where any bit of it is off."""
+    """The manifest in a file's bytes.
+
+    Raises ValueError where any bit of them was changed. pydantic's ValidationError is one.
+    """
     _check_bounds(content)
     try:
         raw = json.loads(content, parse_float=_float)
-        found = Manifest.model_validate(raw, strict=False)
-        itself = _checksum(raw) == found.checksum and (_quick_text(raw) == content or _text(raw) == content)
+        manifest = Manifest.model_validate(raw, strict=False)
+        unchanged = _checksum(raw) == manifest.checksum and (_quick_text(raw) == content or _text(raw) == content)
     except RecursionError:
         raise ValueError("nested too deep") from None
-    if not itself:
+    if not unchanged:
         raise ValueError("its checksum is not that of its content; it was edited or damaged")
-    return found
+    return manifest
 
 
 def _check_bounds(content: bytes) -> None:
-    """ValueError for a text that would cost more to parse than any manifest of ours, found by counting alone."""
+    """Raise ValueError for a text that would cost more to parse than any manifest of coattail's. It is counted, not parsed."""
     parts = sum(1 for _ in islice(_PART.finditer(content), PARTS + 1))
     if parts > PARTS or content.count(b'"') > 2 * TEXTS or content.count(b",") > VALUES:
         raise ValueError(f"more than {PARTS} fields, {TEXTS} texts or {VALUES} values")
@@ -157,13 +164,16 @@ def _text(raw: dict[str, Any]) -> bytes:
 
 
 def _quick_text(raw: dict[str, Any]) -> bytes:
-    """`_text`, except that some floats are spelt otherwise (5e-5: 0.00005), in a tenth of the time: json indents in Python."""
+    """The same text as `_text`, except that some floats are spelt otherwise, such as 5e-5 for 0.00005.
+
+    It takes a tenth of the time, because `json` indents in Python.
+    """
     return to_json(raw, indent=1) + b"\n"
 
 
 def _float(text: str) -> float:
-    """ValueError for a float that `_text` would spell otherwise: it, and not `_quick_text`, says how."""
+    """The float that a text spells. Raises ValueError where `_text` would spell it otherwise: then it was edited."""
     value = float(text)
     if repr(value) != text:
-        raise ValueError(f"the number {text[:30]} wanted as {value!r}; it was edited")
+        raise ValueError(f"wanted the number {value!r}, found it as {text[:30]}: it was edited")
     return value

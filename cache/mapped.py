@@ -1,6 +1,6 @@
-"""Local copies: the views of a split as one .npy file, (V, N, D), for whoever has less RAM than the split takes.
+"""Local copies: the views of a split as one .npy file, (V, N, D), for splits that take more RAM than there is.
 
-They lie in `<stores>/.local/<key>/`, are made from a cache when they are needed, and can be deleted at any time.
+They lie in `<stores>/.local/<key>/`. They are made from a cache when they are needed, and can be deleted at any time.
 """
 
 import os
@@ -15,28 +15,28 @@ from cache.disk.locks import locked
 from cache.reader import FeatureCache
 
 BLOCK_BYTES = 64 << 20
-"""What is held in RAM while a copy is made."""
+"""How much of the features is held in RAM while a copy is made."""
 
 
 def mapped(
     cache: FeatureCache, split: str, views: int, stores: Path, advance: Callable[[int], None] = lambda rows: None
 ) -> np.ndarray:
-    """The first `views` views of a split, (V, N, D), read-only and memory-mapped; the copy is made where there is none.
+    """The first `views` views of a split, (V, N, D), memory-mapped and read-only. The copy is made where there is none.
 
-    What is copied is proved as by `FeatureCache.features`; `advance` is called with the rows of each block. Where another
-    process makes a copy of this cache, this one waits and uses that. Raises CacheCorrupt where the cache is damaged,
-    CacheStorage where the disk does not take the copy.
+    Checksums are compared as in `FeatureCache.features`. `advance` is called with the number of rows of each block. Where
+    another process is making a copy of this cache, this one waits and uses that copy. Raises CacheCorrupt where the cache is
+    damaged, and CacheStorage where the disk cannot hold the copy.
     """
     folder = stores / catalog.LOCAL / cache.key
     shape = (views, cache.manifest.identity.splits[split].rows, cache.manifest.identity.width)
     for count in (len(cache.views(split)), views):
-        found = _whole(folder / _name(split, count), (count, *shape[1:]), cache.manifest.identity.dtype)
-        if found is not None:
-            return found[:views]
+        copy_VND = _whole(folder / _name(split, count), (count, *shape[1:]), cache.manifest.identity.dtype)
+        if copy_VND is not None:
+            return copy_VND[:views]
     path = folder / _name(split, views)
     durable.make_folder(folder.parent)
     with locked(folder.parent / f"{cache.key}.lock", lambda: None):
-        # Whoever waited for the lock may find the copy made.
+        # The process that had the lock before may have made the copy.
         if _whole(path, shape, cache.manifest.identity.dtype) is None:
             _copy(cache, split, path, shape, advance)
     return np.lib.format.open_memmap(path, mode="r")
@@ -47,13 +47,13 @@ def _name(split: str, views: int) -> str:
 
 
 def _whole(path: Path, shape: tuple[int, ...], dtype: str) -> np.memmap | None:
-    """The copy, if it is there and has the size that it should have."""
+    """The copy, (V, N, D), if it is there and has the shape, type and size that it should have."""
     try:
-        found = np.lib.format.open_memmap(path, mode="r")
+        copy_VND = np.lib.format.open_memmap(path, mode="r")
     except (OSError, ValueError):
         return None
-    size = os.path.getsize(path) - found.nbytes - found.offset
-    return found if (found.shape, found.dtype, size) == (shape, dtype, 0) else None
+    surplus = os.path.getsize(path) - copy_VND.nbytes - copy_VND.offset
+    return copy_VND if (copy_VND.shape, copy_VND.dtype, surplus) == (shape, dtype, 0) else None
 
 
 def _copy(cache: FeatureCache, split: str, path: Path, shape: tuple[int, ...], advance: Callable[[int], None]) -> None:

@@ -1,4 +1,4 @@
-"""Whose a folder is: a cache's, or a stranger's, which is never deleted."""
+"""Whether a folder is a cache of coattail's, or belongs to somebody else and must never be deleted."""
 
 import os
 import re
@@ -11,7 +11,7 @@ from cache.errors import CacheInvalid
 from cache.format import layout
 
 RECENT = 3600.0
-"""Seconds. What changed within them may still be being copied here, and is left alone."""
+"""Seconds. A folder that changed within them may still be being copied here, and is not deleted."""
 _FILE = re.compile(
     rf"{re.escape(layout.FEATURES)}/(.+/)?(zarr\.json|c/\d+/0)|rows/[^/]+\.parquet"
     rf"|{re.escape(layout.CLASSIFIER)}|{re.escape(layout.MANIFEST)}"
@@ -19,12 +19,12 @@ _FILE = re.compile(
 
 
 def names(path: Path) -> set[str]:
-    """What a folder is called: its own name and, where it is reached through a link, that of the link."""
+    """The names of a folder: its own and, where it is reached through a link, that of the link."""
     return {os.path.basename(os.path.abspath(path)), path.resolve().name}
 
 
 def expanded(text: str) -> Path:
-    """The path, with `~` and `~somebody` replaced; CacheInvalid where nobody has that name."""
+    """The path with `~` and `~somebody` replaced by the home folder. Raises CacheInvalid where nobody has that name."""
     try:
         return Path(text).expanduser()
     except RuntimeError:
@@ -34,14 +34,14 @@ def expanded(text: str) -> Path:
 
 
 def is_shaped(folder: Path) -> bool:
-    """Whether a folder has a key as its name, and holds files of a cache and no others. What is in the files is not read."""
+    """Whether a folder is called by a key, and holds files of a cache and no others. The files are not read."""
     if not any(layout.KEY.fullmatch(name) for name in names(folder)):
         return False
     return not strangers(folder) and any(path.parent != folder for path in _walk(folder))
 
 
 def strangers(folder: Path) -> list[str]:
-    """Files and links in a folder, relative to it and in order, that no cache has: somebody put them there."""
+    """Files and links in a folder that no cache has, by their paths inside it and in order. Somebody put them there."""
     files = [os.path.relpath(path, folder).replace(os.sep, "/") for path in _walk(folder)]
     return sorted(file for file in files if not _FILE.fullmatch(file))
 
@@ -49,14 +49,17 @@ def strangers(folder: Path) -> list[str]:
 def changed(path: Path) -> float:
     """When a file or folder, or anything in it, was last changed, in seconds since 1970.
 
-    A copy may bring old times of modification with it; the file system's own time of change it cannot.
+    Copying may keep an old time of modification. It cannot keep the time of change, which the file system sets.
     """
-    latest = 0.0
-    for one in (path, *_walk(path, folders=True)):
-        with suppress(OSError):  # it went meanwhile
-            found = os.lstat(one)
-            latest = max(latest, found.st_mtime, found.st_ctime)
-    return latest
+    return max(map(_time, (path, *_walk(path, folders=True))))
+
+
+def written(folder: Path) -> float:
+    """When a file in the folder was last written, in seconds since 1970; 0 where it has none.
+
+    Unlike `changed`, this leaves out the folders, whose times change where a file is taken away.
+    """
+    return max(map(_time, _walk(folder)), default=0.0)
 
 
 def is_recent(path: Path, now: float | None = None) -> bool:
@@ -64,8 +67,16 @@ def is_recent(path: Path, now: float | None = None) -> bool:
     return (time.time() if now is None else now) - changed(path) <= RECENT
 
 
+def _time(path: Path) -> float:
+    with suppress(OSError):  # it was taken away meanwhile
+        status = os.lstat(path)
+        return max(status.st_mtime, status.st_ctime)
+    return 0.0
+
+
 def _walk(root: Path, folders: bool = False) -> Iterator[Path]:
-    for inside, names_below, files in os.walk(root):
-        links = [name for name in names_below if os.path.islink(os.path.join(inside, name))]
-        for name in (*files, *(names_below if folders else links)):
+    """Every file and link below a folder; with `folders` the folders too."""
+    for inside, below, files in os.walk(root):
+        links = [name for name in below if os.path.islink(os.path.join(inside, name))]
+        for name in (*files, *(below if folders else links)):
             yield Path(inside, name)

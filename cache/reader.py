@@ -1,4 +1,4 @@
-"""Reading a cache: whole or not at all."""
+"""Reading a cache. Every byte that is read is compared with a checksum, and damage is an error."""
 
 import hashlib
 import io
@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 
 from cache import catalog, in_use
 from cache.disk import opening
-from cache.disk.opening import AGAIN
+from cache.disk.opening import AGAIN, FOREIGN
 from cache.errors import CacheCorrupt, CacheInvalid
 from cache.format import admission, decode, description, layout
 from cache.format.layout import CLASSIFIER, view_names
@@ -20,13 +21,16 @@ from cache.manifest import Manifest
 from cache.parquet import own, pages
 
 HEADER_BYTES = 1 << 16
-"""Bytes of a classifier's file that describe its numbers, at most."""
+"""The most bytes of the header of a classifier's file, which describes its tensors."""
+
+
+Features = NDArray[np.float16] | NDArray[np.float32]
 
 
 class FeatureCache:
-    """A published cache. `open` checks manifest and inventory; features are read a split at a time, into RAM.
+    """A published cache. `open` checks its manifest and the sizes of its files. Features are read into RAM, a view at a time.
 
-    While the object lives, `cache rm` and `cache prune` leave the folder alone.
+    While the object lives, `cache rm` and `cache prune` do not delete the folder.
     """
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
@@ -39,20 +43,20 @@ class FeatureCache:
     def open(cls, path: str | Path) -> "FeatureCache":
         """The cache in a folder.
 
-        Raises CacheNotFound where there is none, CacheInvalid where the manifest is not one of ours or an array's type,
-        shape or codecs are not, CacheCorrupt where a file of the inventory is missing or has another size.
+        Raises CacheNotFound where there is none. Raises CacheInvalid where coattail did not write the manifest, or an array
+        of that type, shape and codecs. Raises CacheCorrupt where a file of the inventory is missing or has another size.
         """
         path = Path(path)
         cache = cls(path, catalog.read_manifest(path))
         in_use.hold(path, cache)
         identity = cache.manifest.identity
         catalog.check(path, cache.manifest)
-        for split, rows in ((name, found.rows) for name, found in identity.splits.items()):
+        for split, split_identity in identity.splits.items():
             for view in cache.views(split):
                 cache._documents[split, view] = description.read_document(
                     path,
                     layout.array_file(split, view),
-                    rows,
+                    split_identity.rows,
                     identity.width,
                     cache.manifest.rows_per_chunk,
                     identity.dtype,
@@ -73,18 +77,19 @@ class FeatureCache:
         return list(self.manifest.identity.splits)
 
     def views(self, split: str) -> list[str]:
-        """`clean`, then the augmented views."""
+        """The names of a split's views: `clean`, then the augmented ones."""
         return view_names(self._split(split).views)
 
-    def features(self, split: str, view: str = "clean", out_ND: np.ndarray | None = None) -> np.ndarray:
-        """Features of one view, (N, D), in the storage type, put into `out_ND` where that is given.
+    def features(self, split: str, view: str = "clean", out_ND: Features | None = None) -> Features:
+        """Features of one view, (N, D), in the type in which they are stored. They are put into `out_ND` if it is given.
 
-        Every chunk's checksum is compared with its bytes and with the manifest. Raises CacheCorrupt where one differs.
+        The bytes of every chunk are compared with its checksum, and the checksums with the manifest. Raises CacheCorrupt
+        where one differs.
         """
         return self.slice(split, view, 0, self._split(split).rows, out_ND)
 
-    def slice(self, split: str, view: str, start: int, stop: int, out_BD: np.ndarray | None = None) -> np.ndarray:
-        """Rows `start` to `stop` of one view, (stop - start, D), as `features`; whole chunks are read."""
+    def slice(self, split: str, view: str, start: int, stop: int, out_BD: Features | None = None) -> Features:
+        """Rows `start` to `stop` of one view, (stop - start, D), as `features` gives them. Whole chunks are read."""
         if view not in self.views(split):
             raise CacheInvalid(
                 f"cache {self.key[:12]}, split {split}: no view {view!r}, found {', '.join(self.views(split))}"
@@ -94,22 +99,22 @@ class FeatureCache:
                 f"cache {self.key[:12]}, split {split}: rows wanted in 0 to {self._split(split).rows}, found {start} to {stop}"
             )
         document, shape = self._documents[split, view], (stop - start, self.manifest.identity.width)
-        found_BD = np.empty(shape, document["data_type"]) if out_BD is None else out_BD
-        assert (found_BD.shape, found_BD.dtype) == (shape, document["data_type"])
+        features_BD = np.empty(shape, document["data_type"]) if out_BD is None else out_BD
+        assert (features_BD.shape, features_BD.dtype) == (shape, document["data_type"])
         decode.read(
             self.path,
             layout.array_file(split, view),
             document,
             start,
-            found_BD,
+            features_BD,
             lambda index: self._checksums[layout.chunk_file(split, view, index)],
         )
-        return found_BD
+        return features_BD
 
     def rows(self, split: str) -> pl.DataFrame:
-        """The table of a split: a row's number, sample_id and label, and what else its source knew of it.
+        """The table of a split, a row a sample: its number, sample_id and label, and other columns that its source had.
 
-        The file's own description is compared with `own.check`'s limits before any of it is decoded.
+        How much the file says it decodes to is compared with the limits of `own.check` before any of it is decoded.
         """
         rows, file = self._split(split).rows, layout.rows_file(split)
         content = self._proved(file, own.allowed_bytes(rows))
@@ -124,35 +129,35 @@ class FeatureCache:
             raise CacheCorrupt(f"{self.path / file}: {problem}; {AGAIN}")
         return frame
 
-    def labels(self, split: str) -> np.ndarray:
-        """Class of each row, (N,) int64."""
+    def labels(self, split: str) -> NDArray[np.int64]:
+        """The class of each row, (N,) int64."""
         return self.rows(split)["label"].to_numpy().astype(np.int64)
 
-    def counts(self, split: str = "train") -> np.ndarray:
-        """Rows of each class, (C,) int64."""
+    def counts(self, split: str = "train") -> NDArray[np.int64]:
+        """The number of rows of each class, (C,) int64."""
         self._split(split)
         return np.array(self.manifest.counts[split], dtype=np.int64)
 
-    def classifier(self) -> dict[str, np.ndarray] | None:
-        """The stage-1 classifier, weight (C, D) and bias (C,), where the cache has one."""
+    def classifier(self) -> dict[str, NDArray[np.float32]] | None:
+        """The classifier of stage 1, weight (C, D) and bias (C,). None where the cache has none."""
         if self.manifest.entry(CLASSIFIER) is None:
             return None
         classes, width = len(self.classes), self.manifest.identity.width
         content = self._proved(CLASSIFIER, 4 * classes * (width + 1) + HEADER_BYTES)
-        described = int.from_bytes(content[:8], "little")
-        if described > HEADER_BYTES:
+        header = int.from_bytes(content[:8], "little")
+        if header > HEADER_BYTES:
             raise CacheCorrupt(
-                f"{self.path / CLASSIFIER}: {described} bytes of description, at most {HEADER_BYTES} wanted; {AGAIN}"
+                f"{self.path / CLASSIFIER}: wanted a header of at most {HEADER_BYTES} bytes, found {header}; {AGAIN}"
             )
         try:
-            found = load_safetensors(content)
+            tensors = load_safetensors(content)
         except (SafetensorError, KeyError, TypeError, ValueError) as error:  # KeyError: a type that numpy has not
             raise CacheCorrupt(f"{self.path / CLASSIFIER}: cannot be read ({error}); {AGAIN}") from None
         wanted = {"weight": ((classes, width), "float32"), "bias": ((classes,), "float32")}
-        kinds = {name: (tensor.shape, str(tensor.dtype)) for name, tensor in found.items()}
+        kinds = {name: (tensor.shape, str(tensor.dtype)) for name, tensor in tensors.items()}
         if kinds != wanted:
             raise CacheCorrupt(f"{self.path / CLASSIFIER}: wanted {wanted}, found {str(kinds)[:200]}; {AGAIN}")
-        return found
+        return tensors
 
     def _split(self, split: str) -> SplitIdentity:
         if split not in self.manifest.identity.splits:
@@ -160,11 +165,11 @@ class FeatureCache:
         return self.manifest.identity.splits[split]
 
     def _proved(self, file: str, limit: int) -> bytes:
-        """The bytes of a small file, which are those of the inventory; CacheInvalid where they are more than `limit`."""
+        """The bytes of a small file, compared with their sha256. Raises CacheInvalid where there are more than `limit`."""
         entry = self.manifest.entry(file)
-        assert entry is not None  # the manifest's validator asks for it
+        assert entry is not None  # a manifest without it does not validate
         if entry.size > limit:
-            raise CacheInvalid(f"{self.path / file}: {entry.size} bytes, at most {limit} wanted; not a cache of ours")
+            raise CacheInvalid(f"{self.path / file}: wanted at most {limit} bytes, found {entry.size}; {FOREIGN}")
         opening.check(self.path, [(file, entry.size)])
         content = opening.read(self.path, file, entry.size)
         if hashlib.sha256(content).hexdigest() != entry.sha256:

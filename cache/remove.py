@@ -1,4 +1,8 @@
-"""Taking caches away: never from under a reader or a writer, never a stranger's folder, and in one step for everybody else."""
+"""Removing caches.
+
+A cache that somebody reads or writes stays, and so does every folder that is not provably a cache's. What is removed leaves
+its place by one rename, so that others see all of it or nothing.
+"""
 
 import os
 import shutil
@@ -16,11 +20,12 @@ from cache.disk.locks import all_free
 from cache.errors import CacheError, CacheInUse, CacheInvalid, CacheNotFound, CacheStorage
 
 TRASH = "trash-"
+"""How the name of a folder begins that was renamed to be deleted."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """Something that `prune` would delete, or, with `kept`, the reason why it does not."""
+    """A folder or file that `prune` deletes, and the reason. `kept` says why it does not; empty where it does."""
 
     path: str
     key: str
@@ -31,7 +36,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Removal:
-    """What `rm` took away: the bytes that are free now and, where a link alone went, the folder that it led to."""
+    """What `rm` removed: the bytes that are free now. Where only a link was removed, `led_to` is the folder it led to."""
 
     bytes: int
     led_to: str = ""
@@ -41,15 +46,15 @@ def rm(path: Path, now: float | None = None) -> Removal:
     """Delete a published cache and its local copy. Of a link to a cache, only the link is removed.
 
     Raises CacheInUse where somebody has the cache open, and CacheNotFound where there is none. Raises CacheInvalid where
-    nothing proves that the folder is a cache's, where a stranger keeps a file in it, and where it has no whole manifest and
-    was changed within the last hour.
+    nothing proves that the folder is a cache's, and where it holds a file that no cache has. Raises it too for a folder that
+    lacks its manifest or other files and was changed within the last hour, because it may still be being copied.
     """
     path = Path(path)
     if path.name in ("", ".."):
         path = path.resolve()
     if not catalog.is_cache(path):
         raise CacheNotFound(f"{path}: no cache there; `cache ls` lists those there are")
-    found = catalog.describe(path)
+    listing = catalog.describe(path)
     if refusal := _refusal(path, now):
         raise CacheInvalid(f"{path}: {refusal}")
     if path.is_symlink():
@@ -59,19 +64,19 @@ def rm(path: Path, now: float | None = None) -> Removal:
         return Removal(0, led_to)
     with in_use.alone(path):
         trash = to_trash(path, path.parent)
-    local = path.parent / catalog.LOCAL / found.key
-    freed = found.bytes + sum(file.stat().st_size for file in local.glob("*"))
-    for folder in (trash, local):  # whoever has the copy mapped keeps it
+    local = path.parent / catalog.LOCAL / listing.key
+    freed = listing.bytes + sum(file.stat().st_size for file in local.glob("*"))
+    for folder in (trash, local):  # a process that has mapped the copy keeps its memory
         shutil.rmtree(folder, ignore_errors=True)
     return Removal(freed)
 
 
 def _refusal(path: Path, now: float | None) -> str:
-    """Why a folder that somebody named is not deleted; empty where it may be."""
+    """Why `rm` does not delete a folder; empty where it may."""
     if _is_proven(path):
-        return _inhabited(path)
+        return _inhabited(path) or _arriving(path, time.time() if now is None else now)
     if not ownership.is_shaped(path):
-        return "not a cache's folder, or not provably one; coattail leaves it alone, delete it yourself if it may go"
+        return "not provably a cache's folder, so coattail does not delete it; delete it yourself if it may go"
     if ownership.is_recent(path, now):
         return (
             "has no manifest that names it and was changed within the last hour, so it may still be being copied; "
@@ -81,13 +86,34 @@ def _refusal(path: Path, now: float | None) -> str:
 
 
 def _inhabited(path: Path) -> str:
-    """The refusal for a cache's folder in which a stranger keeps a file; empty where nobody does. A link is only unlinked."""
+    """The refusal for a cache's folder that holds a file of somebody else's; empty where there is none, and for a link."""
     strangers = [] if path.is_symlink() else ownership.strangers(path)
     return f"holds {strangers[0]}, which belongs to no cache; move it away, then try again" if strangers else ""
 
 
+def _arriving(path: Path, now: float) -> str:
+    """The refusal for a cache's folder whose files may still be arriving, such as by cp; empty for any other.
+
+    Its manifest is whole, a file is missing or short, and a file was written within the last hour.
+    """
+    if path.is_symlink():
+        return ""
+    try:
+        catalog.check(path, catalog.read_manifest(path))
+    except CacheError as error:
+        if now - ownership.written(path) > ownership.RECENT:
+            return ""
+        file = os.path.relpath(error.path, path)
+        return (
+            f"holds the manifest of a whole cache but not all of its files ({file}: {error.problem}), and some were written "
+            "within the last hour, so it may still be being copied; try again an hour after the last change, or delete the "
+            "folder yourself"
+        )
+    return ""
+
+
 def _is_proven(path: Path) -> bool:
-    """Whether a manifest of ours, which parses whole and has the folder's key, is there."""
+    """Whether the folder holds a whole manifest of the key that it is called by."""
     try:
         catalog.read_manifest(path)
     except CacheError:
@@ -103,59 +129,59 @@ def prune(
     yes: bool = False,
     now: float | None = None,
 ) -> list[Candidate]:
-    """List what may go and, with `yes`, delete it. What is in use, or not provably coattail's, is listed as `kept`.
+    """List what may be deleted and, with `yes`, delete it. What is in use, or not provably coattail's, is listed as kept.
 
-    That is: what is damaged; what is half extracted and untouched for `incomplete_after` seconds; what was published longer
-    than `older_than` seconds ago and is not in `keep` (keys); local copies whose cache went; and what a killed process left
-    of a local copy. Foreign folders are listed and kept.
+    Candidates are damaged caches; folders in staging that were untouched for `incomplete_after` seconds; caches published
+    longer than `older_than` seconds ago that are not in `keep` (keys); local copies whose cache is gone; and parts of local
+    copies that a killed process left. Foreign folders are listed and kept. `now` is a time in seconds since 1970.
     """
     now = time.time() if now is None else now
     spared = set(keep)
-    found = []
-    for one in catalog.ls(stores):
-        reason = _reason(one, stores, older_than, spared, incomplete_after, now)
+    candidates = []
+    for listing in catalog.ls(stores):
+        reason = _reason(listing, stores, older_than, spared, incomplete_after, now)
         if not reason:
             continue
-        path, kept = Path(one.path), _kept(one, now)
+        path, kept = Path(listing.path), _kept(listing, now)
         if path.is_symlink():
             reason += "; a link, what it leads to stays"
         if not kept:
-            unpublished = one.state in ("incomplete", "local")
-            kept = _delete(path, unpublished) if yes else _used(path, unpublished)
-        found.append(Candidate(one.path, one.key, one.bytes, reason, kept))
-    return [*found, *_torn_copies(stores, yes, now)]
+            unpublished = listing.state in ("incomplete", "local")
+            kept = _delete(path, unpublished, now) if yes else _used(path, unpublished)
+        candidates.append(Candidate(listing.path, listing.key, listing.bytes, reason, kept))
+    return [*candidates, *_torn_copies(stores, yes, now)]
 
 
 def _reason(
-    one: Listing, stores: Path, older_than: float | None, spared: set[str], incomplete_after: float, now: float
+    listing: Listing, stores: Path, older_than: float | None, spared: set[str], incomplete_after: float, now: float
 ) -> str:
-    """Why this may go; empty where it stays."""
-    if one.state in ("damaged", "foreign"):
-        return one.state
-    path = Path(one.path)
-    age = now - (one.modified if one.state == "published" else ownership.changed(path))
-    if one.state == "published":
-        gone_by = older_than is not None and age > older_than and one.key not in spared
-        return f"published {age / 86_400:.0f} days ago" if gone_by else ""
-    published = catalog.published(stores, one.key) is not None
-    if one.state == "local":
+    """Why a folder is a candidate; empty where it is none."""
+    if listing.state in ("damaged", "foreign"):
+        return listing.state
+    path = Path(listing.path)
+    age = now - (listing.modified if listing.state == "published" else ownership.changed(path))
+    if listing.state == "published":
+        is_old = older_than is not None and age > older_than and listing.key not in spared
+        return f"published {age / 86_400:.0f} days ago" if is_old else ""
+    published = catalog.published(stores, listing.key) is not None
+    if listing.state == "local":
         return "local copy of a cache that is not here" if age > incomplete_after and not published else ""
     if path.name.startswith(TRASH) or age > incomplete_after:
         return f"incomplete, untouched for {age / 3600:.0f} h"
     return "left over; the cache is published" if published else ""
 
 
-def _kept(one: Listing, now: float) -> str:
-    """Why `prune` leaves a folder alone that is damaged or foreign, or that holds a stranger's file."""
-    path = Path(one.path)
-    if one.state == "foreign":
+def _kept(listing: Listing, now: float) -> str:
+    """Why `prune` does not delete a candidate: it is foreign, holds somebody else's file, or may still be being copied."""
+    path = Path(listing.path)
+    if listing.state == "foreign":
         return "not a cache of coattail's; delete it yourself if it may go"
-    if one.state == "published":
+    if listing.state == "published":
         return _inhabited(path)
-    if one.state != "damaged":
+    if listing.state != "damaged":
         return ""
     if ownership.is_recent(path, now):
-        return "changed within the last hour, it may still be being copied"
+        return "changed within the last hour, so it may still be being copied"
     return (
         _inhabited(path)
         if _is_proven(path)
@@ -164,8 +190,8 @@ def _kept(one: Listing, now: float) -> str:
 
 
 def _torn_copies(stores: Path, yes: bool, now: float) -> list[Candidate]:
-    """Files of local copies that were cut off while they were made, untouched for an hour: nothing reads them."""
-    found = []
+    """Files of local copies whose making was cut off, and which were untouched for an hour. Nothing reads them."""
+    candidates = []
     for path in sorted((stores / catalog.LOCAL).glob(f"*/.*{durable.TEMPORARY}")):
         age = now - ownership.changed(path)
         if age <= ownership.RECENT:
@@ -175,16 +201,17 @@ def _torn_copies(stores: Path, yes: bool, now: float) -> list[Candidate]:
             size = path.stat().st_size
             if yes:
                 path.unlink()
-        except FileNotFoundError:  # whoever made it may have come to its end
+        except FileNotFoundError:  # the process that was making it is done
             continue
         except OSError as error:
             kept = f"cannot be deleted ({error.strerror})"
         reason = f"part of a local copy, untouched for {age / 3600:.0f} h"
-        found.append(Candidate(str(path), path.parent.name, size, reason, kept))
-    return found
+        candidates.append(Candidate(str(path), path.parent.name, size, reason, kept))
+    return candidates
 
 
 def _used(path: Path, unpublished: bool) -> str:
+    """Why a folder cannot be deleted now: somebody reads or writes it; empty where nobody does."""
     try:
         with _unwritten(path) if unpublished else in_use.alone(path):
             return ""
@@ -192,10 +219,11 @@ def _used(path: Path, unpublished: bool) -> str:
         return str(error)
 
 
-def _delete(path: Path, unpublished: bool) -> str:
+def _delete(path: Path, unpublished: bool, now: float) -> str:
+    """Delete a folder; the reason where that failed, else empty."""
     try:
         if not unpublished:
-            rm(path)
+            rm(path, now)
             return ""
         with _unwritten(path):
             trash = to_trash(path, path.parent.parent)
@@ -206,7 +234,10 @@ def _delete(path: Path, unpublished: bool) -> str:
 
 
 def to_trash(path: Path, stores: Path) -> Path:
-    """Move a folder to the staging folder, in one step: whoever begins to write there meanwhile finds all of it, or nothing."""
+    """Move a folder into the staging folder, by one rename, and return where it is then.
+
+    A process that writes to the old place meanwhile finds the whole folder there, or nothing.
+    """
     trash = stores / catalog.STAGING / f"{TRASH}{uuid.uuid4().hex}"
     durable.make_folder(trash.parent)
     with durable.storing(path):
@@ -215,9 +246,9 @@ def to_trash(path: Path, stores: Path) -> Path:
 
 
 def set_aside(path: Path) -> Path | None:
-    """Move what is left of a damaged cache out of the way of a whole one of its key: where it is then.
+    """Move a damaged cache out of the way of a whole one of its key, and return where it is then.
 
-    None where nothing that looks like a cache's is there. Raises CacheInUse where somebody has it open, CacheInvalid where
+    None where the folder does not look like a cache. Raises CacheInUse where somebody has the cache open, CacheInvalid where
     it is a cache of another key, and CacheStorage where it may still be being copied.
     """
     if path.is_symlink() or not catalog.is_cache(path):
@@ -239,7 +270,7 @@ def set_aside(path: Path) -> Path | None:
 
 @contextmanager
 def _unwritten(work: Path) -> Iterator[None]:
-    """A staging folder that no writer, alone or one of several, has locked."""
+    """Hold a staging folder against every writer. Raises CacheInUse where one has it locked."""
     with all_free(list(work.parent.glob(f"{work.name}*.lock"))) as free:
         if not free:
             raise CacheInUse(f"{work}: being written; wait until the extraction is done, then try again")

@@ -1,4 +1,4 @@
-"""Whether a cache is what its manifest says, to the bit; what is not is named with its rows."""
+"""Comparing a cache with its manifest, bit by bit. What differs is named with its file and its rows."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from cache.reader import FeatureCache
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong: the file, what is wrong with it, and the rows it holds (`start` to `stop`, stop excluded)."""
+    """One file that is wrong, what is wrong with it, and the rows that it holds: `start` to `stop`, `stop` excluded."""
 
     file: str
     problem: str
@@ -41,7 +41,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verification:
-    """What was looked at and what was found. `files` and `bytes` count what was read whole."""
+    """What was compared and what was wrong. `files` and `bytes` count the files that were read whole."""
 
     key: str
     path: str
@@ -64,9 +64,10 @@ def verify(
 ) -> Verification:
     """Compare a cache with its manifest.
 
-    `quick`: manifest, file list and sizes. `full`: every byte of every file, what they say of each other, and every
-    feature's finiteness. `subset` (i, n): as full, with the i-th of n parts of the chunks, 1 <= i <= n. `advance` is called
-    with the bytes of each file read. CacheNotFound where there is no cache; a damaged or missing manifest is a finding.
+    `quick` compares the list of files and their sizes. `full` compares every byte of every file, checks that the files agree
+    with each other, and that every feature is finite. `subset` (i, n) does as `full` with the i-th of n parts of the chunks,
+    1 <= i <= n. `advance` is called with the size of each file that was read. A damaged or missing manifest is a finding.
+    Raises CacheNotFound where there is no cache.
     """
     if subset is not None and not 1 <= subset[0] <= subset[1]:
         raise CacheInvalid(f"subset {subset[0]}/{subset[1]}: wanted I/N with 1 <= I <= N")
@@ -97,22 +98,22 @@ def verify(
 
 
 def _listing(path: Path, manifest: Manifest) -> Iterator[Finding]:
-    """Every file there is, against every file there should be; links and strangers are findings, and are not followed."""
+    """Compare the files in the folder with the inventory. Links, and files that no cache has, are findings too."""
     entries = {entry.file: entry for entry in manifest.inventory}
     folders = {parent.as_posix() for file in entries for parent in Path(file).parents}
-    found: set[str] = set()
+    present: set[str] = set()
     for folder, names, others in os.walk(path):
         for name in [*names, *others]:
             file = (Path(folder) / name).relative_to(path).as_posix()
             full = path / file
             if full.is_symlink():
-                found.add(file)
+                present.add(file)
                 yield _finding(manifest, file, "a symbolic link; a cache holds plain files")
             elif name in names:
                 if file not in folders:
                     yield Finding(file, "a folder that does not belong to the cache")
             elif file in entries:
-                found.add(file)
+                present.add(file)
                 size = full.stat().st_size
                 if not full.is_file():
                     yield _finding(manifest, file, "not a plain file")
@@ -120,23 +121,24 @@ def _listing(path: Path, manifest: Manifest) -> Iterator[Finding]:
                     yield _finding(manifest, file, f"wanted {entries[file].size} bytes, found {size}")
             elif file != layout.MANIFEST:
                 yield Finding(file, "a file that does not belong to the cache")
-    for file in entries.keys() - found:
+    for file in entries.keys() - present:
         yield _finding(manifest, file, "missing")
 
 
 def _part(manifest: Manifest, subset: tuple[int, int] | None) -> list[Entry]:
+    """The files to read: all, or a part of the chunks and all other files."""
     if subset is None:
         return list(manifest.inventory)
     part, parts = subset
     chosen = []
-    for number, entry in enumerate(sorted(manifest.inventory, key=lambda one: one.file)):
+    for number, entry in enumerate(sorted(manifest.inventory, key=lambda entry: entry.file)):
         if layout.chunk_of(entry.file) is None or number % parts == part - 1:
             chosen.append(entry)
     return chosen
 
 
 def _finding(manifest: Manifest, file: str, problem: str) -> Finding:
-    """With the rows that the file holds."""
+    """The finding about a file, with the rows that the file holds."""
     chunk = layout.chunk_of(file)
     if chunk is not None:
         split, view, index = chunk
@@ -154,13 +156,13 @@ def _finding(manifest: Manifest, file: str, problem: str) -> Finding:
 
 
 def _content(path: Path, manifest: Manifest, read: set[str]) -> Iterator[Finding]:
-    """What the files say of each other, once each is byte for byte the manifest's."""
+    """Check that files agree with each other. Each of them is known to be, byte for byte, the manifest's."""
     for file in [
         f"{layout.FEATURES}/zarr.json",
         *(f"{layout.FEATURES}/{split}/zarr.json" for split in manifest.identity.splits),
     ]:
         if not _is_group(path, file):
-            yield Finding(file, "not the description of a group of ours")
+            yield Finding(file, f"not the description of a group; {opening.FOREIGN}")
     try:
         cache = FeatureCache.open(path)
         cache.classifier()
@@ -178,10 +180,10 @@ def _content(path: Path, manifest: Manifest, read: set[str]) -> Iterator[Finding
 
 def _is_group(path: Path, file: str) -> bool:
     try:
-        found = json.loads(opening.read(path, file, layout.DOCUMENT_LIMIT))
+        document = json.loads(opening.read(path, file, layout.DOCUMENT_LIMIT))
     except (CacheError, ValueError, RecursionError):
         return False
-    return found == description.group_document()
+    return document == description.group_document()
 
 
 def _chunk(cache: FeatureCache, manifest: Manifest, file: str) -> Iterator[Finding]:
@@ -189,7 +191,7 @@ def _chunk(cache: FeatureCache, manifest: Manifest, file: str) -> Iterator[Findi
     try:
         cache.slice(whole.split, whole.view, whole.start, whole.stop)
     except CacheError as error:
-        yield _finding(manifest, file, str(error).split(": ", 1)[-1])
+        yield _finding(manifest, file, error.problem)
 
 
 def _rows(cache: FeatureCache, split: str) -> Iterator[Finding]:

@@ -1,12 +1,14 @@
-"""Writing a cache: shard by shard into staging, then one rename. A reader sees all of it or nothing."""
+"""Writing a cache: shard by shard into a staging folder, then one rename. A reader sees the whole cache or nothing."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from safetensors.numpy import save as safetensors_bytes
 
 from cache import catalog
@@ -24,14 +26,16 @@ from cache.staging.shards import Shard
 
 
 class CacheWriter:
-    """Writes the cache of an identity under `stores`, or goes on with what an earlier process left in staging.
+    """Writes the cache of an identity under `stores`. It continues what an earlier process left in the staging folder.
 
-    A shard counts as written once its bytes and then a line of the journal are on the disk. With `workers` > 1 each of them
-    owns every `workers`-th shard, and the last to finish publishes (`publish_if_last`). One process at a time is worker k of
-    n: another waits, after a line to `note`. Where locks do not lock, the same is written twice, and one rename wins.
+    A shard counts as written once its bytes, and then its line of the journal, are on the disk. Several processes may share
+    the work: each of the `workers` owns every `workers`-th shard, and the last to finish publishes (`publish_if_last`). Two
+    processes cannot both be worker k of n: the second calls `note` with a line and waits. Where the file system has no locks,
+    both write the same bytes, and the rename of one wins.
 
-    With `at_once` nothing waits for the disk until `publish`, which then syncs all of it: several times as fast where rows
-    are had at no cost. A kill loses nothing then either; a power cut may lose what is not published.
+    With `at_once` nothing is synced to the disk before `publish`, which then syncs everything. That is several times as fast
+    for features that need not be computed. A killed process still loses nothing. A power cut may lose all that is not
+    published.
     """
 
     def __init__(
@@ -65,7 +69,7 @@ class CacheWriter:
         name = self.key if self.workers == 1 else f"{self.key}.{self.worker}-of-{self.workers}"
         self._stack.enter_context(locked(self._lock(name), self._waiting))
         try:
-            # Whoever waited for the lock may find the work done.
+            # The process that had the lock before may have published the cache.
             if self._already_published() is None:
                 with self._unless_published():
                     self._begin()
@@ -80,7 +84,10 @@ class CacheWriter:
         self._stack.close()
 
     def write_rows(self, split: str, frame: pl.DataFrame) -> None:
-        """Columns row (0 to N-1), sample_id (unique, str), label (in range), and whatever else the source knows."""
+        """Give the table of a split: row (0 to N-1), sample_id (text, unique), label (0 to C-1), and any other columns.
+
+        Raises CacheInvalid where a column is wrong, or the sample ids are not those of the identity.
+        """
         frame = frame.with_columns(pl.col("row").cast(pl.Int64), pl.col("label").cast(pl.Int64))
         problem = admission.rows_problem(frame, self.identity.splits[split].rows, len(self.identity.classes))
         if problem:
@@ -89,17 +96,21 @@ class CacheWriter:
             raise CacheInvalid(f"rows of split {split}: the sample ids, or their order, are not the identity's")
         self._frames[split] = frame
 
-    def write_classifier(self, tensors: dict[str, np.ndarray]) -> None:
-        """The stage-1 classifier, weight (C, D) and bias (C,), which stage 3 starts from."""
+    def write_classifier(self, tensors: Mapping[str, NDArray[np.floating[Any]]]) -> None:
+        """Give the classifier of stage 1, weight (C, D) and bias (C,), from which stage 3 starts.
+
+        Raises CacheInvalid for other names or shapes.
+        """
         plain = {name: np.ascontiguousarray(tensor, dtype=np.float32) for name, tensor in tensors.items()}
         wanted = {"weight": (len(self.identity.classes), self.identity.width), "bias": (len(self.identity.classes),)}
-        found = {name: tensor.shape for name, tensor in plain.items()}
-        if found != wanted:
-            raise CacheInvalid(f"classifier: wanted {wanted}, found {found}")
+        shapes = {name: tensor.shape for name, tensor in plain.items()}
+        if shapes != wanted:
+            raise CacheInvalid(f"classifier: wanted {wanted}, found {shapes}")
         self._classifier = safetensors_bytes(plain)
 
     @property
     def rows_per_shard(self) -> int:
+        """How many rows a full shard has."""
         return self.chunk * self.chunks_per_shard
 
     def shards(self, split: str, view: str) -> Iterator[Shard]:
@@ -112,27 +123,28 @@ class CacheWriter:
             if self._published is None and shard.key not in self._journal.done:
                 yield shard
 
-    def write(self, shard: Shard, features: np.ndarray) -> None:
-        """Features of one shard, (stop - start, D).
+    def write(self, shard: Shard, features_BD: NDArray[np.floating[Any]]) -> None:
+        """Write the features of one shard, (stop - start, D).
 
-        Raises CacheInvalid where one is not finite or does not fit the storage type; nothing of the shard is stored then.
-        CacheStorage where the disk does not take it.
+        Raises CacheInvalid where a feature is not finite or does not fit the storage type; then nothing of the shard is
+        stored. Raises CacheStorage where the disk cannot hold it.
         """
-        stored = self._storable(shard, np.asarray(features))
+        stored_BD = self._storable(shard, np.asarray(features_BD))
         file = layout.chunk_file(shard.split, shard.view, shard.index)
         if self._published:
             return
         with self._unless_published():
-            content, checksums = encode.encode(self._document(shard, stored), shard.index, stored)
+            content, checksums = encode.encode(self._document(shard, stored_BD), stored_BD)
             durable.make_folder((self._data / file).parent, self._sync)
             durable.replace(self._data / file, content, self._sync)
             checksum = decode.file_checksum(checksums)
             self._journal.add(shard.key, file, content, checksum, self._sync)
 
     def publish(self) -> Path:
-        """Write rows and, last, the manifest; then one rename makes the cache appear. A lost race is as good as a won one.
+        """Write the tables of rows and, last, the manifest; then one rename publishes the cache. Returns its folder.
 
-        Every byte is read back and compared with the journal on the way. Raises CacheInvalid where shards or rows are missing.
+        Every byte of the features is read back and compared with the journal. Where another process publishes the same cache
+        first, its folder is returned. Raises CacheInvalid where shards or rows are missing.
         """
         with self._unless_published():
             if self._already_published() is None:
@@ -151,7 +163,7 @@ class CacheWriter:
         return self.stores / self.key
 
     def publish_if_last(self) -> Path | None:
-        """`publish` for one of several workers; None where another has shards to write yet."""
+        """`publish` for one of several workers. None where another worker has shards left to write."""
         with nullcontext() if self.workers == 1 else locked(self._lock(self.key), lambda: None):
             with self._unless_published():
                 if self._already_published() is None:
@@ -176,14 +188,18 @@ class CacheWriter:
         self.chunk, self.chunks_per_shard = plan.agreed(self._work, self.identity, self.chunk, self.chunks_per_shard)
         self._journal.read()
 
-    def _document(self, shard: Shard, stored: np.ndarray) -> dict:
-        """zarr.json of the shard's array. The first shard written decides on zstd; its zarr.json keeps the decision."""
+    def _document(self, shard: Shard, stored_BD: NDArray[np.floating[Any]]) -> dict[str, Any]:
+        """The content of the `zarr.json` of the shard's array.
+
+        The first shard that is written decides whether the array is compressed with zstd, and `zarr.json` says so from then
+        on.
+        """
         file = layout.array_file(shard.split, shard.view)
         path = self._data / file
         rows, width, dtype = self.identity.splits[shard.split].rows, self.identity.width, self.identity.dtype
         if not path.is_file():
             durable.make_folder(path.parent)
-            compress = encode.worth_compressing(stored)
+            compress = encode.worth_compressing(stored_BD)
             document = description.array_document(rows, width, self.chunk, dtype, compress, self.chunks_per_shard)
             durable.create(path, description.document_bytes(document))
         try:
@@ -191,22 +207,23 @@ class CacheWriter:
         except (CacheCorrupt, CacheInvalid):
             raise plan.damaged(self._work, f"{layout.DATA}/{file}") from None
 
-    def _storable(self, shard: Shard, features: np.ndarray) -> np.ndarray:
+    def _storable(self, shard: Shard, features_BD: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+        """The features in the storage type; CacheInvalid, which names the sample, where one does not fit it."""
         where = f"{shard.split}/{shard.view}, rows {shard.start} to {shard.stop}"
         wanted = (shard.stop - shard.start, self.identity.width)
-        if features.shape != wanted:
-            raise CacheInvalid(f"{where}: wanted {wanted}, found {features.shape}")
-        stored, offset = admission.storable(features, self.identity.dtype, where)
+        if features_BD.shape != wanted:
+            raise CacheInvalid(f"{where}: wanted {wanted}, found {features_BD.shape}")
+        stored_BD, offset = admission.storable(features_BD, self.identity.dtype, where)
         if offset is not None:
             row = shard.start + offset
             frame = self._frames.get(shard.split)
             sample = "" if frame is None else f" (sample {frame['sample_id'][row]!r})"
             where = f"{shard.split}/{shard.view}, row {row}{sample}, layer {self.identity.layer}"
-            raise CacheInvalid(f"{where}: {admission.refusal(features[offset], self.identity.dtype)}")
-        return stored
+            raise CacheInvalid(f"{where}: {admission.refusal(features_BD[offset], self.identity.dtype)}")
+        return stored_BD
 
     def _missing_rows(self) -> str | None:
-        """The first split whose rows were not given."""
+        """The first split whose table was not given; None where all were."""
         return next((split for split in self.identity.splits if split not in self._frames), None)
 
     def _missing_shard(self) -> Shard | None:
@@ -224,7 +241,7 @@ class CacheWriter:
 
     @contextmanager
     def _unless_published(self) -> Iterator[None]:
-        """Nothing is left to do, and a staging folder that went away is no error, once another has published."""
+        """Errors inside are ignored once another process has published the cache: it also removes the staging folder."""
         try:
             with durable.storing(self._work):
                 yield

@@ -19,7 +19,7 @@ from pipeline.errors import DataError, LineageError
 from pipeline.evaluate import backbone_figures, measured
 from pipeline.images.dataset import Dataset, load
 from pipeline.machine import group
-from pipeline.machine.device import device_of, keep_freed_memory
+from pipeline.machine.device import device_of, keep_freed_memory, on_this_machine
 from pipeline.machine.rank import world
 from pipeline.settings import Settings
 from pipeline.settings import stage1 as stage1_settings
@@ -77,6 +77,7 @@ class BackboneResult(BaseModel):
 
 def stage1(settings: Settings, root: Path, dataset: Dataset | None = None) -> BackboneRun:
     """Train the settings' backbone in its own run folder, or take it as it is where an equal key says it is done."""
+    settings = on_this_machine(settings)
     dataset = dataset or load(settings)
     key = stage1_key(settings, dataset)
     return train_backbone(settings, folders.run_folder(root, settings.name, "backbone", key), dataset)
@@ -84,7 +85,7 @@ def stage1(settings: Settings, root: Path, dataset: Dataset | None = None) -> Ba
 
 def stage1_key(settings: Settings, dataset: Dataset) -> str:
     """sha256, hex, over what determines the weights: training images and labels, backbone, stage 1, seed."""
-    train = dataset.splits["train"]
+    settings, train = on_this_machine(settings), dataset.splits["train"]
     return folders.key_of(
         images=[train.samples_digest(), train.content_digest()],
         classes=list(dataset.classes),
@@ -114,6 +115,7 @@ def train_backbone(settings: Settings, folder: Path, dataset: Dataset | None = N
     log.jsonl (a line an epoch), backbone.safetensors (`backbone.*`, `classifier.weight`, `.bias`) and, last, metrics.json.
     Raises TrainingError for a loss that is not finite, LineageError for a folder of other settings.
     """
+    settings = on_this_machine(settings)
     dataset = dataset or load(settings)
     key = stage1_key(settings, dataset)
     device = device_of(settings.stage1.device)
@@ -164,6 +166,7 @@ def given(settings: Settings, root: Path, reference: str) -> tuple[Settings, Bac
     The name ends with the digest of the module's source, `module:mine:build#0123456789abcdef`, and a cache's identity has
     the name: weights alone would not tell an edited module.
     """
+    settings = on_this_machine(settings)
     module = own_module(reference, settings.data.image_size)
     name = f"module:{reference}#{module.source[:SOURCE_LENGTH]}"
     backbone = settings.backbone.model_copy(update={"name": name, "weights": "", "ending": "plain"})

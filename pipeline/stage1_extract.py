@@ -18,7 +18,7 @@ from pipeline.backbones.inference import blocks, outputs, reestimate
 from pipeline.errors import ConfigError, DataError
 from pipeline.images.dataset import Dataset, Split
 from pipeline.images.transforms.recipe import PLAIN, Recipe
-from pipeline.machine.device import device_of, keep_freed_memory
+from pipeline.machine.device import device_of, keep_freed_memory, on_this_machine
 from pipeline.machine.rank import rank, world
 from pipeline.progress import note, on_interrupt, track
 from pipeline.rng import derive
@@ -36,11 +36,14 @@ def extract(settings: Settings, run: BackboneRun, stores: Path) -> Path | None:
     Where a cache of equal identity is published, nothing is computed; where one was begun, only what it lacks. A view of a
     sample depends on `seed`, the view's number and the sample's row alone. One of several processes (`ranks`) writes its own
     shards and returns None; the first waits for the others, writes what one that died has left, and returns the folder.
-    Raises LineageError where the run's tensors do not fit the settings' backbone, DataError where its files are damaged.
+    Raises LineageError where the run's tensors do not fit the settings' backbone, DataError where its files are damaged, and
+    CacheCorrupt where the published cache is damaged.
     """
-    first = rank() == 0
+    first, settings = rank() == 0, on_this_machine(settings)
     dataset, model, tensors, identity = frozen_backbone(settings, run, note if first else lambda text: None)
     path = catalog.published(stores, identity.key())
+    if path is not None and first and (unproved := catalog.prove(path)):
+        note(unproved)
     if path is None:
         if settings.extract.bn == "shifted":
             reestimate(model.backbone, dataset.splits["train"], settings, "balanced")

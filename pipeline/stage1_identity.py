@@ -16,7 +16,7 @@ from pipeline.errors import DataError, LineageError
 from pipeline.images.dataset import Dataset, load
 from pipeline.images.pixels import Geometry
 from pipeline.images.transforms.recipe import PLAIN, Recipe, describe
-from pipeline.machine.device import device_of
+from pipeline.machine.device import device_of, number_format, on_this_machine
 from pipeline.settings import Settings
 from pipeline.stage1_backbone import NAME, BackboneRun, finished
 
@@ -37,6 +37,7 @@ def frozen_backbone(
     The tensors lack the classifier where it was trained on other classes; `say` is then called with a line. Raises
     DataError where the file is damaged, LineageError where its tensors do not fit the settings' backbone.
     """
+    settings = on_this_machine(settings)
     dataset = run.dataset or load(settings)
     tensors, metadata = checkpoint.load(run.folder / NAME)
     folders.prove(run.folder / NAME, checkpoint.digest(tensors), run.digest)
@@ -118,6 +119,6 @@ def _identity(settings: Settings, dataset: Dataset, weights: str, width: int) ->
         view_transform=describe(recipe, geometry.size) if views or shifted else {},
         views_seed=settings.seed,
         bn=settings.extract.bn,
-        autocast=settings.extract.amp,
+        autocast=number_format(settings.extract.amp, device_of(settings.stage1.device), settings.data.image_size),
         dtype=settings.extract.dtype,
     )

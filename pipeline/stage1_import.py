@@ -90,8 +90,9 @@ def import_features(request: Request, stores: Path, name: str, test_share: float
     if not existed:
         _check_space(stores, dataset)
     with track(0 if existed else total, "writing") as progress:
-        path = write(stores, digested, _provenance(name, settings), progress.advance)
-    notes = _of_another_name(path, name) if existed else notes
+        unproved: list[str] = []
+        path = write(stores, digested, _provenance(name, settings), progress.advance, unproved.append)
+    notes = [*unproved, *_of_another_name(path, name)] if existed else notes
     for line in notes:
         note(line)
     notes = [*dataset.notes, *notes]

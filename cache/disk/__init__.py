@@ -1,1 +1,1 @@
-"""The file system: writing that lasts, opening that follows no link, locks."""
+"""The file system: writing files that survive a power cut, opening files without following links, and locks."""

@@ -1,4 +1,4 @@
-"""Whether a folder can hold caches: what the file system does, tried out in it. Nothing is left there."""
+"""Checks whether a folder can hold caches. They try in it what a cache needs of the file system, and leave nothing there."""
 
 import errno
 import os
@@ -19,14 +19,15 @@ except ImportError:
 
 MOUNTS = Path("/proc/mounts")
 SCARCE_BYTES, LITTLE_BYTES = 100 << 20, 5 << 30
-"""Less free space than the first is a failure, than the second a warning: ImageNet-LT at 2048 features takes 0.5 GB a view."""
+"""Less free space than the first is a failure, less than the second a warning. A view of ImageNet-LT at 2048 features takes
+0.5 GB."""
 VANISHING = {"tmpfs": "is lost when the machine restarts", "overlay": "may be lost with its container"}
 SHARED = ("nfs", "nfs4", "cifs", "smb3", "lustre", "beegfs", "gpfs", "ceph", "fuse", "9p", "afs")
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at: what was found, and, where it is not well, what to do."""
+    """The result of one check: what was found and, where it is not well, what to do."""
 
     name: str
     state: Literal["ok", "warn", "fail"]
@@ -35,7 +36,7 @@ class Check:
 
 
 def folder_checks(name: str, folder: Path) -> list[Check]:
-    """Writable, space, kind of file system, and, tried out: fsync, locks, hard links, one-step renames; and the umask."""
+    """Check that the folder is writable, its free space and its file system, and try fsync, locks, hard links and renames."""
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     probe = there / f".doctor-{uuid.uuid4().hex}"
     try:
@@ -47,14 +48,14 @@ def folder_checks(name: str, folder: Path) -> list[Check]:
         return [Check(name, "fail", f"{folder}: cannot be written ({_reason(error)})", remedy)]
     try:
         begun = "" if folder.exists() else "; not there yet"
-        tried = [_tried(name, one, probe) for one in (_fsync, _lock, _hard_link, _rename)]
+        tried = [_tried(name, attempt, probe) for attempt in (_fsync, _lock, _hard_link, _rename)]
         return [Check(name, "ok", f"{folder}: writable{begun}"), _space(name, there), _kind(name, there), *tried]
     finally:
         shutil.rmtree(probe, ignore_errors=True)
 
 
 def umask_check() -> Check:
-    """Whether team-mates can read what is written."""
+    """Check that the members of one's group can read new files."""
     mask = os.umask(0)
     os.umask(mask)
     if mask & 0o050:
@@ -64,17 +65,17 @@ def umask_check() -> Check:
 
 def _space(name: str, folder: Path) -> Check:
     free = shutil.disk_usage(folder).free
-    found = f"{free / 2**30:.1f} GiB free"
+    space = f"{free / 2**30:.1f} GiB free"
     status = os.statvfs(folder) if hasattr(os, "statvfs") else None
     if status is not None and status.f_files and not status.f_favail:
         return Check(
-            f"{name} space", "fail", f"{found}, but no inodes", "delete files; a cache is some hundreds of them"
+            f"{name} space", "fail", f"{space}, but no inodes", "delete files; a cache is some hundreds of them"
         )
     if free < SCARCE_BYTES:
-        return Check(f"{name} space", "fail", found, f"free space, or set COATTAIL_{name.upper()} to another disk")
+        return Check(f"{name} space", "fail", space, f"free space, or set COATTAIL_{name.upper()} to another disk")
     if free < LITTLE_BYTES:
-        return Check(f"{name} space", "warn", found, "`cache prune` lists what can go")
-    return Check(f"{name} space", "ok", found)
+        return Check(f"{name} space", "warn", space, "`cache prune` lists what can go")
+    return Check(f"{name} space", "ok", space)
 
 
 def _kind(name: str, folder: Path) -> Check:
@@ -88,22 +89,23 @@ def _kind(name: str, folder: Path) -> Check:
 
 
 def file_system(folder: Path) -> str:
-    """Its type, as the mount table names it; empty where there is no table."""
+    """The type of the file system that holds a folder, as the mount table names it; empty where there is no table."""
     try:
         lines = MOUNTS.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return ""
-    found, length = "", -1
+    type_of_longest, length = "", -1
     path = folder.resolve()
     for _, mounted, kind, *_ in (line.split(" ") for line in lines if line.count(" ") >= 3):
-        # The table writes a space as \040; the last mount of a path hides those before.
+        # The table writes a space as \040. Of several mounts on one path, the last hides the others.
         mount = Path(mounted.replace("\\040", " "))
         if (mount == path or mount in path.parents) and len(mount.parts) >= length:
-            found, length = kind, len(mount.parts)
-    return found
+            type_of_longest, length = kind, len(mount.parts)
+    return type_of_longest
 
 
 def _tried(name: str, attempt: Callable[[Path], Iterator[Check]], probe: Path) -> Check:
+    """The check that the attempt in the folder `probe` yields; a failed one where the system refuses it."""
     try:
         check = next(attempt(probe))
     except OSError as error:
@@ -113,9 +115,9 @@ def _tried(name: str, attempt: Callable[[Path], Iterator[Check]], probe: Path) -
 
 
 def _reason(error: OSError) -> str:
-    """The system's own words; durable.py wraps them in a line for writers."""
-    own = error.__cause__ if isinstance(error.__cause__, OSError) else error
-    return own.strerror or str(own)
+    """The system's reason. Where durable.py made a line of it, the system's own error is the cause."""
+    system = error.__cause__ if isinstance(error.__cause__, OSError) else error
+    return system.strerror or str(system)
 
 
 def _fsync(probe: Path) -> Iterator[Check]:
@@ -125,14 +127,14 @@ def _fsync(probe: Path) -> Iterator[Check]:
 
 
 def _lock(probe: Path) -> Iterator[Check]:
-    """A lock that is held by one must be refused to another."""
+    """A lock that one process holds must be refused to another."""
     weak = "a cache in use is not protected from `cache rm`, two extractions of one cache repeat work"
     if fcntl is None:
         yield Check("locks", "warn", f"none on this system: {weak}", "agree on who removes caches")
         return
-    with (probe / "lock").open("w") as one, (probe / "lock").open("w") as other:
+    with (probe / "lock").open("w") as holder, (probe / "lock").open("w") as other:
         try:
-            fcntl.flock(one, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             yield Check("locks", "warn", f"none ({error.strerror}): {weak}", "agree on who removes caches")
             return
@@ -155,7 +157,7 @@ def _hard_link(probe: Path) -> Iterator[Check]:
 
 
 def _rename(probe: Path) -> Iterator[Check]:
-    """A folder gets its name in one step, and never that of a folder that holds something."""
+    """A rename gives a folder its name in one step, and must not replace a folder that has files in it."""
     for name in ("one", "other"):
         (probe / name).mkdir()
         (probe / name / "file").write_bytes(name.encode())

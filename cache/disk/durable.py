@@ -1,8 +1,10 @@
-"""The only code that writes a file of a cache or a run. What it returns from is on the disk; a kill leaves no half file.
+"""The only code that writes a file of a cache or of a run.
 
-With `sync=False` it is not on the disk yet: a kill loses nothing, a power cut may, until the file and its folder are synced.
+A function here returns when the file is on the disk, so that a power cut does not lose it. A process that is killed while it
+writes leaves no half file under the file's name. With `sync=False` the function returns earlier: a kill loses nothing, but a
+power cut may lose the file until it and its folder are synced.
 
-Files get the modes that the umask leaves, so that a team-mate can read them.
+Files get the mode that the umask leaves, so that the members of one's group can read them.
 """
 
 import errno
@@ -30,12 +32,13 @@ REMEDIES = {
     errno.EMFILE: "raise the limit on open files (ulimit -n)",
 }
 TEMPORARY = ".tmp"
+"""The suffix of a file that is being written."""
 IN_THE_WAY = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 
 
 @contextmanager
 def storing(path: Path) -> Iterator[None]:
-    """An OSError inside becomes one line that names the path, the reason and the remedy."""
+    """Turn an OSError inside into a CacheStorage of one line: the path, the reason and the remedy."""
     try:
         yield
     except CacheError:
@@ -49,7 +52,7 @@ def storing(path: Path) -> Iterator[None]:
 
 
 def replace(path: Path, content: bytes, sync: bool = True) -> None:
-    """The file appears whole, in place of one that may be there, or not at all."""
+    """Write a file. It appears whole, and replaces one that is there; or it does not appear at all."""
     with storing(path):
         temporary = _temporary(path, content, sync)
         try:
@@ -63,7 +66,7 @@ def replace(path: Path, content: bytes, sync: bool = True) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[BinaryIO]:
-    """A file to be written piece by piece: it appears whole where the block ends, and not at all where it raises."""
+    """A file to be written piece by piece. It appears whole when the block ends, and not at all where the block raises."""
     temporary = _beside(path)
     with storing(path):
         try:
@@ -79,7 +82,7 @@ def writing(path: Path) -> Iterator[BinaryIO]:
 
 
 def create(path: Path, content: bytes) -> bool:
-    """The file appears whole; False, and nothing is touched, where there is one."""
+    """Write a file that must not exist yet. Where it exists it stays as it is, and False is returned."""
     with storing(path):
         temporary = _temporary(path, content)
         try:
@@ -97,7 +100,7 @@ def create(path: Path, content: bytes) -> bool:
 
 
 def link(source: Path, target: Path) -> None:
-    """The source's file under a second name; a copy where the file system, or the file's owner, allows no hard link."""
+    """Give a file a second name, by a hard link. Where the file system or the file's owner allows none, copy it."""
     with storing(target):
         try:
             os.link(source, target)
@@ -106,7 +109,7 @@ def link(source: Path, target: Path) -> None:
 
 
 def append(path: Path, line: str, sync: bool = True) -> None:
-    """The line is on the disk; a torn one has no line end."""
+    """Add a line to a file. A line that was cut off has no line end."""
     with storing(path):
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         try:
@@ -118,13 +121,16 @@ def append(path: Path, line: str, sync: bool = True) -> None:
 
 
 def rename(source: Path, target: Path) -> None:
-    """One step; raises OSError where the target is a folder that is not empty."""
+    """Rename a file or folder in one step. Raises OSError where the target is a folder that is not empty."""
     os.rename(source, target)
     sync_folder(target.parent)
 
 
 def appear(sealed: Path, path: Path) -> None:
-    """The folder, with all that is in it, is at `path` in one step; CacheStorage where something is in the way."""
+    """Rename a folder to `path` in one step, after the names in it are synced.
+
+    Raises CacheStorage where something else has that name.
+    """
     with storing(path):
         sync_tree(sealed)
         try:
@@ -133,13 +139,13 @@ def appear(sealed: Path, path: Path) -> None:
             if error.errno in IN_THE_WAY and path.exists():
                 remedy = f"remove it with `cache rm {path.name[:12]}`" if path.is_dir() else "delete it"
                 raise CacheStorage(
-                    f"{path}: something that is no cache is in the way; {remedy}, then run the same command again"
+                    f"{path}: something that is no cache has this name; {remedy}, then run the same command again"
                 ) from None
             raise
 
 
 def make_folder(path: Path, sync: bool = True) -> None:
-    """The folder and those above it; the name of each is on the disk."""
+    """Make a folder, and those above it that are missing. The name of each is synced."""
     with storing(path):
         missing = []
         while not path.is_dir():
@@ -156,24 +162,24 @@ def make_folder(path: Path, sync: bool = True) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """The folder goes, as far as it can: what stays is for `prune`."""
+    """Delete a folder. What cannot be deleted stays, and `prune` offers it later."""
     shutil.rmtree(path, ignore_errors=True)
 
 
 def sync_folder(path: Path) -> None:
-    """Names made or changed in the folder are on the disk."""
+    """Sync the names in a folder: files that were made or renamed there are found after a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # network file systems that cannot sync a folder
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems cannot sync a folder
             raise
     finally:
         os.close(descriptor)
 
 
 def sync_file(path: Path) -> None:
-    """The file's bytes are on the disk; its name is once its folder is synced."""
+    """Sync the bytes of a file. Its name is only safe once its folder is synced too."""
     with storing(path):
         descriptor = os.open(path, os.O_RDONLY)
         try:
@@ -183,13 +189,13 @@ def sync_file(path: Path) -> None:
 
 
 def sync_tree(path: Path) -> None:
-    """Every folder's names are on the disk, the innermost first."""
+    """Sync the names in a folder and in all folders below it, the innermost first."""
     for folder, _, _ in os.walk(path, topdown=False):
         sync_folder(Path(folder))
 
 
 def sha256(path: Path) -> str:
-    """sha256, hex, of the file."""
+    """The sha256 of a file, 64 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -211,7 +217,7 @@ def _temporary(path: Path, content: bytes, sync: bool = True) -> Path:
 
 
 def _beside(path: Path) -> Path:
-    # Not the process's number: two machines that share a folder have equal ones.
+    # A random number, and not that of the process: two machines that share a folder may have processes of equal numbers.
     return path.with_name(f".{path.name}.{uuid.uuid4().hex}{TEMPORARY}")
 
 

@@ -1,7 +1,7 @@
-"""Locks that save work, and nothing else: two writers of one key write equal bytes, and one rename wins.
+"""Locks that keep two processes from doing the same work twice.
 
-Where a file system has no locks, or a lock's file cannot be had, everybody goes on without. A killed process leaves
-none behind.
+No cache depends on them: two writers of one key write equal bytes, and the rename of one wins. Where the file system has no
+locks, or the file of a lock cannot be opened, everybody goes on without. The lock of a killed process is released.
 """
 
 import os
@@ -17,7 +17,7 @@ except ImportError:  # Windows
 
 @contextmanager
 def locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """The lock, once nobody else has it; `waiting` is called where somebody has."""
+    """Hold a lock. Where another process holds it, `waiting` is called and this one waits."""
     descriptor = _open(path)
     try:
         if not _take(descriptor, wait=False):
@@ -30,7 +30,7 @@ def locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
 
 @contextmanager
 def all_free(paths: list[Path]) -> Iterator[bool]:
-    """Whether nobody has one of these locks; nobody gets one meanwhile."""
+    """Try to hold several locks. Yields whether all were free; none can be taken by others meanwhile."""
     descriptors = [_open(path) for path in paths]
     try:
         yield all(_take(descriptor, wait=False) for descriptor in descriptors)
@@ -42,7 +42,7 @@ def all_free(paths: list[Path]) -> Iterator[bool]:
 def _open(path: Path) -> int | None:
     if fcntl is None:
         return None
-    # A team-mate's file may not be ours to write; to be locked it need only be read.
+    # The file may belong to somebody else and be read-only; that is enough for a lock.
     for flags in (os.O_RDWR | os.O_CREAT, os.O_RDONLY):
         try:
             return os.open(path, flags, 0o666)
@@ -66,5 +66,5 @@ def _take(descriptor: int | None, wait: bool) -> bool:
 def _close(descriptor: int | None) -> None:
     if descriptor is not None:
         with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_UN)  # a child that was forked meanwhile has the file open too
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # a child process that was forked meanwhile has the file open too
         os.close(descriptor)

@@ -1,4 +1,8 @@
-"""Opening a file inside a cache: no link is followed at any level, no pipe is waited for, no more is read than it may hold."""
+"""Opening a file inside a cache that anybody may have made.
+
+No link is followed, in the file's name or in that of a folder above it. A pipe or a device is refused, so that nobody waits
+for it. No more bytes are read than the file may have.
+"""
 
 import hashlib
 import os
@@ -13,30 +17,33 @@ if TYPE_CHECKING:
     from cache.manifest import Entry
 
 BLOCK = 1 << 20
-"""Bytes read at a time."""
+"""Bytes that are read at a time."""
 AGAIN = "`cache rm` it, then pull or extract it again"
-"""A damaged cache counts as published until it is gone: extracting it again would do nothing."""
+"""The remedy for a damaged cache. It must be removed first: as long as it is there, `extract` finds its work done."""
+FOREIGN = "coattail did not write it"
+"""What an error says of a file that no version of coattail writes."""
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
 _FILE = os.O_RDONLY | _NOFOLLOW | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 def check(root: Path, sizes: Iterable[tuple[str, int]]) -> None:
-    """Each file under `root` is a plain one of its size, and no link is on the way; nothing is opened.
+    """Check that each file under `root` is there with its size, and that it is reached without a link. No file is opened.
 
-    Raises CacheCorrupt for a missing file or another size, CacheInvalid for a link or anything that is no plain file.
+    Raises CacheCorrupt for a file that is missing or has another size, CacheInvalid for a link, a pipe or a device.
     """
-    known: set[str] = set()
-    for file, size in sizes:
-        found = _look(root, file, known)
-        if found != size:
-            raise CacheCorrupt(f"{root / file}: wanted {size} bytes, found {found}; {AGAIN}")
+    folders: set[str] = set()
+    for file, wanted in sizes:
+        size = _size(root, file, folders)
+        if size != wanted:
+            raise _corrupt(root / file, f"wanted {wanted} bytes, found {size}")
 
 
 def opened(root: Path, file: str) -> BinaryIO:
-    """The plain file at `file` under `root`, for reading. Only `root` itself may be reached through a link.
+    """The plain file at `file` under `root`, opened for reading. Only `root` itself may be reached through a link.
 
-    Every folder is opened inside the one before: a link put there after `check` is not followed either. Raises as it does.
+    Each folder is opened inside the one above it, so that a link which was put there after `check` is not followed either.
+    Raises the errors of `check`.
     """
     try:
         descriptor = _descend(root, file)
@@ -49,7 +56,7 @@ def opened(root: Path, file: str) -> BinaryIO:
 
 
 def read(root: Path, file: str, limit: int) -> bytes:
-    """The file's bytes. CacheInvalid where there are more than `limit`; none is read then."""
+    """The bytes of a file. Raises CacheInvalid where there are more than `limit`; then none is read."""
     with opened(root, file) as source:
         size, content = os.fstat(source.fileno()).st_size, b""
         try:
@@ -57,14 +64,14 @@ def read(root: Path, file: str, limit: int) -> bytes:
                 content = source.read(size + 1)
         except OSError as error:
             raise _refusal(root, file, error) from None
-        size = max(size, len(content))  # it may have grown
+        size = max(size, len(content))  # the file may have grown meanwhile
     if size > limit:
-        raise CacheInvalid(f"{root / file}: {size} bytes, at most {limit} wanted; not a cache of ours")
+        raise CacheInvalid(f"{root / file}: wanted at most {limit} bytes, found {size}; {FOREIGN}")
     return content
 
 
 def difference(root: Path, entry: "Entry") -> str:
-    """In what a file under `root` differs from its entry in the manifest, every byte read; empty where in nothing."""
+    """How a file under `root` differs from its entry in the manifest, all bytes compared; empty where it does not differ."""
     digest, size = hashlib.sha256(), 0
     try:
         with opened(root, entry.file) as file:
@@ -74,7 +81,7 @@ def difference(root: Path, entry: "Entry") -> str:
     except OSError as error:
         return f"cannot be read ({error.strerror})"
     except CacheError as error:
-        return str(error).split(": ", 1)[-1]
+        return error.problem
     if size != entry.size:
         return f"wanted {entry.size} bytes, found {size}"
     return "" if digest.hexdigest() == entry.sha256 else "its sha256 is not the manifest's"
@@ -83,46 +90,54 @@ def difference(root: Path, entry: "Entry") -> str:
 def _descend(root: Path, file: str) -> int:
     *folders, name = file.split("/")
     if os.open not in os.supports_dir_fd:  # Windows: a link put there after the check is followed
-        _look(root, file, set())
+        _size(root, file, set())
         return os.open(root / file, _FILE)
-    here = os.open(root, _FOLDER)
+    descriptor = os.open(root, _FOLDER)
     try:
         for folder in folders:
-            inner = os.open(folder, _FOLDER | _NOFOLLOW, dir_fd=here)
-            os.close(here)
-            here = inner
-        return os.open(name, _FILE, dir_fd=here)
+            inner = os.open(folder, _FOLDER | _NOFOLLOW, dir_fd=descriptor)
+            os.close(descriptor)
+            descriptor = inner
+        return os.open(name, _FILE, dir_fd=descriptor)
     finally:
-        os.close(here)
+        os.close(descriptor)
 
 
-def _look(root: Path, file: str, known: set[str]) -> int:
-    """Bytes of the plain file; every name on the way is looked at, not through, unless it is a folder `known` from before."""
+def _size(root: Path, file: str, folders: set[str]) -> int:
+    """The size in bytes of a plain file under `root`; no link is followed.
+
+    `folders` collects the folders that were looked at, so that the next call need not do so again.
+    """
     path = os.fspath(root)
     for part in file.split("/"):
         path = f"{path}/{part}"
-        if path in known:
+        if path in folders:
             continue
         try:
-            found = os.lstat(path)
+            status = os.lstat(path)
         except (FileNotFoundError, NotADirectoryError):
-            raise CacheCorrupt(f"{root / file}: missing; {AGAIN}") from None
-        if stat.S_ISLNK(found.st_mode):
-            raise CacheInvalid(f"{path}: a symbolic link; a cache holds plain files")
-        if stat.S_ISDIR(found.st_mode):
-            known.add(path)
-    if path in known:
-        raise CacheCorrupt(f"{path}: missing, a folder is in its place; {AGAIN}")
-    if not stat.S_ISREG(found.st_mode):
-        raise CacheInvalid(f"{path}: not a plain file; a cache holds plain files")
-    return found.st_size
+            raise _corrupt(root / file, "missing") from None
+        if stat.S_ISLNK(status.st_mode):
+            raise CacheInvalid.about(path, "a symbolic link", "a cache holds plain files")
+        if stat.S_ISDIR(status.st_mode):
+            folders.add(path)
+    if path in folders:
+        raise _corrupt(path, "missing, a folder is in its place")
+    if not stat.S_ISREG(status.st_mode):
+        raise CacheInvalid.about(path, "not a plain file", "a cache holds plain files")
+    return status.st_size
+
+
+def _corrupt(path: str | Path, problem: str) -> CacheError:
+    return CacheCorrupt.about(path, problem, AGAIN)
 
 
 def _refusal(root: Path, file: str, error: OSError) -> CacheError:
+    """The error for a file that cannot be opened or read: that of `check` if it has one, else the system's reason."""
     try:
-        _look(root, file, set())
-    except CacheError as found:
-        return found
+        _size(root, file, set())
+    except CacheError as reason:
+        return reason
     except OSError:
         pass
-    return CacheCorrupt(f"{root / file}: cannot be read ({error.strerror or error}); {AGAIN}")
+    return _corrupt(root / file, f"cannot be read ({error.strerror or error})")

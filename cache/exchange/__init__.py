@@ -1,1 +1,1 @@
-"""A user's arrays into a cache, and a cache into arrays."""
+"""Import, from a user's arrays to a cache, and export, from a cache to arrays."""

@@ -1,4 +1,4 @@
-"""A file or folder that is written under a hidden name, and has its own name once it is whole; it never replaces anything."""
+"""Writing a file or folder under a hidden name, which gets its own name once it is whole. It never replaces anything."""
 
 import errno
 import fcntl
@@ -15,15 +15,15 @@ from cache.errors import CacheStorage
 
 IN_THE_WAY = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR)
 UNIQUE = re.compile("[0-9a-f]+")
-"""What stands in a hidden name between the destination's name and the suffix."""
+"""The part of a hidden name between the destination's name and the suffix."""
 
 
 @contextmanager
 def appearing(destination: Path, folder: bool) -> Iterator[Path]:
-    """A hidden name beside the destination to write to; where the block ends, it gets the destination's name.
+    """A file or folder of a hidden name beside the destination, to write to. It is renamed when the block ends.
 
-    What exports to the same destination left when they were killed is taken away first. Raises CacheStorage where something
-    is in the way, at the start or at the end, or the disk does not take it; nothing is left then.
+    Hidden files that killed exports to the same destination left are deleted first. Raises CacheStorage where the
+    destination exists, at the start or at the end, and where the disk cannot be written. Then nothing is left.
     """
     if os.path.lexists(destination):
         raise _taken(destination)
@@ -48,7 +48,7 @@ def appearing(destination: Path, folder: bool) -> Iterator[Path]:
 
 
 def _begin(destination: Path, folder: bool) -> tuple[Path, int]:
-    """A new hidden name, locked for as long as the descriptor is open: that tells others that its process lives."""
+    """A new hidden file or folder, and a descriptor whose lock shows others that the process is still writing to it."""
     while True:
         temporary = destination.with_name(f".{destination.name}.{uuid.uuid4().hex}{durable.TEMPORARY}")
         if folder:
@@ -56,14 +56,14 @@ def _begin(destination: Path, folder: bool) -> tuple[Path, int]:
         else:
             temporary.touch(exist_ok=False)
         descriptor = os.open(temporary, os.O_RDONLY)
-        # Another export may have taken the name for one left behind, before it was locked.
+        # Before it was locked, another export may have deleted it as left by a killed process.
         if _lock(descriptor) and temporary.exists():
             return temporary, descriptor
         os.close(descriptor)
 
 
 def _lock(descriptor: int) -> bool:
-    """Whether nobody else holds it; a file system that knows no locks holds none."""
+    """Take the lock. False where another process holds it; true where the file system has no locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -72,6 +72,7 @@ def _lock(descriptor: int) -> bool:
 
 
 def _remove_abandoned(destination: Path) -> None:
+    """Delete the hidden files beside the destination that no living process has locked."""
     prefix, suffix = f".{destination.name}.", durable.TEMPORARY
     for path in destination.parent.iterdir():
         middle = path.name.removeprefix(prefix).removesuffix(suffix)
@@ -87,10 +88,10 @@ def _remove_abandoned(destination: Path) -> None:
 
 
 def _publish(temporary: Path, destination: Path) -> None:
-    """Give it its name, unless another has got that name meanwhile."""
+    """Rename to the destination. Raises CacheStorage where something has that name meanwhile."""
     try:
         if temporary.is_dir():
-            os.rename(temporary, destination)  # in place of nothing, or of a folder with nothing in it
+            os.rename(temporary, destination)  # fails where a folder with files in it is there
         else:
             _link(temporary, destination)
     except OSError as error:
@@ -118,7 +119,7 @@ def _remove(path: Path) -> None:
 
 
 def _taken(destination: Path) -> CacheStorage:
-    return CacheStorage(f"{destination}: is there already and is not replaced; remove it or export to another name")
+    return CacheStorage(f"{destination}: is there already and is not replaced; remove it, or export to another name")
 
 
 def _unwritable(destination: Path, error: OSError) -> CacheStorage:

@@ -1,7 +1,7 @@
-"""Which class has which number: class names as people keep them, and the matching of two lists of names by name.
+"""Class names as users keep them, and the number of each class.
 
-A list of names says what the class numbers beside it mean. Two files may number the same classes differently, so that
-numbers are carried from one list to the other by the names.
+A list of class names says what the class numbers in the same file mean. Two files may number the same classes differently.
+Then the numbers of one are translated to those of the other by the names.
 """
 
 from collections.abc import Iterable, Mapping
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cache.errors import CacheInvalid
 from cache.exchange.formats import check_regular
@@ -17,54 +18,58 @@ from cache.exchange.source import SourceArray
 from cache.exchange.texts import comparable, listed, shown, sound, texts
 
 CLASS_LIMIT = 1 << 20
-"""A label beyond this is a mistake, not a class."""
+"""The most classes. A larger label is taken for a mistake."""
 JSON_BYTES = 64 << 20
-"""The largest file of class names that is read."""
+"""The most bytes of a file of class names."""
 DIGITS = 18
-"""The longest digit string that is taken as a number."""
+"""The most digits of a text that is ordered as a number."""
 
 
 @dataclass(frozen=True)
 class Named:
-    """Class names in label order, and for people where they stand."""
+    """Class names in the order of their numbers; `where` says in which file they stand."""
 
     where: str
     names: tuple[str, ...]
 
     def positions(self) -> dict[str, int]:
-        """Name, in the form that is compared -> its number. Raises CacheInvalid where two classes have one name."""
-        found: dict[str, int] = {}
+        """The number of each name, the name as `comparable` writes it. Raises CacheInvalid where two classes have one name."""
+        numbers: dict[str, int] = {}
         for number, name in enumerate(self.names):
-            if (other := found.setdefault(comparable(name), number)) != number:
+            if (other := numbers.setdefault(comparable(name), number)) != number:
                 raise CacheInvalid(
                     f"{self.where}: classes {other} and {number} are both called {shown(name)}, so that names cannot say "
                     "which is meant; give each a name of its own"
                 )
-        return found
+        return numbers
 
 
 def names_in_file(file: Path, columns: Mapping[str, str]) -> Named:
-    """The names of `--classes FILE`: JSON, a name a line, or an array."""
+    """The names in the file of `--classes`: JSON, text with a name a line, or an array."""
     if file.suffix == ".json":
         return named(str(file), _json(file))
     return named_array(only(file, "classes", columns))
 
 
 def named_array(array: SourceArray) -> Named:
-    """The names that an array of text, or a metadata entry read as one, holds."""
+    """The names in an array of text."""
     return named(array.where, texts(array))
 
 
 def named(where: str, names: list[str]) -> Named:
-    """The names, checked: 1 to CLASS_LIMIT, none blank, and no two that differ only in how an accent is written."""
+    """The names of a list, checked.
+
+    Raises CacheInvalid unless there are 1 to CLASS_LIMIT names, none of them blank, and no two that differ only in spaces or
+    in how an accent is written.
+    """
     if not 0 < len(names) <= CLASS_LIMIT:
         raise CacheInvalid(f"{where}: wanted 1 to {CLASS_LIMIT} class names, found {len(names)}")
     kept = tuple(sound(where, name) for name in names)
-    spelled: dict[str, int] = {}
+    numbers: dict[str, int] = {}
     for number, name in enumerate(kept):
         if not comparable(name):
             raise CacheInvalid(f"{where}: the name of class {number} is blank; give it one, or take the line out")
-        twin = spelled.setdefault(comparable(name), number)
+        twin = numbers.setdefault(comparable(name), number)
         if kept[twin] != name:
             raise CacheInvalid(
                 f"{where}: the names of classes {twin} and {number}, {shown(kept[twin])} and {shown(name)}, look alike: they "
@@ -74,10 +79,10 @@ def named(where: str, names: list[str]) -> Named:
 
 
 def in_order(labels: Iterable[str]) -> tuple[tuple[str, ...], int]:
-    """The class names of text labels, and how many spellings were unified.
+    """The class names that text labels use, in order, and how many spellings were taken as another's class.
 
-    Labels that are all digits are ordered as numbers, so that 2 comes before 10; others as text. Spellings that differ
-    only in spaces or in how an accent is written are one class, whose name is the form that is compared.
+    Labels that are all digits are ordered as numbers, so that 2 comes before 10. Others are ordered as text. Spellings that
+    differ only in spaces or in how an accent is written are one class, called as `comparable` writes it.
     """
     forms: dict[str, set[str]] = {}
     for label in labels:
@@ -90,8 +95,8 @@ def in_order(labels: Iterable[str]) -> tuple[tuple[str, ...], int]:
     return tuple(names), sum(len(spellings) - 1 for spellings in forms.values())
 
 
-def translation(own: Named, wanted: Named) -> np.ndarray:
-    """For each number of `own`, the number in `wanted` of the class of the same name, -1 where there is none; (C,) int64."""
+def translation(own: Named, wanted: Named) -> NDArray[np.int64]:
+    """The number in `wanted` of each class of `own`, found by its name, (C,); -1 for a class that `wanted` does not have."""
     if [*map(comparable, own.names)] == [*map(comparable, wanted.names)]:
         return np.arange(len(own.names))
     own.positions()

@@ -1,6 +1,7 @@
-"""A classifier as others save it -> weight (C, D) and bias (C,), float32, its rows in the order of the classes."""
+"""Reading a linear classifier as other programs save it: weight (C, D) and bias (C,), rows in the order of the classes."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cache.errors import CacheInvalid
 from cache.exchange.classes import Named, named_array, translation
@@ -10,17 +11,17 @@ from cache.exchange.source import SourceArray
 from cache.exchange.texts import shown
 
 CLEAR = 3.0
-"""Standard errors by which one reading of a square weight must be the better to be taken for it."""
+"""How many standard errors better a square weight must do transposed, to be taken as the transpose."""
 
 
 def read_classifier(
     gathered: Gathered, labelled: Labelled, width: int, notes: list[str]
-) -> dict[str, np.ndarray] | None:
-    """Weight (C, D) and bias (C,) of D = `width` features, or None where no weight is given; no bias is a bias of zeros.
+) -> dict[str, NDArray[np.float32]] | None:
+    """Weight (C, D) and bias (C,) for D = `width` features. None where no weight is given; without a bias it is zeros.
 
-    Rows are matched to the classes by name where names stand beside the weight. Two classes may have one row of weights, as
-    logistic regression saves them, and the weight may be the transpose, (D, C): both are said in `notes`.
-    Raises CacheInvalid for other shapes, and where nothing says which row is of which class.
+    Rows are matched to the classes by name where names stand beside the weight. For two classes one row of weights is
+    enough, as logistic regression has it. The weight may be the transpose, (D, C). `notes` gets a line on each of these.
+    Raises CacheInvalid for other shapes, and where nothing says which row belongs to which class.
     """
     if "weight" not in gathered.classifier:
         if "bias" in gathered.classifier:
@@ -31,8 +32,8 @@ def read_classifier(
     names = _names(gathered)
     if names is None and labelled.text and not labelled.given:
         raise CacheInvalid(
-            f"{array.where}: the labels are names, and nothing says which row of the weight is of which class; give the "
-            "classes in the order of the rows with --classes FILE"
+            f"{array.where}: the labels are names, and nothing says which row of the weight belongs to which class; give the "
+            "class names in the order of the rows with --classes FILE"
         )
     classes = labelled.classes if names is None else names
     count = len(classes.names)
@@ -62,7 +63,7 @@ def read_classifier(
 
 
 def _names(gathered: Gathered) -> Named | None:
-    """The classes of the weight's rows by name, or None; the numbers 0, 1, … in order name nothing."""
+    """The class names of the weight's rows. None where there are none, or only the numbers 0, 1, … in order."""
     if gathered.classifier_names is None:
         return None
     names = named_array(gathered.classifier_names)
@@ -70,7 +71,8 @@ def _names(gathered: Gathered) -> Named | None:
     return None if numbers and names.names == tuple(map(str, range(len(names.names)))) else names
 
 
-def _finite(array: SourceArray) -> np.ndarray:
+def _finite(array: SourceArray) -> NDArray[np.float32]:
+    """The array as float32; CacheInvalid where it holds anything but finite floats."""
     values = array.read()
     if values.dtype.kind != "f" or not np.isfinite(values.astype(np.float32)).all():
         raise CacheInvalid(f"{array.where}: wanted a classifier of finite floating point numbers")
@@ -78,9 +80,14 @@ def _finite(array: SourceArray) -> np.ndarray:
 
 
 def _oriented(
-    array: SourceArray, weight: np.ndarray, bias: np.ndarray | None, count: int, width: int, notes: list[str]
-) -> np.ndarray:
-    """The weight with a row a class: as it is, or transposed where only that fits."""
+    array: SourceArray,
+    weight: NDArray[np.float32],
+    bias: NDArray[np.float32] | None,
+    count: int,
+    width: int,
+    notes: list[str],
+) -> NDArray[np.float32]:
+    """The weight with a row for each of `count` classes: as it is, or transposed where only the transpose fits."""
     if weight.shape == (width,) and count == 2:
         return weight[None]
     one_row = count == 2 and (bias is None or bias.size == 1)
@@ -92,9 +99,17 @@ def _oriented(
 
 
 def _square(
-    where: str, train: Part, labels_N: np.ndarray, weight_CD: np.ndarray, bias_C: np.ndarray, notes: list[str]
-) -> np.ndarray:
-    """The weight as it is or transposed, whichever is right for clearly more training rows; as it is where neither is."""
+    where: str,
+    train: Part,
+    labels_N: NDArray[np.int64],
+    weight_CD: NDArray[np.float32],
+    bias_C: NDArray[np.float32],
+    notes: list[str],
+) -> NDArray[np.float32]:
+    """A square weight, transposed if it then classifies clearly more training rows correctly; else as it is.
+
+    The shape does not tell which of its axes is the classes.
+    """
     rows, right, right_transposed, differing = 0, 0, 0, 0
     start = 0
     for block in train.views["clean"].blocks():
@@ -117,7 +132,7 @@ def _square(
     return weight_CD.T if turned else weight_CD
 
 
-def _inside(rows_N: np.ndarray, start: int, size: int) -> np.ndarray:
-    """Which rows of a block, that begins at `start`, are among the ascending `rows_N`; counted from the block's first."""
+def _inside(rows_N: NDArray[np.int64], start: int, size: int) -> NDArray[np.int64]:
+    """The rows of a block of `size` rows that are among the ascending `rows_N`, counted from the block's first, `start`."""
     low, high = np.searchsorted(rows_N, (start, start + size))
     return rows_N[low:high] - start

@@ -1,9 +1,10 @@
-"""What an import is about to store: splits, class names and classifier. All is checked but the features' values."""
+"""What an import stores: splits, class names and classifier. Everything is checked here but the values of the features."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cache.errors import CacheInvalid
 from cache.exchange.classes import named_array, names_in_file
@@ -19,32 +20,37 @@ FLOATS = ("float16", "float32", "float64")
 
 @dataclass(frozen=True)
 class Table:
-    """One split: features by view, (N, D) each, with labels (N,) and ids; `rows_N` are its rows of the arrays, None for all."""
+    """One split: the features of each view, (N, D), labels (N,) and sample ids.
+
+    `rows_N` are the rows of the arrays that belong to the split; None stands for all.
+    """
 
     views: dict[str, SourceArray]
-    labels_N: np.ndarray
+    labels_N: NDArray[np.int64]
     ids: list[str]
-    rows_N: np.ndarray | None = None
+    rows_N: NDArray[np.int64] | None = None
 
-    def select(self, rows_N: np.ndarray) -> "Table":
-        """The same with only some rows, ascending."""
+    def select(self, rows_N: NDArray[np.int64]) -> "Table":
+        """The table with only some of its rows, given in ascending order."""
         source_N = rows_N if self.rows_N is None else self.rows_N[rows_N]
         return Table(self.views, self.labels_N[rows_N], [self.ids[row] for row in rows_N.tolist()], source_N)
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Everything that an import stores; all is checked but the features' values."""
+    """Everything that an import stores. The values of the features are not checked yet."""
 
     splits: dict[str, Table]
     classes: tuple[str, ...]
     width: int
     dtype: Literal["float16", "float32"]
-    """The storage type: the widest of the sources', float32 for float64."""
+    """The type in which features are stored: float16 where all arrays are float16, else float32."""
     rounded: bool
-    classifier: dict[str, np.ndarray] | None
+    """Whether float64 features are rounded to float32."""
+    classifier: dict[str, NDArray[np.float32]] | None
+    """Weight (C, D) and bias (C,), or None."""
     notes: tuple[str, ...] = ()
-    """What was taken as what, a line each."""
+    """Lines that tell the user which array was taken as what."""
 
     @property
     def size(self) -> int:
@@ -53,12 +59,12 @@ class Dataset:
         return rows * self.width * layout.ITEM_BYTES[self.dtype]
 
     def with_splits(self, splits: dict[str, Table]) -> "Dataset":
-        """The same with other rows."""
+        """The data set with other splits."""
         return replace(self, splits=splits)
 
 
 def read_dataset(request: Request) -> Dataset:
-    """Open the files and check shapes, types, labels and ids. Raises CacheInvalid for the first that is wrong."""
+    """Open a user's files, and check shapes, types, labels and ids. Raises CacheInvalid for the first that is wrong."""
     gathered = gather(request)
     arrays = [(split, view, array) for split, part in gathered.parts.items() for view, array in part.views.items()]
     first = arrays[0][2]
@@ -85,9 +91,9 @@ def read_dataset(request: Request) -> Dataset:
 
 
 def _taken(split: str, part: Part) -> str:
-    """Which arrays the split's features, labels and ids are, in one line."""
+    """The line that tells which arrays are the split's features, labels and ids."""
     clean, labels = part.views["clean"], part.labels
-    assert labels is not None  # gather refuses a split without
+    assert labels is not None  # gather refuses a split without labels
     views = f" and {len(part.views) - 1} more views" if len(part.views) > 1 else ""
     ids = f", ids {part.ids.where}" if part.ids else ""
     return f"{split}: features {clean.where} {clean.shape}{views}, labels {labels.where}{ids}"
@@ -95,11 +101,13 @@ def _taken(split: str, part: Part) -> str:
 
 def _check_features(array: SourceArray, first: SourceArray, clean: SourceArray) -> None:
     if len(array.shape) != 2:
-        raise CacheInvalid(f"{array.where}: wanted (rows, features), found {array.shape}; pool to one feature a row")
+        raise CacheInvalid(
+            f"{array.where}: wanted (rows, features), found {array.shape}; pool to one feature vector a row"
+        )
     if array.dtype not in FLOATS:
-        raise CacheInvalid(f"{array.where}: features are {array.dtype}, wanted {', '.join(FLOATS)} or bfloat16")
+        raise CacheInvalid(f"{array.where}: wanted features of {', '.join(FLOATS)} or bfloat16, found {array.dtype}")
     if 0 in array.shape:
-        raise CacheInvalid(f"{array.where}: empty, {array.shape}")
+        raise CacheInvalid(f"{array.where}: wanted at least one row and one feature, found {array.shape}")
     if array.shape[1] != first.shape[1]:
         raise CacheInvalid(
             f"{array.where}: wanted {first.shape[1]} features a row as in {first.where}, found {array.shape[1]}"

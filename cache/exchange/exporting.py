@@ -1,10 +1,11 @@
-"""A cache -> arrays in one file, or in a folder of .npy. An import of them gives the same rows, bit for bit.
+"""Export: a cache as arrays in one file, or in a folder of .npy files. Importing them gives the same rows, bit for bit.
 
-Names are `<split>/features`, `<split>/view-01` …, `<split>/labels` (int64), `<split>/sample_ids`, `classes`, and, where the
-cache has one, `classifier/weight` and `classifier/bias`. Parquet has a row a sample and a column a view; no classifier.
+The arrays are called `<split>/features`, `<split>/view-01` …, `<split>/labels` (int64), `<split>/sample_ids`, `classes`, and,
+where the cache has a classifier, `classifier/weight` and `classifier/bias`. Parquet is a table with a row for each sample and
+a column for each view. It has no place for a classifier.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,14 +17,17 @@ from cache.exchange.formats.numpy_files import write_folder, write_npz
 from cache.exchange.formats.parquet_files import write_parquet
 from cache.exchange.formats.safetensors_files import write_safetensors
 from cache.exchange.source import BLOCK_BYTES, SourceArray
-from cache.reader import FeatureCache
+from cache.reader import FeatureCache, Features
 
 WRITERS = {".npz": write_npz, ".safetensors": write_safetensors, "": write_folder}
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written: the path, its bytes, the rows of each split, the views, and what the format has no place for."""
+    """What was written: the path, its size in bytes, the rows of each split, and the views.
+
+    `classifier` says whether it was written. `left_out` names what the format has no place for.
+    """
 
     path: str
     bytes: int
@@ -40,10 +44,11 @@ def export(
     views: Sequence[str] = (),
     advance: Callable[[int], None] = lambda rows: None,
 ) -> Exported:
-    """Write the named splits and views, or all. The destination's suffix says in which format; without one it is a folder.
+    """Write the named splits and views, or all. The suffix of the destination gives the format; without one it is a folder.
 
-    The destination appears whole or not at all, and never replaces anything. Raises CacheInvalid for an unknown suffix,
-    split or view, and CacheStorage where the destination exists or the disk cannot be written.
+    The destination appears whole or not at all, and never replaces anything. `advance` is called with numbers of rows.
+    Raises CacheInvalid for an unknown suffix, split or view, and CacheStorage where the destination exists or the disk cannot
+    be written.
     """
     if destination.suffix not in (*WRITERS, ".parquet"):
         raise CacheInvalid(
@@ -83,6 +88,7 @@ def export(
 
 
 def _tables(cache: FeatureCache, splits: list[str]) -> Iterator[SourceArray]:
+    """Class names, and the labels and ids of each split."""
     yield from _plain("", {"classes": np.array(cache.classes, dtype=str)})
     for split in splits:
         frame = cache.rows(split)
@@ -90,7 +96,8 @@ def _tables(cache: FeatureCache, splits: list[str]) -> Iterator[SourceArray]:
         yield from _plain(f"{split}/", {"labels": frame["label"].to_numpy(), "sample_ids": ids})
 
 
-def _plain(prefix: str, arrays: dict[str, np.ndarray]) -> Iterator[SourceArray]:
+def _plain(prefix: str, arrays: Mapping[str, np.ndarray]) -> Iterator[SourceArray]:
+    """Arrays that lie in RAM, in the order of their names, `prefix` before each name."""
     for name, array in sorted(arrays.items()):
         yield SourceArray(prefix + name, "", array.shape, str(array.dtype), lambda array=array: iter([array]))  # type: ignore[misc]
 
@@ -112,8 +119,8 @@ def _features(
             )
 
 
-def blocks(cache: FeatureCache, split: str, view: str, advance: Callable[[int], None]) -> Iterator[np.ndarray]:
-    """The view's rows, whole chunks at a time."""
+def blocks(cache: FeatureCache, split: str, view: str, advance: Callable[[int], None]) -> Iterator[Features]:
+    """The rows of a view, (B, D) at a time. A block is whole chunks, so that none is read twice."""
     rows = cache.manifest.identity.splits[split].rows
     step = cache.manifest.rows_per_chunk * max(1, BLOCK_BYTES // cache.manifest.raw_chunk_bytes)
     for start in range(0, rows, step):

@@ -1,4 +1,4 @@
-"""Which arrays of a user's files make which split: features by view, labels, ids; class names and a classifier beside them."""
+"""Sorting the arrays of a user's files into splits: features of each view, labels, ids, class names and a classifier."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cache.errors import CacheInvalid
 from cache.exchange.formats import open_source
@@ -14,28 +15,29 @@ from cache.exchange.request import Request
 from cache.exchange.source import Source, SourceArray
 from cache.exchange.texts import listed, shown, sound
 
-Found = dict[tuple[str, str, str], SourceArray]
-"""Split, role and view -> the array; the split is "" for what belongs to all."""
+Arrays = dict[tuple[str, str, str], SourceArray]
+"""Arrays by split, role and view. The split is "" for what belongs to all splits; a role is a key of `names.ROLES`."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""What a split may be called."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """One split as it lies in the files; `rows_N` are its rows of the arrays, None for all."""
+    """The arrays of one split. `rows_N` are the rows of the arrays that belong to it; None stands for all."""
 
     views: dict[str, SourceArray]
     labels: SourceArray | None
     ids: SourceArray | None
-    rows_N: np.ndarray | None = None
+    rows_N: NDArray[np.int64] | None = None
     names: SourceArray | None = None
-    """The class names that stand beside the labels and say what their numbers mean."""
+    """The class names in the file of the labels, which say what their numbers mean."""
     origin: Path | None = None
-    """The file or folder that has the labels."""
+    """The file or folder of the labels."""
 
 
 @dataclass(frozen=True)
 class Gathered:
-    """The splits, `train` among them, and the classifier with the class names that stand beside it."""
+    """The splits, `train` among them, and a classifier with the class names in its file."""
 
     parts: dict[str, Part]
     classifier: dict[str, SourceArray]
@@ -46,52 +48,52 @@ class Gathered:
 def gather(request: Request) -> Gathered:
     """Open every file and sort its arrays by split and role.
 
-    Raises CacheInvalid where a split has no features or no labels, or two arrays may be the same thing; the line lists
-    what was found.
+    Raises CacheInvalid where a split has no features or no labels, and where two arrays may be the same thing. The text
+    lists the arrays that there are.
     """
     for key in request.names:
         if split_and_role(key)[1] not in ROLES:
-            raise CacheInvalid(f"--column {key}: no such role; wanted one of {', '.join(ROLES)}, or SPLIT/ROLE")
+            raise CacheInvalid(f"--column {key}: wanted a role of {', '.join(ROLES)}, or SPLIT/ROLE")
     opened = [(split, path, open_source(path)) for split, path in request.sources]
-    found: Found = {}
+    gathered: Arrays = {}
     classifier_names = None
     for split, path, source in opened:
         arrays = _sort(split, source, request.names)
-        own = _own_names(arrays, source, path)
+        class_names = _class_names(arrays, source, path)
         if ("", "weight", "") in arrays:
-            classifier_names = own
-        _merge(found, arrays)
+            classifier_names = class_names
+        _merge(gathered, arrays)
     origins = {array.where: path for _, path, source in opened for array in source.arrays}
     for role, paths in (("labels", request.labels), ("ids", request.ids)):
         for split, path in paths:
-            array = found[split or "train", role, ""] = only(path, role, request.names)
+            array = gathered[split or "train", role, ""] = only(path, role, request.names)
             origins[array.where] = path
     if request.classifier is not None:
         source = open_source(request.classifier)
         arrays = _sort("", source, {})
         opened.append(("", request.classifier, source))
-        classifier_names = _own_names(arrays, source, request.classifier)
-        _merge(found, {key: array for key, array in arrays.items() if key[1] in ("weight", "bias")})
-    classifier = {role: found["", role, ""] for role in ("weight", "bias") if ("", role, "") in found}
-    parts = {split: _with_names(part, origins) for split, part in _parts(found, opened).items()}
-    used = {array.where for array in found.values()} | {part.labels.where for part in parts.values() if part.labels}
-    # A model's file has much beside the classifier.
+        classifier_names = _class_names(arrays, source, request.classifier)
+        _merge(gathered, {key: array for key, array in arrays.items() if key[1] in ("weight", "bias")})
+    classifier = {role: gathered["", role, ""] for role in ("weight", "bias") if ("", role, "") in gathered}
+    parts = {split: _with_names(part, origins) for split, part in _parts(gathered, opened).items()}
+    used = {array.where for array in gathered.values()} | {part.labels.where for part in parts.values() if part.labels}
+    # The file of the classifier may be a whole model's: its other arrays are not worth a line.
     sources = [source for _, _, source in opened[: len(request.sources)]]
     unused = [array for source in sources for array in source.arrays if array.where not in used]
     notes = tuple(line for _, _, source in opened for line in source.notes)
     if unused:
-        notes += (f"not used: {_listing(unused)}; say --column SPLIT/ROLE=NAME where one belongs to a split",)
+        notes += (f"not used: {_listing(unused)}; give --column SPLIT/ROLE=NAME for one that belongs to a split",)
     return Gathered(parts, classifier, classifier_names, notes)
 
 
-def _sort(split: str, source: Source, names: Mapping[str, str]) -> Found:
-    """The source's arrays by split, role and view; those whose name says nothing are left out."""
-    found: Found = {}
-    of_others: Found = {}
+def _sort(split: str, source: Source, names: Mapping[str, str]) -> Arrays:
+    """The arrays of a file by split, role and view. Arrays whose names say nothing are left out."""
+    arrays: Arrays = {}
+    of_others: Arrays = {}
     for array in source.arrays:
         what = meaning(array.name, array.local, names, split)
         if len(source.arrays) == 1 and not array.local and (what is None or what.role not in ("weight", "bias")):
-            # A lone array is the features, whatever its file is called.
+            # A file that is one array holds features, whatever it is called.
             key = (split or (what.split if what else "") or "train", "features", "clean")
         elif what is None or (split and what.role == "split"):
             continue
@@ -101,38 +103,38 @@ def _sort(split: str, source: Source, names: Mapping[str, str]) -> Found:
             key = ("", what.role, "")
         else:
             key = (split or what.split or "train", what.role, what.view)
-        # `train=FILE` of a file that has test's arrays too: they are train's only where train has none of its own.
+        # The user said train=FILE, and the array is called after test. It is taken only if train has no other.
         other = what is not None and split != "" and what.split not in ("", split)
-        _merge(of_others if other else found, {key: array})
-    return of_others | found
+        _merge(of_others if other else arrays, {key: array})
+    return of_others | arrays
 
 
-def _merge(found: Found, more: Found) -> None:
-    """Add the arrays of `more`; CacheInvalid where two may be the same thing."""
+def _merge(arrays: Arrays, more: Arrays) -> None:
+    """Add the arrays of `more`. Raises CacheInvalid where two may be the same thing."""
     for key, array in more.items():
-        if key in found and found[key].where != array.where:
+        if key in arrays and arrays[key].where != array.where:
             role = " ".join(part for part in key if part not in ("", "clean"))
             raise CacheInvalid(
-                f"{array.where}: may be the {role}, and so may {found[key].where}; say which with --column {key[1]}=NAME"
+                f"{array.where}: may be the {role}, and so may {arrays[key].where}; say which with --column {key[1]}=NAME"
             )
-        found[key] = array
+        arrays[key] = array
 
 
-def _own_names(arrays: Found, source: Source, path: Path) -> SourceArray | None:
-    """The class names that the source has for all of its splits, or None; `arrays` gets them for each split in it."""
-    own = arrays.pop(("", "classes", ""), None)
-    if own is None and "classes" in source.metadata:
+def _class_names(arrays: Arrays, source: Source, path: Path) -> SourceArray | None:
+    """The class names that a file has for all of its splits, or None. They are added to `arrays` for each split."""
+    class_names = arrays.pop(("", "classes", ""), None)
+    if class_names is None and "classes" in source.metadata:
         where = f"{path}[metadata classes]"
-        own = _text_array(where, listed(where, source.metadata["classes"]))
-    if own is not None:
-        splits = {of for of, role, _ in arrays if of and role in ("features", "labels")}
+        class_names = _text_array(where, listed(where, source.metadata["classes"]))
+    if class_names is not None:
+        splits = {split for split, role, _ in arrays if split and role in ("features", "labels")}
         for split in splits or {""}:
-            arrays.setdefault((split, "classes", ""), own)
-    return own
+            arrays.setdefault((split, "classes", ""), class_names)
+    return class_names
 
 
 def _with_names(part: Part, origins: Mapping[str, Path]) -> Part:
-    """The part with the file of its labels, and with the class names that the file has for just these labels."""
+    """The split with the file of its labels, and with class names that the file holds for these labels alone."""
     if part.labels is None:
         return part
     names = part.names
@@ -147,7 +149,7 @@ def _text_array(where: str, names: Sequence[str]) -> SourceArray:
 
 
 def only(path: Path, role: str, names: Mapping[str, str]) -> SourceArray:
-    """The labels, ids or class names in a file of their own: its only array, or the one of that name."""
+    """The labels, ids or class names in a file of their own: its only array, or the one whose name says so."""
     arrays = open_source(path).arrays
     meanings = [meaning(array.name, array.local, names) for array in arrays]
     fitting = [array for array, what in zip(arrays, meanings, strict=True) if what is not None and what.role == role]
@@ -156,15 +158,16 @@ def only(path: Path, role: str, names: Mapping[str, str]) -> SourceArray:
     return arrays[0] if len(arrays) == 1 else fitting[0]
 
 
-def _parts(found: Found, opened: Sequence[tuple[str, Path, Source]]) -> dict[str, Part]:
+def _parts(gathered: Arrays, opened: Sequence[tuple[str, Path, Source]]) -> dict[str, Part]:
     arrays = [array for _, _, source in opened for array in source.arrays]
     passed_over = [text for _, _, source in opened for text in source.passed_over]
     images = (
         f" ({', '.join(passed_over)}: images or paths, not features; see `coattail extract`)" if passed_over else ""
     )
     parts: dict[str, Part] = {}
-    for split in dict.fromkeys(split for split, role, _ in found if split and role in ("features", "labels", "ids")):
-        views = {view: array for (of, role, view), array in sorted(found.items()) if (of, role) == (split, "features")}
+    of_rows = ("features", "labels", "ids")
+    for split in dict.fromkeys(split for split, role, _ in gathered if split and role in of_rows):
+        views = {view: array for (*key, view), array in sorted(gathered.items()) if key == [split, "features"]}
         if not NAME.fullmatch(split):
             raise CacheInvalid(f"split {shown(split)}: wanted letters, digits, dots, dashes and underscores")
         if "clean" not in views:
@@ -172,9 +175,9 @@ def _parts(found: Found, opened: Sequence[tuple[str, Path, Source]]) -> dict[str
                 f"split {split}: no features among {_listing(arrays)}{images}; "
                 "name them features, embeddings or x, or say --column features=NAME"
             )
-        names = found.get((split, "classes", ""), found.get(("", "classes", "")))
-        part = Part(views, found.get((split, "labels", "")), found.get((split, "ids", "")), None, names)
-        parts |= _divided(part, found[split, "split", ""]) if (split, "split", "") in found else {split: part}
+        names = gathered.get((split, "classes", ""), gathered.get(("", "classes", "")))
+        part = Part(views, gathered.get((split, "labels", "")), gathered.get((split, "ids", "")), None, names)
+        parts |= _divided(part, gathered[split, "split", ""]) if (split, "split", "") in gathered else {split: part}
     if not parts:
         raise CacheInvalid(
             f"no features among {_listing(arrays)}{images}; "
@@ -193,9 +196,10 @@ def _parts(found: Found, opened: Sequence[tuple[str, Path, Source]]) -> dict[str
 
 
 def _labels_by_length(parts: dict[str, Part], arrays: list[SourceArray]) -> dict[str, Part]:
-    """The parts, where one without labels gets the only unused array that can be its labels, if there is just one.
+    """The splits, of which one without labels gets an unused array as its labels, if only one array fits.
 
-    Such an array has one whole number or text for each row of this split, and of no other split without labels.
+    An array fits that has one whole number or text for each row of this split. No other split without labels may have as many
+    rows.
     """
     used = {array.where for part in parts.values() for array in (*part.views.values(), part.labels, part.ids) if array}
     unused = [array for array in arrays if array.where not in used and _may_be_labels(array)]
@@ -209,14 +213,14 @@ def _labels_by_length(parts: dict[str, Part], arrays: list[SourceArray]) -> dict
 
 
 def _may_be_labels(array: SourceArray) -> bool:
-    """One whole number or text a row, by a name that says nothing else."""
+    """Whether an array has one whole number or text a row, and a name that says nothing else."""
     return (
         len(array.shape) == 1 and np.dtype(array.dtype).kind in "iuU" and meaning(array.name, array.local, {}) is None
     )
 
 
 def _divided(part: Part, split: SourceArray) -> dict[str, Part]:
-    """The part by the values of its split column; a view that holds nothing for a split is none of its views."""
+    """The rows divided by a column that names the split of each. A split has only the views that hold something for it."""
     values_N = np.array([SPLITS.get(value.lower(), value) for value in split.read().astype(str).tolist()])
     if len(values_N) != part.views["clean"].rows:
         raise CacheInvalid(f"{split.where}: wanted {part.views['clean'].rows} values, found {len(values_N)}")

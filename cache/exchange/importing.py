@@ -1,31 +1,37 @@
-"""Features from a user's arrays -> a cache like any other, whose identity is their content.
+"""Import: a user's arrays become a cache, whose key is the digest of their content.
 
-Two passes: the first reads every feature, refuses what a cache must not hold and takes the digest that names the cache; the
-second writes. Equal rows make an equal key, whichever file, byte order or memory layout they came from.
+The arrays are read twice. The first pass checks every feature and computes the key. The second writes the cache. Equal rows
+have an equal key, whatever file, byte order or memory layout they came from.
 """
 
 import hashlib
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from cache import catalog
 from cache.errors import CacheInvalid, CacheStorage
 from cache.exchange.contents import Dataset, Table
 from cache.exchange.source import SourceArray
-from cache.format import admission, layout
+from cache.format import admission, decode, layout
 from cache.identity import Identity, SplitIdentity, samples_digest
 from cache.manifest import Provenance
 from cache.writer import CacheWriter
 
+Features = NDArray[np.floating[Any]]
+
 
 @dataclass(frozen=True)
 class Digested:
-    """A data set whose every value was read: its identity, and a checksum of each block of each view as it was then."""
+    """A data set of which every value was read, with its identity.
+
+    `sums` has, for each split and view, a checksum of each block that was read. They show whether a file changed since.
+    """
 
     dataset: Dataset
     identity: Identity
@@ -33,10 +39,11 @@ class Digested:
 
 
 def digest(dataset: Dataset, advance: Callable[[int], None] = lambda rows: None) -> Digested:
-    """Read every feature: CacheInvalid, naming the row, for one that is not finite or does not fit the storage type.
+    """Read every feature, and compute the identity of the data set.
 
-    A split's content is the sha256 of its views' features, one view after another, in the storage type, and of its labels
-    as int64; all little-endian, row after row. The weights' digest is that of the classifier's tensors, or of nothing.
+    The content digest of a split is the sha256 of its features in the storage type, one view after another, and then of its
+    labels as int64; all little-endian, row after row. The digest of the weights is the sha256 of the classifier's tensors, or
+    of no bytes. Raises CacheInvalid, which names the row, for a feature that is not finite or does not fit the storage type.
     """
     splits: dict[str, SplitIdentity] = {}
     sums: dict[tuple[str, str], list[int]] = {}
@@ -46,8 +53,8 @@ def digest(dataset: Dataset, advance: Callable[[int], None] = lambda rows: None)
             sums[split, view] = []
             for stored_BD in _stored(dataset, table, view):
                 block = _bytes(stored_BD)
-                content.update(block)
-                sums[split, view].append(zlib.crc32(block))
+                content.update(block.data)
+                sums[split, view].append(decode.crc32c(block))
                 advance(len(stored_BD))
         content.update(table.labels_N.astype("<i8").tobytes())
         splits[split] = SplitIdentity(
@@ -58,7 +65,7 @@ def digest(dataset: Dataset, advance: Callable[[int], None] = lambda rows: None)
         )
     weights = hashlib.sha256()
     for tensor in (dataset.classifier or {}).values():
-        weights.update(_bytes(tensor))
+        weights.update(_bytes(tensor).data)
     identity = Identity(
         kind="imported",
         classes=dataset.classes,
@@ -76,16 +83,22 @@ def digest(dataset: Dataset, advance: Callable[[int], None] = lambda rows: None)
 
 
 def write(
-    stores: Path, digested: Digested, provenance: Provenance, advance: Callable[[int], None] = lambda rows: None
+    stores: Path,
+    digested: Digested,
+    provenance: Provenance,
+    advance: Callable[[int], None] = lambda rows: None,
+    note: Callable[[str], None] = lambda text: None,
 ) -> Path:
-    """The cache's folder; written if it is not there, going on where an interrupted import stopped.
+    """The cache's folder. The cache is written unless it is there; an interrupted import is continued.
 
-    Raises CacheStorage where the files changed after they were digested, or the disk is too small.
+    A cache that is there is compared with its manifest by `catalog.prove`, whose line goes to `note`. Raises CacheCorrupt
+    where that cache is damaged, and CacheStorage where the files changed after they were digested, or the disk is full.
     """
     dataset, identity = digested.dataset, digested.identity
     published = catalog.published(stores, identity.key())
     if published is not None:
-        catalog.check(published, catalog.read_manifest(published))
+        if unproved := catalog.prove(published):
+            note(unproved)
         return published
     with CacheWriter(stores, identity, provenance, at_once=True) as writer:
         for split, table in dataset.splits.items():
@@ -98,6 +111,7 @@ def write(
 
 
 def _write_view(writer: CacheWriter, digested: Digested, split: str, view: str, advance: Callable[[int], None]) -> None:
+    """Write the shards of a view that are not written yet."""
     pending = set(writer.pending(split, view))
     if not pending:
         advance(digested.identity.splits[split].rows)
@@ -109,18 +123,19 @@ def _write_view(writer: CacheWriter, digested: Digested, split: str, view: str, 
         advance(len(features_BD))
 
 
-def _unchanged(digested: Digested, split: str, view: str) -> Iterator[np.ndarray]:
+def _unchanged(digested: Digested, split: str, view: str) -> Iterator[Features]:
+    """The blocks of a view once more; CacheStorage where one is not what was digested."""
     table, sums = digested.dataset.splits[split], digested.sums[split, view]
     for stored_BD, wanted in zip(_stored(digested.dataset, table, view), sums, strict=True):
-        if zlib.crc32(_bytes(stored_BD)) != wanted:
+        if decode.crc32c(_bytes(stored_BD)) != wanted:
             raise CacheStorage(
                 f"{table.views[view].where}: changed while it was read; when it is whole, run the same command again"
             )
         yield stored_BD
 
 
-def _stored(dataset: Dataset, table: Table, view: str) -> Iterator[np.ndarray]:
-    """The rows of one view in the storage type, (B, D) at a time."""
+def _stored(dataset: Dataset, table: Table, view: str) -> Iterator[Features]:
+    """The rows of one view in the storage type, (B, D) at a time. Raises CacheInvalid for a feature that does not fit it."""
     array = table.views[view]
     size = layout.rows_per_chunk(dataset.width, dataset.dtype)
     start = 0
@@ -136,14 +151,16 @@ def _stored(dataset: Dataset, table: Table, view: str) -> Iterator[np.ndarray]:
         start += len(stored_BD)
 
 
-def _reason(feature_D: np.ndarray, dataset: Dataset) -> str:
+def _reason(feature_D: Features, dataset: Dataset) -> str:
+    """Why a feature, (D,), cannot be stored, and what to do."""
     bad_D = ~np.isfinite(feature_D)
     if bad_D.any():
         return f"feature {int(bad_D.argmax())} is {feature_D[bad_D.argmax()]}; wanted finite numbers: leave the row out"
     return f"{float(np.abs(feature_D).max()):g} does not fit {dataset.dtype}; scale the features"
 
 
-def _chosen(array: SourceArray, rows_N: np.ndarray | None) -> Iterator[np.ndarray]:
+def _chosen(array: SourceArray, rows_N: NDArray[np.int64] | None) -> Iterator[Features]:
+    """The rows `rows_N` of an array, in ascending order, or all of them; a block at a time."""
     start = 0
     for block in array.blocks():
         if rows_N is None:
@@ -156,9 +173,9 @@ def _chosen(array: SourceArray, rows_N: np.ndarray | None) -> Iterator[np.ndarra
         raise CacheInvalid(f"{array.where}: wanted {array.rows} rows, found {start}; save or copy the file again")
 
 
-def _even(blocks: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:
-    """The same rows, `size` at a time; the last fewer."""
-    held: list[np.ndarray] = []
+def _even(blocks: Iterator[Features], size: int) -> Iterator[Features]:
+    """The same rows, `size` at a time. The last block may have fewer."""
+    held: list[Features] = []
     count = 0
     for block in blocks:
         while len(block):
@@ -172,11 +189,12 @@ def _even(blocks: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:
         yield _together(held)
 
 
-def _together(blocks: list[np.ndarray]) -> np.ndarray:
+def _together(blocks: list[Features]) -> Features:
     return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
 
 
 def _rows(table: Table, classes: tuple[str, ...]) -> pl.DataFrame:
+    """The table of rows that the cache holds of a split."""
     return pl.DataFrame(
         {
             "row": np.arange(len(table.labels_N)),
@@ -187,6 +205,6 @@ def _rows(table: Table, classes: tuple[str, ...]) -> pl.DataFrame:
     )
 
 
-def _bytes(array: np.ndarray) -> memoryview:
+def _bytes(array: np.ndarray) -> NDArray[np.uint8]:
     """The array's bytes, little-endian, row after row; a view of the array where they lie so already."""
-    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).reshape(-1).view(np.uint8).data
+    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).reshape(-1).view(np.uint8)

@@ -1,9 +1,11 @@
-"""Labels and ids as people keep them -> class indices 0 to C-1 that mean the same in every split, and unique text ids."""
+"""Labels and sample ids as users keep them, read as class numbers 0 to C-1 that mean the same in every split, and unique ids."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cache.errors import CacheInvalid
 from cache.exchange.classes import CLASS_LIMIT, Named, in_order, translation
@@ -11,27 +13,30 @@ from cache.exchange.gather import Part
 from cache.exchange.source import SourceArray
 from cache.exchange.texts import comparable, shown, sound, texts
 
+Labels = NDArray[Any]
+"""Labels as a file holds them, one a row: whole numbers, truth values or text."""
+
 
 @dataclass(frozen=True)
 class Labelled:
-    """The classes, the labels (N,) int64 of each split, and what the user should know."""
+    """The classes, the labels of each split, (N,), and lines that the user should read."""
 
     classes: Named
     given: bool
-    """Whether somebody gave the classes an order; else it is that of the text labels, or of the numbers."""
+    """Whether the user's files give the order of the classes. Else it follows from the labels themselves."""
     text: bool
     """Whether the labels are names."""
-    labels: dict[str, np.ndarray]
+    labels: dict[str, NDArray[np.int64]]
     notes: list[str] = field(default_factory=list)
 
 
 def class_labels(
     parts: Mapping[str, Part], order: Named | None, names: Mapping[str, Named], notes: list[str] | None = None
 ) -> Labelled:
-    """Class indices for each split, all in the order of one list of names.
+    """The class numbers of each split, all in the order of one list of class names.
 
-    `order` is the list that the user gave. `names` has, for a split, the list that stands in the split's own file and says
-    what the numbers there mean; such numbers are matched by name. Text labels are looked up by name too.
+    `order` is the list that the user gave. `names` has the list in a split's own file, which says what the numbers there
+    mean: they are translated by the names. Text labels are looked up in the list.
     Raises CacheInvalid for a label of another kind, out of range, or of a class that the list does not have.
     """
     notes = [] if notes is None else notes
@@ -55,7 +60,7 @@ def class_labels(
 
 
 def sample_ids(part: Part, rows: int) -> list[str]:
-    """An id a row, unique: those given, else the rows' numbers in their file."""
+    """A unique id for each row: the given ones, else the numbers of the rows in their file."""
     if part.ids is None:
         return [str(row) for row in (range(rows) if part.rows_N is None else part.rows_N.tolist())]
     _same_length(part, part.ids, "ids")
@@ -72,9 +77,9 @@ def sample_ids(part: Part, rows: int) -> list[str]:
     return chosen
 
 
-def _raw(split: str, part: Part, notes: list[str]) -> np.ndarray:
-    """The labels as they lie in the file, one a row: whole numbers or text."""
-    assert part.labels is not None  # gather refuses a split without
+def _raw(split: str, part: Part, notes: list[str]) -> Labels:
+    """The labels of a split as its file holds them, one a row: whole numbers or text."""
+    assert part.labels is not None  # gather refuses a split without labels
     where, rows = part.labels.where, part.views["clean"].rows
     if len(part.labels.shape) == 2 and part.labels.shape[0] == rows:
         values_N = _of_table(split, part.labels, notes)
@@ -83,15 +88,15 @@ def _raw(split: str, part: Part, notes: list[str]) -> np.ndarray:
         values_N = part.labels.read()
     if values_N.dtype.kind == "f":
         raise CacheInvalid(
-            f"{where}: labels are {values_N.dtype}, wanted whole numbers or text; save labels.astype(int)"
+            f"{where}: wanted labels as whole numbers or text, found {values_N.dtype}; save labels.astype(int)"
         )
     if values_N.dtype.kind not in "iubU":
-        raise CacheInvalid(f"{where}: labels are {values_N.dtype}, wanted whole numbers or text")
+        raise CacheInvalid(f"{where}: wanted labels as whole numbers or text, found {values_N.dtype}")
     return values_N if part.rows_N is None else values_N[part.rows_N]
 
 
-def _of_table(split: str, array: SourceArray, notes: list[str]) -> np.ndarray:
-    """Labels that have a second axis: a column of one value a row, or one-hot rows, whose class is where the 1 stands."""
+def _of_table(split: str, array: SourceArray, notes: list[str]) -> Labels:
+    """The labels in an array of two axes: one value a row, or one-hot rows, whose class is the place of the 1."""
     values_NC = array.read()
     if values_NC.shape[1] == 1:
         return values_NC[:, 0]
@@ -99,8 +104,8 @@ def _of_table(split: str, array: SourceArray, notes: list[str]) -> np.ndarray:
     hot_NC = values_NC == 1 if numbers else np.zeros(values_NC.shape, bool)
     if not (numbers and (hot_NC.sum(axis=1) == 1).all() and ((values_NC == 0) | hot_NC).all()):
         raise CacheInvalid(
-            f"{array.where}: wanted one label a row, found {array.shape}; one-hot rows hold a single 1 and zeros, others "
-            "become labels with scores.argmax(axis=1)"
+            f"{array.where}: wanted one label a row, or one-hot rows of a single 1 and zeros, found {array.shape}; make labels "
+            "of scores with scores.argmax(axis=1)"
         )
     notes.append(f"{split}: labels {array.where} are one-hot, {array.shape}: the class of a row is where its 1 stands")
     return hot_NC.argmax(axis=1)
@@ -114,8 +119,8 @@ def _same_length(part: Part, array: SourceArray, what: str) -> None:
         )
 
 
-def _unnamed(values: Mapping[str, np.ndarray], text: list[str], notes: list[str]) -> Named:
-    """The classes where nobody names them: the text labels, or as many numbers as the labels need."""
+def _unnamed(values: Mapping[str, Labels], text: list[str], notes: list[str]) -> Named:
+    """The class names where no list gives them: the text labels, or as many numbers as the labels need."""
     if text:
         names, unified = in_order({str(value) for split in text for value in values[split].tolist()})
         if unified:
@@ -135,8 +140,9 @@ def _unnamed(values: Mapping[str, np.ndarray], text: list[str], notes: list[str]
 
 
 def _numbers(
-    part: Part, values_N: np.ndarray, own: Named | None, wanted: Named, unnamed: bool, notes: list[str]
-) -> np.ndarray:
+    part: Part, values_N: Labels, own: Named | None, wanted: Named, unnamed: bool, notes: list[str]
+) -> NDArray[np.int64]:
+    """Class numbers, checked, and translated from the list of the split's own file to the wanted one."""
     limit = CLASS_LIMIT if unnamed else len((own or wanted).names)
     outside_N = (values_N < 0) | (values_N >= limit)
     if outside_N.any():
@@ -161,8 +167,8 @@ def _numbers(
     return moved_C[labels_N]
 
 
-def _hint(values_N: np.ndarray, limit: int) -> str:
-    """What labels out of range probably are."""
+def _hint(values_N: Labels, limit: int) -> str:
+    """What the user may have meant by labels that are out of range; empty where that is not clear."""
     count = int((values_N == -1).sum())
     if count and (values_N >= -1).all():
         return f"; -1 often marks rows without a label ({count} here): leave them out, or number the classes from 0"
@@ -171,7 +177,8 @@ def _hint(values_N: np.ndarray, limit: int) -> str:
     return ""
 
 
-def _looked_up(part: Part, values_N: np.ndarray, wanted: Named) -> np.ndarray:
+def _looked_up(part: Part, values_N: Labels, wanted: Named) -> NDArray[np.int64]:
+    """The class numbers of text labels."""
     positions = wanted.positions()
     values = values_N.tolist()
     index = {value: positions.get(comparable(value), -1) for value in set(values)}
@@ -186,7 +193,7 @@ def _looked_up(part: Part, values_N: np.ndarray, wanted: Named) -> np.ndarray:
 
 
 def _note_unchecked(parts: Mapping[str, Part], bare: list[str], notes: list[str]) -> None:
-    """Numbers without names that lie in several files: nothing shows that they mean the same classes."""
+    """Note class numbers without names that come from several files: nothing shows that they mean the same classes."""
     origins = {split: parts[split].origin for split in bare}
     if len(set(origins.values())) > 1:
         notes.append(

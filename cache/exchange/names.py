@@ -1,6 +1,6 @@
-"""What an array is, by the name that people give such arrays. Pure.
+"""What an array holds, told from its name: its role, such as features or labels, and its split if the name has one.
 
-`features`, `train/features`, `X_train`, `ytest`, `test-labels`, `val.ids`: a split, where the name says one, and a role.
+Examples are `features`, `train/features`, `X_train`, `ytest`, `test-labels` and `val.ids`.
 """
 
 import re
@@ -26,7 +26,7 @@ _VIEW = re.compile(r"view_?(\d{1,2})")
 
 @dataclass(frozen=True)
 class Meaning:
-    """Split ("" where the name says none), role, and for features the view."""
+    """What a name says: the split ("" where it says none), the role, and of features the view."""
 
     split: str
     role: str
@@ -34,37 +34,38 @@ class Meaning:
 
 
 def meaning(name: str, local: str, given: Mapping[str, str], file_split: str = "") -> Meaning | None:
-    """What the array `name`, called `local` within its file, is; None where the name says nothing.
+    """What the array `name`, called `local` within its file, holds; None where the name says nothing.
 
-    `given` maps a role, or SPLIT/ROLE, to the name that the user gave it; such a role has no other name then.
+    `given` maps a role, or SPLIT/ROLE, to the name that the user says it has. No other name means that role then.
     `file_split` is the split of the whole file, "" where the file may hold several.
     """
-    split = next((of for of, _ in map(_fused, _tokens(name)) if of), "")
-    rest = "_".join(left for _, left in map(_fused, _tokens(local or name)) if left)
-    last = "_".join(left for _, left in map(_fused, _tokens(name.rpartition("/")[2])) if left)
+    split = next((token_split for token_split, _ in map(_parted, _tokens(name)) if token_split), "")
+    rest = _without_splits(local or name)
+    file_name = _without_splits(name.rpartition("/")[2])
     for key, wanted in given.items():
         given_split, role = split_and_role(key)
         if wanted in (local, name, rest) and (not file_split or given_split in ("", file_split)):
-            return _of(role, given_split or split)
-    taken = {role for of, role in map(split_and_role, given) if of in ("", file_split or split or "train")}
-    # `img_emb/img_emb.npy`: where the whole path says nothing, the file's own name may.
-    for text in (rest.lower(), "" if local else last.lower()):
+            return _clean(given_split or split, role)
+    own_splits = ("", file_split or split or "train")
+    taken = {role for given_split, role in map(split_and_role, given) if given_split in own_splits}
+    # In `img_emb/img_emb.npy` the whole path says nothing, and the name of the file does.
+    for text in (rest.lower(), "" if local else file_name.lower()):
         if view := _VIEW.fullmatch(text):
-            return _of(f"view-{int(view[1]):02d}", split)
+            return Meaning(split, "features", f"view-{int(view[1]):02d}")
         for role, names in ROLES.items():
             if role not in taken and text in names:
-                return _of(role, split)
-    return _of("features", split) if rest == "" and "features" not in taken else None
+                return _clean(split, role)
+    return _clean(split, "features") if rest == "" and "features" not in taken else None
 
 
 def split_and_role(key: str) -> tuple[str, str]:
-    """`test/labels` as split and role; the split is "" where the key is a role alone."""
+    """The split and the role that a key such as `test/labels` names; the split is "" where the key is a role alone."""
     split, _, role = key.rpartition("/")
     return SPLITS.get(split, split), role
 
 
-def _fused(token: str) -> tuple[str, str]:
-    """The split that a token says, "" for none, and what is left of the token: `ytest` is the labels of test."""
+def _parted(token: str) -> tuple[str, str]:
+    """The split in a part of a name, "" for none, and the rest of the part: `ytest` is test and y."""
     lower = token.lower()
     if lower in SPLITS:
         return SPLITS[lower], ""
@@ -78,7 +79,10 @@ def _tokens(name: str) -> list[str]:
     return [token for token in re.split(r"[/_.\-\s]+", name) if token]
 
 
-def _of(role: str, split: str) -> Meaning:
-    if role == "features":
-        return Meaning(split, role, "clean")
-    return Meaning(split, "features", role) if role.startswith("view-") else Meaning(split, role)
+def _without_splits(name: str) -> str:
+    return "_".join(rest for _, rest in map(_parted, _tokens(name)) if rest)
+
+
+def _clean(split: str, role: str) -> Meaning:
+    """The meaning of a role; features are of the view `clean`."""
+    return Meaning(split, role, "clean" if role == "features" else "")

@@ -1,4 +1,4 @@
-"""What a user names for an import: files by split, labels and ids beside them, class names, a classifier, names of arrays."""
+"""What a user names for an import: the files of each split, of labels, ids, class names and a classifier; names of arrays."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from cache.exchange.texts import shown
 
 @dataclass(frozen=True)
 class Request:
-    """What a user named. A path stands beside its split, "" where the file itself says which rows are whose."""
+    """What a user named. With each path stands its split, or "" for a file that says itself which rows belong to which."""
 
     sources: tuple[tuple[str, Path], ...]
     labels: tuple[tuple[str, Path], ...] = ()
@@ -19,11 +19,11 @@ class Request:
     classes: Path | None = None
     classifier: Path | None = None
     names: Mapping[str, str] = field(default_factory=dict)
-    """Role, or SPLIT/ROLE -> the name that the user's arrays or columns of that role have."""
+    """By role, or SPLIT/ROLE: the name of the user's array or column of that role."""
 
 
 def named_path(text: str) -> tuple[str, Path]:
-    """`train=features.npy` as split and path; the split is "" where the text is a path alone."""
+    """The split and the path in a text such as `train=features.npy`; the split is "" where the text is a path alone."""
     if "\0" in text:
         raise CacheInvalid(f"{shown(text)}: a path cannot hold NUL")
     split, equals, path = text.partition("=")
@@ -38,4 +38,6 @@ def _home(path: Path) -> Path:
     try:
         return path.expanduser()
     except RuntimeError:
-        raise CacheInvalid(f"{path}: no user of that name, so no home folder; write the whole path") from None
+        raise CacheInvalid(
+            f"{path}: nobody has that name here, so there is no home folder; give the whole path"
+        ) from None

@@ -1,10 +1,11 @@
-"""Arrays that lie in numbered files, `img_emb_0.npy`, `img_emb_1.npy` …, joined in the order of the numbers."""
+"""Joining arrays that lie in numbered files, such as `img_emb_0.npy`, `img_emb_1.npy`, in the order of the numbers."""
 
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cache.errors import CacheInvalid
 from cache.exchange.source import SourceArray
@@ -14,9 +15,9 @@ _VIEW = re.compile(r"(.*/)?view")
 
 
 def joined(arrays: Sequence[SourceArray]) -> tuple[SourceArray, ...]:
-    """The arrays of a folder, those of numbered files as one; files are shards where their numbers begin at 0 or 1.
+    """The arrays of a folder, those of numbered files joined. Files count as numbered where the numbers begin at 0 or 1.
 
-    Raises CacheInvalid where a number between is missing, or shards differ in type or width.
+    Raises CacheInvalid where a number is missing, or the arrays differ in type or width.
     """
     groups: dict[tuple[str, str], list[tuple[int, SourceArray, str | None]]] = {}
     for array in arrays:
@@ -31,7 +32,7 @@ def joined(arrays: Sequence[SourceArray]) -> tuple[SourceArray, ...]:
 
 
 def _file_name(array: SourceArray) -> str:
-    """The array's name without its own part of it: the path of its file."""
+    """The path of an array's file: its name without the part that stands for the array within the file."""
     return array.name.removesuffix(f"/{array.local}") if array.local else array.name
 
 
@@ -54,7 +55,7 @@ def _join(base: str, group: list[tuple[int, SourceArray, str | None]]) -> Source
             raise CacheInvalid(
                 f"{part.where}: {part.shape} {part.dtype}, wanted rows as in {first.where}, {first.shape} {first.dtype}"
             )
-    # Text takes the room of a block's longest, whatever the other blocks take.
+    # The NumPy type of a text gives its greatest length, which differs between blocks.
     text = np.dtype(first.dtype).kind == "U"
     dtype = first.dtype if text else str(np.result_type(*(np.dtype(part.dtype) for part in parts)))
     rows = sum(part.rows for part in parts)
@@ -74,5 +75,5 @@ def _join(base: str, group: list[tuple[int, SourceArray, str | None]]) -> Source
     )
 
 
-def _missing(part: SourceArray) -> np.ndarray:
+def _missing(part: SourceArray) -> NDArray[np.bool_]:
     return np.zeros(part.rows, bool) if part.missing_N is None else part.missing_N

@@ -1,37 +1,38 @@
-"""An array in a user's file, a block at a time."""
+"""An array in a user's file, which is read a block of rows at a time."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cache.errors import CacheInvalid
 
 BLOCK_BYTES = 16 << 20
-"""What is read at a time."""
+"""About how many bytes are read at a time."""
 WHOLE_BYTES = 4 << 30
-"""Labels, ids and class names are read whole; larger ones are refused."""
+"""The most bytes of an array that is read whole, as labels, ids and class names are."""
 
 
 @dataclass(frozen=True)
 class SourceArray:
-    """An array of a file: rows along its first axis, read in order, a block at a time."""
+    """An array of a file. Its rows lie along the first axis, and are read in order, a block at a time."""
 
     name: str
-    """Its path below what the user named, without the file's suffix: `train/features`."""
+    """Its path below the file or folder that the user named, without the file's suffix, such as `train/features`."""
     where: str
-    """For people: `data/train.npz[features]`."""
+    """How messages call it, such as `data/train.npz[features]`."""
     shape: tuple[int, ...]
     dtype: str
-    """NumPy's name of the type that `blocks` yields, in the machine's byte order."""
+    """NumPy's name of the type that `blocks` yields. The bytes are in the order of this machine."""
     blocks: Callable[[], Iterator[np.ndarray]]
     local: str = ""
-    """Its name within its file; empty where the file is the array."""
-    missing_N: np.ndarray | None = None
-    """Rows that hold nothing, where the format can leave some out."""
+    """Its name within its file; empty where the file is a single array."""
+    missing_N: NDArray[np.bool_] | None = None
+    """The rows that hold nothing, where the format allows that."""
     classes: tuple[str, ...] = ()
-    """Of labels: the names of the classes 0, 1, …, where the file names them for this array; else empty."""
+    """Of labels: the names of the classes 0, 1, …, where the file gives them for this array; else empty."""
 
     @property
     def rows(self) -> int:
@@ -41,7 +42,7 @@ class SourceArray:
         """The whole array at once. Raises CacheInvalid for one that is larger than WHOLE_BYTES."""
         size = math.prod(self.shape) * np.dtype(self.dtype).itemsize
         if size > WHOLE_BYTES:
-            raise CacheInvalid(f"{self.where}: {size >> 30} GiB, at most {WHOLE_BYTES >> 30} wanted; use Parquet")
+            raise CacheInvalid(f"{self.where}: wanted at most {WHOLE_BYTES >> 30} GiB, found {size >> 30}; use Parquet")
         blocks = list(self.blocks())
         return np.concatenate(blocks) if blocks else np.empty(self.shape, self.dtype)
 
@@ -51,21 +52,21 @@ class SourceArray:
 
 @dataclass(frozen=True)
 class Source:
-    """What one file, or one folder, holds; `metadata` is text that the file carries beside its arrays."""
+    """The arrays of one file, or of one folder. `metadata` is text that the file holds beside its arrays."""
 
     arrays: tuple[SourceArray, ...]
     metadata: Mapping[str, str] = field(default_factory=dict)
     passed_over: tuple[str, ...] = ()
-    """Columns that hold images or the paths of images, for people."""
+    """Columns that hold images, or paths of images, as messages call them."""
     notes: tuple[str, ...] = ()
-    """What a user should know of the file."""
+    """Lines on the file that the user should read."""
 
 
 def step(shape: tuple[int, ...], dtype: np.dtype) -> int:
-    """Rows that are read at a time."""
+    """How many rows of an array are read at a time."""
     return max(1, BLOCK_BYTES // max(1, math.prod(shape[1:]) * dtype.itemsize))
 
 
 def native(block: np.ndarray) -> np.ndarray:
-    """The block in rows and in the machine's byte order, its bits as they were."""
+    """The block with its rows one after another and in this machine's byte order. The values do not change."""
     return np.ascontiguousarray(block, dtype=block.dtype.newbyteorder("="))

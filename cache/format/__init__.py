@@ -1,1 +1,1 @@
-"""How a cache lies in its files: names, zarr.json, chunks, and what may enter."""
+"""The format of a cache: names of files, zarr.json, bytes of chunks, and the rows and features that may be stored."""

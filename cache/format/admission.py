@@ -1,31 +1,39 @@
-"""What may enter a cache: tables of rows, and features that the storage type can hold."""
+"""The rules for what may be stored in a cache: tables of rows, and features that fit the storage type."""
+
+from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from cache.errors import CacheInvalid
 from cache.parquet import own, pages
 
 
-def storable(features_BD: np.ndarray, dtype: str, where: str) -> tuple[np.ndarray, int | None]:
-    """The features in the storage type, (B, D), and the first row that is not finite in it, if there is one."""
+def storable(
+    features_BD: NDArray[np.floating[Any]], dtype: str, where: str
+) -> tuple[NDArray[np.floating[Any]], int | None]:
+    """The features in the storage type, (B, D), and the first row that is not finite there, or None.
+
+    They are the given array itself where it has that type. Raises CacheInvalid for features that are no floats.
+    """
     if features_BD.dtype.kind != "f":
         raise CacheInvalid(f"{where}: wanted floating point features, found {features_BD.dtype}")
     with np.errstate(over="ignore"):
-        stored_BD = features_BD.astype(dtype)
+        stored_BD = features_BD.astype(dtype, copy=False)
     bad_B = ~np.isfinite(stored_BD).all(axis=1)
     return stored_BD, int(bad_B.argmax()) if bad_B.any() else None
 
 
-def refusal(feature_D: np.ndarray, dtype: str) -> str:
-    """Why this feature is not stored, and what to do."""
+def refusal(feature_D: NDArray[np.floating[Any]], dtype: str) -> str:
+    """Why a feature, (D,), is not stored, and what to do."""
     if np.isfinite(feature_D).all():
         return f"{float(np.abs(feature_D).max()):g} does not fit {dtype}; set extract.dtype=float32"
     return "the feature is not finite; look at the image, or extract with extract.amp=off"
 
 
 def rows_problem(frame: pl.DataFrame, rows: int, classes: int) -> str:
-    """What is wrong with the table of rows of a split of N rows and C classes; empty if nothing."""
+    """What is wrong with the table of a split of N rows and C classes; empty where nothing is."""
     for column, wanted in (("row", pl.Int64), ("sample_id", pl.String), ("label", pl.Int64)):
         if frame.schema.get(column) != wanted:
             return f"wanted column {column} of {wanted}, found {frame.schema.get(column, 'none')}"
@@ -44,8 +52,10 @@ def rows_problem(frame: pl.DataFrame, rows: int, classes: int) -> str:
         return f"row {bad['row'][0]} has no sample_id or label"
     twice = frame.filter(frame["sample_id"].is_duplicated())
     if len(twice):
-        found = twice["row"].to_list()
-        return f"sample_id {twice['sample_id'][0]!r} stands twice (rows {found[0]} and {found[1]}); ids are unique in a split"
+        first, second = twice["row"].to_list()[:2]
+        return (
+            f"sample_id {twice['sample_id'][0]!r} stands twice (rows {first} and {second}); ids are unique in a split"
+        )
     outside = frame.filter(~frame["label"].is_between(0, classes - 1))
     if len(outside):
         return f"label {outside['label'][0]} of sample {outside['sample_id'][0]!r}, wanted 0 to {classes - 1}"

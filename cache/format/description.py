@@ -1,4 +1,8 @@
-"""Zarr.json as we write it, and no other."""
+"""The files `zarr.json`, which describe the arrays and groups of a cache.
+
+A description that is read must equal, field by field, one that coattail writes. So no other type, codec or extension of Zarr
+is ever used.
+"""
 
 import json
 from dataclasses import dataclass
@@ -6,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cache.disk import opening
-from cache.disk.opening import AGAIN
+from cache.disk.opening import AGAIN, FOREIGN
 from cache.errors import CacheCorrupt, CacheInvalid
 from cache.format import layout
 from cache.format.layout import ITEM_BYTES, SHARDING, ZSTD_LEVEL, chunks
@@ -15,40 +19,44 @@ from cache.format.layout import ITEM_BYTES, SHARDING, ZSTD_LEVEL, chunks
 def read_document(
     root: Path, file: str, rows: int, width: int, chunk: int, dtype: str, chunks_per_shard: int
 ) -> dict[str, Any]:
-    """The array's description, `file` under `root`, which must be one of the two that we write."""
+    """The description of an array, `file` under `root`. It must be one of the two that coattail writes, plain or with zstd.
+
+    Raises CacheCorrupt for a file that is no JSON, and CacheInvalid for another description.
+    """
     wanted = [array_document(rows, width, chunk, dtype, compress, chunks_per_shard) for compress in (False, True)]
     content = opening.read(root, file, layout.DOCUMENT_LIMIT)
     try:
-        found = json.loads(content)
+        stored = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise CacheCorrupt(f"{root / file}: not the description of an array ({error}); {AGAIN}") from None
     for document in wanted:
-        if found == document:
-            return document  # ours, and not its equal of other types: 1.0 and true are 1
-    raise CacheInvalid(f"{root / file}: {_first_difference(found, wanted)}; not an array of ours: {AGAIN}")
+        if stored == document:
+            return document  # not `stored`, which may have 1.0 or true in the place of 1
+    raise CacheInvalid(f"{root / file}: {_first_difference(stored, wanted)}; {FOREIGN}: {AGAIN}")
 
 
-def _first_difference(found: Any, wanted: list[dict[str, Any]]) -> str:
-    if not isinstance(found, dict):
+def _first_difference(stored: Any, wanted: list[dict[str, Any]]) -> str:
+    """The first field of a description that none of the wanted ones has, as text."""
+    if not isinstance(stored, dict):
         return "wanted a JSON object"
-    for name in [*wanted[0], *found]:
-        if found.get(name) not in [document.get(name) for document in wanted]:
-            return f"{name}: wanted {json.dumps(wanted[0].get(name))[:120]}, found {json.dumps(found.get(name))[:120]}"
+    for name in [*wanted[0], *stored]:
+        if stored.get(name) not in [document.get(name) for document in wanted]:
+            return f"{name}: wanted {json.dumps(wanted[0].get(name))[:120]}, found {json.dumps(stored.get(name))[:120]}"
     return "wanted other fields"
 
 
 def group_document() -> dict[str, Any]:
-    """zarr.json of a group."""
+    """The content of a group's `zarr.json`."""
     return {"zarr_format": 3, "node_type": "group", "attributes": {}}
 
 
 def array_document(
     rows: int, width: int, chunk: int, dtype: str, compress: bool, chunks_per_shard: int = 1
 ) -> dict[str, Any]:
-    """zarr.json of an array (N, D): whole rows a chunk, crc32c over what is on the disk, NaN where nothing is.
+    """The content of the `zarr.json` of an array, (N, D).
 
-    With several chunks a shard, a file holds them one after another and then where each lies; an array of few chunks has
-    smaller shards.
+    A chunk holds whole rows, and ends with the crc32c of its bytes. A missing chunk reads as NaN. A shard of several chunks
+    holds one after another, and at its end where each lies. An array of few chunks has shards of as many.
     """
     chunk = min(chunk, rows)
     shard = min(chunks_per_shard, chunks(rows, chunk))
@@ -84,22 +92,22 @@ def _sharding(chunk: int, width: int, codecs: list[dict[str, Any]]) -> dict[str,
 
 @dataclass(frozen=True)
 class Grid:
-    """How an array's rows lie in its chunks, and those in its files."""
+    """How the rows of an array are divided into chunks, and the chunks into files."""
 
     rows: int
     width: int
     chunk: int
-    """Rows of a chunk."""
+    """How many rows a chunk has."""
     shard: int
-    """Chunks of a file."""
+    """How many chunks a file has."""
     raw: int
-    """Bytes of a chunk before compression."""
+    """How many bytes a chunk has before compression."""
     codecs: list[dict[str, Any]]
-    """Of a chunk."""
+    """The codecs of a chunk."""
 
     @classmethod
     def of(cls, document: dict[str, Any]) -> "Grid":
-        """That of a description of ours."""
+        """The grid of an array, by the content of its `zarr.json`."""
         (rows, width), codecs = document["shape"], document["codecs"]
         per_file = document["chunk_grid"]["configuration"]["chunk_shape"][0]
         chunk = per_file
@@ -117,10 +125,10 @@ class Grid:
         return len(self.codecs) == 3
 
     def chunks_of(self, index: int) -> int:
-        """Chunks that the file `index` holds."""
+        """How many chunks the file of number `index` holds."""
         return min(self.shard, chunks(self.rows, self.chunk) - index * self.shard)
 
 
 def document_bytes(document: dict[str, Any]) -> bytes:
-    """A description as it stands in its file."""
+    """The bytes of a `zarr.json` of this content."""
     return (json.dumps(document, indent=2) + "\n").encode()

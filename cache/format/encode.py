@@ -1,4 +1,4 @@
-"""The Zarr v3 arrays of a cache: encoding their files, and accepting descriptions that are ours. `reading.py` reads them."""
+"""Encoding the files of a cache's Zarr v3 arrays. `decode.py` reads them."""
 
 from typing import Any
 
@@ -6,22 +6,26 @@ import google_crc32c
 import numpy as np
 import zarr
 from numcodecs import Zstd  # type: ignore[import-untyped]
+from numpy.typing import NDArray
 from zarr.storage import MemoryStore
 
 from cache.format import description, layout
 
 WORTHWHILE = 1.3
-"""zstd is used where it shrinks the first chunk by more than this; real-valued float16 features do not shrink."""
+"""The ratio by which zstd must shrink an array's first chunk to be used. Features with few zeros hardly shrink."""
 
 
-def worth_compressing(chunk_ND: np.ndarray) -> bool:
-    """Whether zstd shrinks these bytes enough to be worth reading through."""
-    content = np.ascontiguousarray(chunk_ND).tobytes()
+def worth_compressing(chunk_BD: NDArray[np.floating[Any]]) -> bool:
+    """Whether zstd shrinks a chunk, (B, D), enough to be worth the time of decompressing."""
+    content = np.ascontiguousarray(chunk_BD).tobytes()
     return len(content) / max(1, len(Zstd(level=layout.ZSTD_LEVEL).encode(content))) > WORTHWHILE
 
 
-def encode(document: dict[str, Any], index: int, features_BD: np.ndarray) -> tuple[bytes, list[bytes]]:
-    """File `index` of the array described, and the checksums of its chunks; NaN after the last of at most a file's rows."""
+def encode(document: dict[str, Any], features_BD: NDArray[np.floating[Any]]) -> tuple[bytes, list[bytes]]:
+    """The bytes of a file of an array for these rows, (B, D), and the checksums of its chunks.
+
+    `document` is the content of the array's `zarr.json`. The last chunk is filled up with NaN.
+    """
     grid = description.Grid.of(document)
     chunks = [
         _chunk(document, grid, features_BD[start : start + grid.chunk])
@@ -31,8 +35,8 @@ def encode(document: dict[str, Any], index: int, features_BD: np.ndarray) -> tup
     return b"".join(chunks) + (_index(chunks, grid.shard) if grid.shard > 1 else b""), checksums
 
 
-def _chunk(document: dict[str, Any], grid: description.Grid, features_BD: np.ndarray) -> bytes:
-    """The bytes that zarr stores for these rows. It encodes into memory; the disk is durable.py's."""
+def _chunk(document: dict[str, Any], grid: description.Grid, features_BD: NDArray[np.floating[Any]]) -> bytes:
+    """The bytes of one chunk, as zarr encodes them. They stay in memory, because only durable.py writes files."""
     store: dict[str, Any] = {}
     array = zarr.create_array(
         MemoryStore(store),
@@ -50,7 +54,7 @@ def _chunk(document: dict[str, Any], grid: description.Grid, features_BD: np.nda
 
 
 def _index(chunks: list[bytes], shard: int) -> bytes:
-    """Where each chunk lies in its shard, offset and bytes, as zarr's sharding codec writes it; all bits set for none."""
+    """The index of a shard, as zarr's sharding codec writes it: offset and size of each chunk, all bits set for no chunk."""
     index_S2 = np.full((shard, 2), layout.NO_CHUNK, "<u8")
     sizes = [len(chunk) for chunk in chunks]
     index_S2[: len(chunks), 0] = np.cumsum([0, *sizes[:-1]])

@@ -1,1 +1,4 @@
-"""How many bytes a Parquet file takes once decoded, counted before anything is decoded."""
+"""Limits on Parquet files: the bytes that a file takes once decoded are counted before anything is decoded.
+
+A file of a few kilobytes may claim to hold gigabytes.
+"""

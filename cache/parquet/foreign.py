@@ -1,4 +1,4 @@
-"""How many bytes a Parquet file that others wrote takes once decoded: counted from its footer and pages, before decoding."""
+"""A limit on Parquet files that other programs wrote, by the sizes that their footer and pages state."""
 
 import mmap
 from pathlib import Path
@@ -9,35 +9,35 @@ from cache.parquet import pages as footer_pages
 from cache.parquet.pages import VALUE_BYTES, Pages, Unfit
 
 FOOTER_LIMIT = 64 << 20
-"""Bytes of the longest footer that is read. Some writers put whole images into the statistics of each row group."""
+"""The most bytes of a footer that are read. Some programs write whole images into the statistics of each row group."""
 BASE_BYTES = 256 << 20
-"""Decoded bytes that every file may take, however small it is."""
+"""How many decoded bytes every file may take, however small it is."""
 PAGE_BYTES = 32
-"""A file may have one page for each so many bytes."""
+"""A file may have one page for each so many of its bytes."""
 ENCODINGS = own.ENCODINGS | {4: "bit packed", 5: "delta", 6: "delta length", 9: "byte stream split"}
-"""The encodings that are read: all but `delta byte array` (7), with which a short page can hold very long texts."""
+"""The encodings that are read. `delta byte array` (7) is not: with it a short page can hold very long texts."""
 FIXED = 7
-"""Number of the type `fixed length byte array`; the schema says how long its values are."""
+"""The number of the type `fixed length byte array`. The schema says how long its values are."""
 
 
 def allowed_bytes(size: int, ratio: int) -> int:
-    """The most bytes that a file of `size` bytes may take once decoded: BASE_BYTES, and `ratio` for each of its own."""
+    """The most bytes that a file may take once decoded: BASE_BYTES, and `ratio` for each of its `size` bytes."""
     return BASE_BYTES + ratio * size
 
 
 def check(path: Path, ratio: int) -> None:
-    """Raises Unfit where decoding the file would take more than `allowed_bytes`, OSError where it cannot be read."""
+    """Raise Unfit where the file would take more than `allowed_bytes` once decoded, OSError where it cannot be read."""
     with path.open("rb") as file:
         if not path.stat().st_size:
             raise Unfit("empty")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             decoded, limit = decoded_bytes(content), allowed_bytes(len(content), ratio)
             if decoded > limit:
-                raise Unfit(f"{decoded} bytes once decoded, at most {limit} wanted of {len(content)} in the file")
+                raise Unfit(f"wanted at most {limit} bytes once decoded of {len(content)} in the file, found {decoded}")
 
 
 def decoded_bytes(content: footer_pages.Content) -> int:
-    """About as many bytes as polars allocates to decode the whole file. Raises Unfit for what is no Parquet file."""
+    """About how many bytes polars allocates to decode the whole file. Raises Unfit for a file that is not Parquet."""
     try:
         footer = footer_pages.parse(content, FOOTER_LIMIT)
         groups = footer[4]

@@ -1,7 +1,7 @@
-"""How many bytes a Parquet table of a cache takes once decoded: counted from its footer and page headers, before decoding.
+"""A limit on the Parquet tables of a cache, by the sizes that their footer and page headers state.
 
-Both are structs of Thrift's compact protocol (Apache Parquet, parquet.thrift; Apache Thrift, thrift-compact-protocol.md). A
-footer may claim any size. A page is decompressed to the size in its own header, so that those sizes are added up.
+Both are structs of Thrift's compact protocol (Apache Parquet, parquet.thrift; Apache Thrift, thrift-compact-protocol.md). What
+the footer says of sizes may be false. A page is decompressed to the size in its own header, so those sizes are added up.
 """
 
 from typing import Any
@@ -10,32 +10,34 @@ from cache.parquet.pages import COLUMNS, OUTSIDE, VALUE_BYTES, Pages, Unfit, par
 
 FOOTER_LIMIT = 1 << 20
 ROW_BYTES = 4096
-"""Decoded bytes that a table may take for each of its rows, beside BASE_BYTES."""
+"""How many decoded bytes a table may take for each of its rows, beside BASE_BYTES."""
 RATIO = 1024
-"""Decoded bytes that a table may take for each byte of the file, beside BASE_BYTES; a million counting ids took 64."""
+"""How many decoded bytes a table may take for each byte of its file, beside BASE_BYTES. A million ids 0, 1, … took 64."""
 BASE_BYTES = 1 << 20
 PAGE_BYTES = 256
-"""A file may have one page for each so many bytes, and COLUMNS more."""
+"""A file may have one page for each so many of its bytes, and COLUMNS more."""
 TYPES = {0: "boolean", 1: "int32", 2: "int64", 4: "float", 5: "double", 6: "byte array"}
 CODECS = {0: "none", 6: "zstd"}
 ENCODINGS = {0: "plain", 2: "dictionary", 3: "rle", 8: "dictionary"}
-"""The encodings that polars writes. With `delta byte array` (7) a short page could hold very long texts."""
+"""The encodings that polars writes. `delta byte array` (7) is not read: with it a short page can hold very long texts."""
 
 
 def allowed_bytes(rows: int) -> int:
-    """The most bytes that a table of N rows may take, in its file and once decoded."""
+    """The most bytes that a table of N = `rows` rows may take, in its file and once decoded."""
     return BASE_BYTES + ROW_BYTES * rows
 
 
 def check(content: bytes, rows: int) -> None:
-    """Raises Unfit where decoding would take more than a table of N rows, or a file of this size, may take."""
+    """Raise Unfit where the table would take more bytes once decoded than its rows, or the size of its file, allow."""
     decoded, limit = decoded_bytes(content, rows), min(allowed_bytes(rows), BASE_BYTES + RATIO * len(content))
     if decoded > limit:
-        raise Unfit(f"{decoded} bytes once decoded, at most {limit} wanted for {rows} rows in {len(content)} bytes")
+        raise Unfit(
+            f"wanted at most {limit} bytes once decoded for {rows} rows in {len(content)} bytes, found {decoded}"
+        )
 
 
 def decoded_bytes(content: bytes, rows: int) -> int:
-    """About as many bytes as polars allocates to decode a table of N rows. Raises Unfit for a file that is no such table."""
+    """About how many bytes polars allocates to decode a table of N rows. Raises Unfit for a file that is no such table."""
     try:
         footer = parse(content, FOOTER_LIMIT)
         if footer[3] != rows or sum(group[3] for group in footer[4]) != rows:
@@ -44,7 +46,7 @@ def decoded_bytes(content: bytes, rows: int) -> int:
         pages = Pages(content, ENCODINGS, PAGE_BYTES)
         return sum(_group_bytes(group, columns, pages) for group in footer[4])
     except (KeyError, IndexError, TypeError, AttributeError):
-        raise Unfit("no Parquet footer, or not one of a table like ours") from None
+        raise Unfit("no Parquet footer, or not one of a table that coattail writes") from None
 
 
 def _columns(schema: list[dict[int, Any]]) -> int:

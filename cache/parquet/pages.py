@@ -1,4 +1,7 @@
-"""The pages of a Parquet file: how many bytes and values each holds, by its own header."""
+"""The pages of a Parquet file: how many bytes and values each holds, by its own header.
+
+A column lies in the file as pages, one after another. A page is data, or a dictionary that the data refer to.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -8,18 +11,22 @@ from typing import Any
 Content = bytes | mmap
 MAGIC = b"PAR1"
 COLUMNS = 32
+"""The most columns of a table of a cache."""
 VALUE_BYTES = 16
-"""Bytes of a decoded value; in polars a text takes as many beside its characters."""
+"""Bytes of a decoded value. In polars a text takes as many beside its characters."""
 DATA, DICTIONARY, DATA_V2 = 0, 2, 3
 OUTSIDE = "wanted a column's pages inside the file, found them outside"
 
 
 class Unfit(Exception):
-    """A file that is damaged, is no Parquet, or would take too many bytes; the text says which."""
+    """Raised for a file that is damaged, is not Parquet, or would take too many bytes. The text says which."""
 
 
 def parse(content: Content, limit: int) -> dict[int, Any]:
-    """The footer of a Parquet file, by the numbers of its fields; Unfit or IndexError where there is none within `limit`."""
+    """The footer of a Parquet file, as a value for each number of a field.
+
+    Raises Unfit, or IndexError, where there is none of at most `limit` bytes.
+    """
     length = int.from_bytes(content[-8:-4], "little")
     if content[:4] != MAGIC or content[-4:] != MAGIC or not 0 < length <= min(limit, len(content) - 12):
         raise Unfit("no Parquet file, or its footer is too long")
@@ -29,15 +36,16 @@ def parse(content: Content, limit: int) -> dict[int, Any]:
 @dataclass(frozen=True)
 class _Page:
     bytes: int
-    """Its size once decompressed."""
+    """The size of the page once decompressed."""
     values: int
-    """How many values it holds; 0 for a page that is a dictionary."""
+    """How many values the page holds; 0 for a dictionary."""
 
 
 class Pages:
-    """The pages of a file, asked for by column in any order; at most one page for each `page_bytes` bytes is read.
+    """The pages of a file, a column at a time and in any order.
 
-    Columns that overlap are refused, so that no part of the file is read twice.
+    Unfit is raised for more than one page for each `page_bytes` bytes of the file. Columns that overlap are refused too, so
+    that no part of the file is read twice.
     """
 
     def __init__(self, content: Content, encodings: Mapping[int, str], page_bytes: int) -> None:
@@ -46,7 +54,7 @@ class Pages:
         self._unread = len(content)
 
     def sums(self, start: int, size: int) -> tuple[int, int]:
-        """For the pages in `size` bytes from `start` on: their bytes once decompressed, and their values."""
+        """How many bytes once decompressed, and how many values, the pages in `size` bytes from `start` on have."""
         self._unread -= size
         if start < len(MAGIC) or size <= 0 or self._unread < 0:
             raise Unfit(OUTSIDE)
@@ -82,27 +90,27 @@ def _page(header: dict[int, Any], encodings: Mapping[int, str]) -> _Page:
 
 
 class _Thrift:
-    """Reads structs of Thrift's compact protocol as {field: value}, and lists as lists; IndexError for one that passes `stop`.
+    """Reads Thrift's compact protocol: a struct as {number of the field: value}, a list as a list.
 
-    For text and bytes only the length is kept, because statistics may hold whole images.
+    Of text and bytes only the length is kept, because statistics may hold whole images. Raises IndexError for a struct that
+    does not end before `stop`.
     """
 
     def __init__(self, content: Content, place: int, stop: int) -> None:
         self._content, self.place, self._stop = content, place, stop
 
     def struct(self, depth: int = 0) -> dict[int, Any]:
-        found: dict[int, Any] = {}
+        fields: dict[int, Any] = {}
         number = 0
         while head := self._byte():
             before = number
             number = number + (head >> 4) if head >> 4 else self._signed()
-            if (
-                number <= before or depth > 8
-            ):  # a field that stands twice, or out of order, is read in more than one way
+            # Readers differ in how they take a field that stands twice or out of order.
+            if number <= before or depth > 8:
                 raise Unfit("its fields are out of order, or nested too deep")
             kind = head & 15
-            found[number] = kind == 1 if kind in (1, 2) else self._value(kind, depth)
-        return found
+            fields[number] = kind == 1 if kind in (1, 2) else self._value(kind, depth)
+        return fields
 
     def _value(self, kind: int, depth: int) -> Any:
         if kind in (1, 2, 3):
@@ -118,7 +126,7 @@ class _Thrift:
         if kind in (9, 10):
             head = self._byte()
             count = head >> 4 if head >> 4 < 15 else self._unsigned()
-            if count > self._stop - self.place:  # an element is at least a byte
+            if count > self._stop - self.place:  # an element takes at least one byte
                 raise IndexError
             return [self._value(head & 15, depth + 1) for _ in range(count)]
         if kind == 12:
@@ -132,15 +140,15 @@ class _Thrift:
         return self._content[self.place - 1]
 
     def _unsigned(self) -> int:
-        found = shift = 0
+        number = shift = 0
         while shift < 70:
             byte = self._byte()
-            found |= (byte & 127) << shift
+            number |= (byte & 127) << shift
             if byte < 128:
-                return found
+                return number
             shift += 7
         raise IndexError
 
     def _signed(self) -> int:
-        found = self._unsigned()
-        return found >> 1 ^ -(found & 1)
+        zigzag = self._unsigned()
+        return zigzag >> 1 ^ -(zigzag & 1)

@@ -1,7 +1,8 @@
 """Places where caches are shared: a folder, or a bucket of an object store.
 
-Both hold `KEY/manifest.json`. A folder has the files beside it, as `stores/` has. A bucket cannot rename, so there they lie in
-`KEY/CHECKSUM/`, named by the manifest's checksum: nobody writes other bytes to a name that a manifest vouches for.
+Both hold `KEY/manifest.json`. A folder has the other files beside it, as `stores/` has. A bucket cannot rename. There the
+other files lie in `KEY/CHECKSUM/`, CHECKSUM being that of the manifest. So nobody who pushes another cache of the same key
+writes to the files that a published manifest lists.
 """
 
 import os
@@ -20,10 +21,11 @@ _NAME = re.compile(r"(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._=+@-]+")
 
 
 def at(text: str) -> Folder | Bucket:
-    """The place that a command names: a folder, or s3://, gs:// or az://BUCKET/FOLDER. Nothing is asked of it yet.
+    """The place that a user named: a folder, or s3://, gs:// or az://BUCKET/FOLDER. No request is sent yet.
 
-    Endpoint, region and credentials come from the usual variables, such as AWS_ENDPOINT_URL; plain http only where the
-    endpoint says so. Raises PlaceInvalid for any other text, CacheStorage for a variable that no store can take.
+    Endpoint, region and credentials come from the usual environment variables, such as AWS_ENDPOINT_URL. Plain http is used
+    only where the endpoint says so. Raises PlaceInvalid for any other text, and CacheStorage for a variable whose value
+    cannot stand in a request.
     """
     if "://" not in text:
         folder = ownership.expanded(text)
@@ -35,10 +37,10 @@ def at(text: str) -> Folder | Bucket:
     if scheme not in SCHEMES:
         known = [f"{name}://" for name in SCHEMES]
         wanted = f"{', '.join(known[:-1])} or {known[-1]}BUCKET/FOLDER"
-        raise PlaceInvalid(f"{text}: {scheme}:// is not known; wanted a folder, {wanted}")
+        raise PlaceInvalid(f"{text}: wanted a folder, {wanted}, found {scheme}://")
     if not all(_NAME.fullmatch(part) for part in [bucket, *(path.split("/") if path else [])]):
         raise PlaceInvalid(
-            f"{text}: wanted {scheme}://BUCKET/FOLDER, of letters, digits and . _ = + @ - between single slashes"
+            f"{text}: wanted {scheme}://BUCKET/FOLDER of letters, digits and . _ = + @ - between single slashes"
         )
     url = f"{scheme}://{bucket}" + (f"/{path}" if path else "")
     SCHEMES[scheme].check(os.environ)

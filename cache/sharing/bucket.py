@@ -1,4 +1,4 @@
-"""A bucket of an object store, behind obstore. Every failure is one line."""
+"""A bucket of an object store, reached through the library obstore. Each of its errors becomes a line of our own."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import obstore
 from obstore import exceptions
 
-from cache.errors import CacheCorrupt, CacheDropped, CacheError, CacheInvalid, CacheNotFound, CacheSilent, CacheStorage
+from cache.disk.opening import FOREIGN
+from cache.errors import (
+    CacheCorrupt,
+    CacheDropped,
+    CacheError,
+    CacheInvalid,
+    CacheNotFound,
+    CacheSilent,
+    CacheStorage,
+    CacheUnlisted,
+)
 from cache.format.layout import KEY
 from cache.manifest import Manifest
 from cache.sharing.schemes import SCHEMES, SILENCE
@@ -19,75 +29,98 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer")
 PIECE = 8 << 20
-"""Bytes of a part of a large upload."""
+"""Bytes of each part of a large upload."""
 BLOCK = 1 << 20
-"""Bytes that a download hands on at a time."""
+"""Bytes of each block of a download, at least."""
 LISTED = 1 << 20
-"""Objects of one cache that are listed at most."""
+"""The most objects of one cache that are listed."""
 BROKEN = 2
-"""How often a list or a small object is asked for again where the answer breaks off."""
+"""How often a list or a small object is asked for again when the answer breaks off."""
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """A folder of caches in an object store; `prefix` is empty or ends with a slash."""
+    """A folder of caches in an object store. `prefix` is the folder's path in the bucket; it is empty or ends with a slash."""
 
     url: str
     scheme: str
     prefix: str
     store: "ObjectStore"
-    """For reading."""
+    """The client for reading, which gives up early where the store is silent."""
     writing: "ObjectStore"
+    """The client for writing."""
 
-    def names(self) -> list[str]:
-        """Names that may be those of caches; without a manifest they are none."""
+    def names(self, passed_over: Callable[[CacheUnlisted], None] = lambda error: None) -> list[str]:
+        """The names of folders that may be caches. Those without a manifest are none.
+
+        The client gives no list that has a name which it cannot read, such as one with a control character. Keys begin
+        with a digit or a letter from a to f. Such a name before them is passed over, and goes to `passed_over`. One among
+        them, or after them, raises CacheUnlisted.
+        """
 
         def listed() -> list[str]:
-            return list(obstore.list_with_delimiter(self.store, self.prefix.rstrip("/") or None)["common_prefixes"])
+            folders = obstore.list_with_delimiter(self.store, self.prefix.rstrip("/") or None)["common_prefixes"]
+            return [path.rstrip("/").rpartition("/")[2] for path in folders]
 
-        names = [path.rstrip("/").rpartition("/")[2] for path in self._again(listed, "")]
+        try:
+            names = self._again(listed, "")
+        except CacheUnlisted as error:
+            try:
+                names = self._again(self._names_from_the_first_key, "")
+            except CacheUnlisted:
+                raise error from None
+            passed_over(error)
         return sorted(name for name in names if KEY.fullmatch(name))
 
+    def _names_from_the_first_key(self) -> list[str]:
+        """The names of folders from "0" on; of each folder only its first objects are listed."""
+        names: list[str] = []
+        offset = f"{self.prefix}0"
+        while batch := next(iter(obstore.list(self.store, self.prefix.rstrip("/") or None, offset=offset)), None):
+            names += {entry["path"].removeprefix(self.prefix).partition("/")[0] for entry in batch}
+            offset = f"{self.prefix}{max(names)}0"  # in the order of text, 0 follows the slash
+        return names
+
     def home(self, manifest: Manifest) -> str:
-        """Where the files of a cache lie."""
+        """The folder of a cache's files, without the manifest."""
         return f"{manifest.key}/{manifest.checksum}"
 
     def sizes(self, home: str) -> dict[str, int]:
-        """Bytes of every object below `home`, by its name there."""
+        """The size in bytes of every object below the folder `home`, by its name there."""
         base = f"{self.prefix}{home}/"
 
         def listed() -> dict[str, int]:
             sizes: dict[str, int] = {}
             for batch in obstore.list(self.store, base.rstrip("/")):
-                sizes |= {one["path"].removeprefix(base): one["size"] for one in batch}
+                sizes |= {entry["path"].removeprefix(base): entry["size"] for entry in batch}
                 if len(sizes) > LISTED:
-                    raise CacheInvalid(f"{self.url}/{home}: more than {LISTED} objects; not a cache of ours")
+                    raise CacheInvalid(f"{self.url}/{home}: wanted at most {LISTED} objects, found more; {FOREIGN}")
             return sizes
 
         return self._again(listed, home)
 
     def read(self, name: str, limit: int) -> tuple[bytes, float]:
-        """An object's bytes, at most `limit`, and when it was written."""
+        """The bytes of an object, and when it was written, in seconds since 1970. CacheInvalid for more than `limit` bytes."""
 
         def whole() -> tuple[bytes, float]:
-            got = obstore.get(self.store, self.prefix + name)
-            if got.meta["size"] > limit:
-                raise CacheInvalid(f"{self.url}/{name}: {got.meta['size']} bytes, at most {limit} wanted")
-            return bytes(got.bytes()), got.meta["last_modified"].timestamp()
+            answer = obstore.get(self.store, self.prefix + name)
+            if answer.meta["size"] > limit:
+                raise CacheInvalid(f"{self.url}/{name}: wanted at most {limit} bytes, found {answer.meta['size']}")
+            return bytes(answer.bytes()), answer.meta["last_modified"].timestamp()
 
         return self._again(whole, name)
 
     def blocks(self, name: str, size: int, offset: int = 0) -> Iterator[bytes]:
-        """The bytes of an object of `size` bytes from `offset` on, BLOCK or more at a time."""
+        """The bytes of an object of `size` bytes, from `offset` on; BLOCK bytes or more at a time."""
         with self._reaching(name):
             options: Any = {"range": {"offset": offset}} if offset else None
-            got = obstore.get(self.store, self.prefix + name, options=options)
-            check_size(f"{self.url}/{name}", size, got.meta["size"])
-            for block in got.stream(min_chunk_size=BLOCK):
+            answer = obstore.get(self.store, self.prefix + name, options=options)
+            check_size(f"{self.url}/{name}", size, answer.meta["size"])
+            for block in answer.stream(min_chunk_size=BLOCK):
                 yield bytes(block)
 
     def put(self, name: str, content: "bytes | Iterable[bytes]") -> None:
-        """The object appears whole, in place of one that may be there, or not at all."""
+        """Write an object. It appears whole, and replaces one that is there; or it does not appear at all."""
         with self._reaching(name, "write"):
             if isinstance(content, bytes):
                 obstore.put(self.writing, self.prefix + name, content, use_multipart=False)
@@ -95,7 +128,7 @@ class Bucket:
                 obstore.put(self.writing, self.prefix + name, iter(content), chunk_size=PIECE, max_concurrency=2)
 
     def create(self, name: str, content: bytes) -> bool:
-        """The object appears whole; False, and nothing is touched, where there is one."""
+        """Write an object that must not exist yet. Where it exists it stays as it is, and False is returned."""
         with self._reaching(name, "write"):
             try:
                 obstore.put(self.writing, self.prefix + name, content, mode="create")
@@ -103,17 +136,18 @@ class Bucket:
                 return False
             except exceptions.NotSupportedError:
                 raise CacheStorage(
-                    f"{self.url}: the store cannot create an object only where there is none (If-None-Match); use another store"
+                    f"{self.url}: wanted a store that can refuse to replace an object (If-None-Match), found one that cannot; "
+                    "use another store"
                 ) from None
         return True
 
     def delete(self, names: Iterable[str]) -> None:
-        """The objects are gone."""
+        """Delete objects."""
         with self._reaching("", "delete"):
             obstore.delete(self.store, [self.prefix + name for name in names])
 
     def _again(self, act: Callable[[], Answer], name: str) -> Answer:
-        """A small answer that breaks off is asked for again; obstore sees only whether one begins."""
+        """Ask again for a small answer that breaks off. obstore itself only asks again where no answer begins."""
         for _ in range(BROKEN):
             try:
                 with self._reaching(name):
@@ -127,7 +161,7 @@ class Bucket:
 
     @contextmanager
     def _reaching(self, name: str, verb: str = "read") -> Iterator[None]:
-        """What obstore raises inside becomes one line that names the object, the reason and the remedy."""
+        """Turn an error of obstore inside into one line: the object, the reason and the remedy."""
         where = f"{self.url}/{name}" if name else self.url
         try:
             yield
@@ -136,20 +170,21 @@ class Bucket:
         except (exceptions.BaseError, OSError, ValueError) as error:
             raise _explained(error, self, where, verb) from None
         except BaseException as error:
-            if type(error).__name__ != "PanicException":  # it cannot be imported, and is no Exception
+            if type(error).__name__ != "PanicException":  # its class cannot be imported, and is no Exception
                 raise
             raise CacheStorage(
                 f"{where}: the client of {self.scheme}:// broke off ({error}); look at its variables"
             ) from None
 
 
-def check_size(where: str, wanted: int, found: int) -> None:
-    if found != wanted:
-        raise CacheCorrupt(f"{where}: wanted {wanted} bytes, found {found}; push the cache again")
+def check_size(where: str, wanted: int, size: int) -> None:
+    """Raise CacheCorrupt for an object that has not the size that the manifest lists."""
+    if size != wanted:
+        raise CacheCorrupt(f"{where}: wanted {wanted} bytes, found {size}; push the cache again")
 
 
 def _explained(error: Exception, bucket: Bucket, where: str, verb: str) -> Exception:
-    """The error of this package for one of obstore, whose text alone says what went wrong."""
+    """The error of this package for one of obstore. Only the text of obstore's error says what went wrong."""
     text = str(error)
     code = re.search(r"<Code>(\w+)</Code>", text)
     if re.search(r"NoSuchBucket|ContainerNotFound|bucket does not exist", text):
@@ -173,11 +208,12 @@ def _explained(error: Exception, bucket: Bucket, where: str, verb: str) -> Excep
         )
     if "redirect without LOCATION" in text:
         return CacheStorage(f"{bucket.url}: the bucket is in another region; set AWS_REGION")
-    unreadable = re.search(r'Error parsing Path "(.*)": Encountered', text, re.DOTALL)
+    unreadable = re.search(r'Path "(.*)"(?:: Encountered| contained empty path segment)', text, re.DOTALL)
     if unreadable:
-        return CacheStorage(
-            f"{where}: an object there has the name {unreadable[1][:200]!a}, which the client cannot read; "
-            "delete that object, no cache has one"
+        return CacheUnlisted(
+            f"{where}: an object there has the name {unreadable[1][:200]!a}, which the client cannot read, so that the place "
+            "cannot be listed; delete that object, or pull a cache by its whole key",
+            unreadable[1],
         )
     if re.search(r"kind: Timeout|TimedOut|timed out", text):
         return CacheSilent(

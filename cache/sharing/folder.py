@@ -1,11 +1,11 @@
-"""A folder of caches, such as another team's `stores/`."""
+"""A folder in which caches are shared, such as another team's `stores/`."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from cache.disk import opening
-from cache.errors import CacheNotFound
+from cache.errors import CacheNotFound, CacheUnlisted
 from cache.format import layout
 from cache.format.layout import KEY
 from cache.manifest import Manifest
@@ -14,7 +14,7 @@ from cache.sharing.bucket import BLOCK
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder of caches, such as another team's `stores/`."""
+    """A folder of caches. It has the methods of a Bucket that reading needs."""
 
     path: Path
 
@@ -22,29 +22,27 @@ class Folder:
     def url(self) -> str:
         return str(self.path)
 
-    def names(self) -> list[str]:
-        """Names that may be those of caches."""
+    def names(self, passed_over: Callable[[CacheUnlisted], None] = lambda error: None) -> list[str]:
+        """The names of folders that may be caches. A folder can list any name, so that none goes to `passed_over`."""
         if not self.path.is_dir():
-            raise CacheNotFound(
-                f"{self.path}: no such folder; `cache pull SOURCE KEY` wants the one that holds the caches"
-            )
+            raise CacheNotFound(f"{self.path}: no such folder; name the folder that holds the caches")
         return sorted(
             file.parent.name for file in self.path.glob(f"*/{layout.MANIFEST}") if KEY.fullmatch(file.parent.name)
         )
 
     def home(self, manifest: Manifest) -> str:
-        """Where the files of a cache lie."""
+        """The folder of a cache's files."""
         return manifest.key
 
     def read(self, name: str, limit: int) -> tuple[bytes, float]:
-        """A file's bytes, at most `limit`, and when it was written."""
+        """The bytes of a file, and when it was written, in seconds since 1970. CacheInvalid for more than `limit` bytes."""
         path = self.path / name
         if not path.is_file():
             raise CacheNotFound(f"{path}: no such file")
         return opening.read(self.path, name, limit), path.stat().st_mtime
 
     def blocks(self, name: str, size: int, offset: int = 0) -> Iterator[bytes]:
-        """The bytes of a file of `size` bytes from `offset` on."""
+        """The bytes of a file of `size` bytes, from `offset` on; at most BLOCK bytes at a time."""
         opening.check(self.path, [(name, size)])
         with opening.opened(self.path, name) as file:
             file.seek(offset)

@@ -1,4 +1,4 @@
-"""A cache that a place has."""
+"""The caches of a place: listing them, and finding one."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Literal
 
 from cache import catalog
 from cache.catalog import Listing
-from cache.errors import CacheInvalid, CacheNotFound
+from cache.errors import CacheInvalid, CacheNotFound, CacheUnlisted
 from cache.format import layout
 from cache.manifest import LIMIT, Manifest
 from cache.sharing.bucket import Bucket
@@ -16,7 +16,11 @@ from cache.sharing.parallel import WORKERS
 
 @dataclass(frozen=True)
 class Offer:
-    """A cache that a place has: its manifest, the bytes of it, and where its files lie. `modified`: seconds since 1970."""
+    """A cache that a place has.
+
+    `content` holds the bytes of its manifest, `home` is the folder of its files, and `modified` the time when the manifest was
+    written, in seconds since 1970.
+    """
 
     place: "Folder | Bucket"
     manifest: Manifest
@@ -30,7 +34,7 @@ class Offer:
 
 
 def offer(place: Folder | Bucket, key: str) -> Offer | None:
-    """The cache of a whole key, if the place has it; CacheInvalid where its manifest is not one of that key."""
+    """The cache of a whole key, or None where the place has none. CacheInvalid where its manifest is damaged, or another's."""
     name = f"{key}/{layout.MANIFEST}"
     try:
         content, modified = place.read(name, LIMIT)
@@ -44,7 +48,10 @@ def offer(place: Folder | Bucket, key: str) -> Offer | None:
 
 @dataclass(frozen=True)
 class Shared:
-    """What came of a push or pull. `there`: nothing was left to do; `theirs`: another's cache of the key was there first."""
+    """The result of a push or a pull.
+
+    `there` means that nothing was left to do. `theirs` means that another cache of the same key was there first, and stays.
+    """
 
     key: str
     path: str
@@ -55,22 +62,29 @@ class Shared:
 
 
 def ls(place: Folder | Bucket) -> list[Listing]:
-    """The caches of a place, the newest first; what has no manifest is none, or not yet."""
+    """The caches of a place, the newest first. A folder without a manifest is no cache, or not yet.
+
+    An object whose name the store's client cannot read is listed last, as foreign.
+    """
+    unlisted: list[CacheUnlisted] = []
     with ThreadPoolExecutor(WORKERS) as pool:
-        found = [one for one in pool.map(lambda key: _listing(place, key), place.names()) if one is not None]
-    return sorted(found, key=lambda one: (one.state != "published", -one.modified))
+        listings = list(pool.map(lambda key: _listing(place, key), place.names(unlisted.append)))
+    foreign = [Listing(error.name, f"{place.url}/…", "foreign", 0, 0.0, problem=str(error)) for error in unlisted]
+    caches = [listing for listing in listings if listing is not None]
+    return sorted([*caches, *foreign], key=lambda listing: (listing.state != "published", -listing.modified))
 
 
 def _listing(place: Folder | Bucket, key: str) -> Listing | None:
     if isinstance(place, Folder):
         return catalog.describe(place.path / key)
     try:
-        found = offer(place, key)
+        cache = offer(place, key)
     except CacheInvalid as error:
         return Listing(key, f"{place.url}/{key}", "damaged", 0, 0.0, problem=str(error))
-    return None if found is None else catalog.listing(found.manifest, found.where, found.modified)
+    return None if cache is None else catalog.listing(cache.manifest, cache.where, cache.modified)
 
 
 def shared(manifest: Manifest, path: str, state: Literal["pushed", "pulled", "there", "theirs"]) -> Shared:
-    made = manifest.provenance
-    return Shared(manifest.key, path, state, manifest.size, made.author, made.created)
+    """The result for a cache of this manifest."""
+    provenance = manifest.provenance
+    return Shared(manifest.key, path, state, manifest.size, provenance.author, provenance.created)

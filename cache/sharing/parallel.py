@@ -1,4 +1,4 @@
-"""Send or fetch several files at a time."""
+"""Sending or fetching several files at a time."""
 
 import threading
 from collections.abc import Callable, Iterable
@@ -7,15 +7,17 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from cache.manifest import Entry
 
 WORKERS = 8
-"""Objects under way at a time."""
+"""How many objects are sent or fetched at a time."""
 ATTEMPTS = 4
-"""How often an object is asked for. Counted are copies that were wrong, and answers in a row that brought nothing new."""
+"""How often an object is asked for. Copies with a wrong digest count, and answers in a row that bring no further byte."""
 Advance = Callable[[int], None]
+"""Called with a number of bytes that are done."""
 Note = Callable[[str], None]
+"""Called with a line for the user."""
 
 
 def concurrently(work: Callable[[Entry, threading.Event], None], entries: Iterable[Entry], advance: Advance) -> None:
-    """Work on WORKERS entries at a time. The first error, or an interrupt, sets the event that `work` watches."""
+    """Call `work` for each entry, WORKERS at a time. The first error, or an interrupt, sets the event, and `work` should end."""
     halted = threading.Event()
     pool = ThreadPoolExecutor(WORKERS)
     futures: dict[Future[None], Entry] = {}
@@ -28,6 +30,6 @@ def concurrently(work: Callable[[Entry, threading.Event], None], entries: Iterab
     finally:
         halted.set()
         pool.shutdown(wait=True, cancel_futures=True)
-        # The error's traceback holds this frame, and what its callers hold: a cache that would stay in use.
+        # The traceback of an error keeps this frame alive, and with it a cache that would stay in use.
         futures.clear()
         del future

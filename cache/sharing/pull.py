@@ -1,4 +1,7 @@
-"""A cache arrives from a place: into staging, every digest compared on the way, then one rename. Goes on where it stopped."""
+"""Pull: copying a cache from a place. Its files go to a staging folder, every digest is compared, then one rename.
+
+A pull that was cut off is continued by the next.
+"""
 
 import hashlib
 import shutil
@@ -22,7 +25,7 @@ from cache.sharing.parallel import ATTEMPTS, WORKERS, Advance, Note, concurrentl
 
 
 class _Part:
-    """What has come of a file, hashed on the way."""
+    """The part of a file that has arrived, with its size and digest."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -40,11 +43,11 @@ class _Part:
 
 
 def receive(offer: Offer, stores: Path, advance: Advance, note: Note) -> bool:
-    """Publish the cache under `stores`; False where a whole one of its key is there already, every byte of it compared.
+    """Copy a cache to the folder `stores`. False where a whole one of its key is there already, all bytes compared.
 
-    A damaged one is replaced, in one step, once all of the other has arrived. `advance` is called with the bytes of each
-    file. Raises CacheCorrupt for a file that is not what the manifest says, CacheNotFound for one that is missing, CacheStorage
-    where a disk or the network fails; whole files are kept, and the next call goes on from there.
+    A damaged one that is there is replaced, in one step, once all files have arrived. `advance` is called with the size of
+    each file. Raises CacheCorrupt for a file whose bytes are not the manifest's, CacheNotFound for one that is missing, and
+    CacheStorage where a disk or the network fails. Files that arrived whole are kept, and the next call continues from there.
     """
     key = offer.manifest.key
     path = stores / key
@@ -65,14 +68,14 @@ def receive(offer: Offer, stores: Path, advance: Advance, note: Note) -> bool:
                 _gather(offer, work / layout.DATA, advance)
                 _publish(offer, work, path)
         except (OSError, CacheError):
-            if not is_whole(path):  # else another was faster, where locks do not lock
+            if not is_whole(path):  # without locks another process may have brought it first
                 raise
         durable.remove_tree(work)
     return True
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a cache is there whose files are, byte for byte, those of its manifest."""
+    """Whether a folder is a cache whose files are, byte for byte, those of its manifest."""
     try:
         manifest = catalog.read_manifest(path)
         catalog.check(path, manifest)
@@ -83,6 +86,7 @@ def is_whole(path: Path) -> bool:
 
 
 def _gather(offer: Offer, data: Path, advance: Advance) -> None:
+    """Fetch the files that are not in the folder `data` yet. Raises CacheStorage where they would not fit on the disk."""
     inventory = offer.manifest.inventory
     for folder in sorted({(data / entry.file).parent for entry in inventory}):
         durable.make_folder(folder)
@@ -90,14 +94,14 @@ def _gather(offer: Offer, data: Path, advance: Advance) -> None:
     free, needed = shutil.disk_usage(data).free, offer.manifest.size - kept
     if needed > free:
         raise CacheStorage(
-            f"{data}: {needed} bytes of {offer.where} are still to come, {free} are free; "
-            "free space, then run the same command again"
+            f"{data}: wanted {needed} bytes for the rest of {offer.where}, found {free} free; free space, then run the same "
+            "command again"
         )
     concurrently(lambda entry, halted: _fetch(offer, entry, data / entry.file, halted), inventory, advance)
 
 
 def _publish(offer: Offer, work: Path, path: Path) -> None:
-    """From a folder of one's own, by links: what another puller does meanwhile changes nothing."""
+    """Publish the files that have arrived, through a new folder of links that no other process changes."""
     sealed = work / f"sealed-{uuid.uuid4().hex}"
     try:
         for entry in offer.manifest.inventory:
@@ -113,7 +117,7 @@ def _publish(offer: Offer, work: Path, path: Path) -> None:
 
 
 def _fetch(offer: Offer, entry: Entry, path: Path, halted: threading.Event) -> None:
-    """One file; a broken answer goes on where it broke off, until the digest is the manifest's."""
+    """Fetch one file. After an answer that breaks off the rest is asked for, until the digest is the manifest's."""
     if _size(path) == entry.size and durable.sha256(path) == entry.sha256:
         return
     name = f"{offer.home}/{entry.file}"
@@ -129,13 +133,13 @@ def _fetch(offer: Offer, entry: Entry, path: Path, halted: threading.Event) -> N
                 if stuck == ATTEMPTS or halted.is_set():
                     raise
                 continue
-            found = part.digest.hexdigest()
-            if found == entry.sha256:
+            digest = part.digest.hexdigest()
+            if digest == entry.sha256:
                 return
             wrong += 1
             if wrong == ATTEMPTS:
                 raise CacheCorrupt(
-                    f"{offer.place.url}/{name}: wanted sha256 {entry.sha256}, found {found}, {wrong} times; "
+                    f"{offer.place.url}/{name}: wanted sha256 {entry.sha256}, found {digest}, {wrong} times; "
                     "push the cache again from where it is whole"
                 )
             part.clear()
@@ -155,13 +159,16 @@ def _size(path: Path) -> int:
 
 
 def find(place: Folder | Bucket, reference: str) -> Offer:
-    """The cache of a place by its key, or the start (4 digits or more) of its key; CacheNotFound, or CacheInvalid if several."""
+    """The cache of a place that a user named by its key, or by the first digits of it, 4 or more.
+
+    Raises CacheNotFound where no cache fits, and CacheInvalid where several do.
+    """
     keys = [reference] if layout.KEY.fullmatch(reference) else []
     if not keys and len(reference) >= 4:
         keys = [key for key in place.names() if key.startswith(reference)]
-    offers = [found for key in keys if (found := remote_offers.offer(place, key))]
+    offers = [offer for key in keys if (offer := remote_offers.offer(place, key))]
     if len(offers) > 1:
-        raise CacheInvalid(catalog.ambiguous(reference, sorted(found.manifest.key for found in offers), place.url))
+        raise CacheInvalid(catalog.ambiguous(reference, sorted(offer.manifest.key for offer in offers), place.url))
     if not offers:
         raise CacheNotFound(
             f"cache {reference}: neither a key nor the start of one in {place.url}; `cache ls {place.url}` lists those there are"
@@ -170,6 +177,6 @@ def find(place: Folder | Bucket, reference: str) -> Offer:
 
 
 def pull(offer: Offer, stores: Path, advance: Advance = lambda size: None, note: Note = lambda text: None) -> Shared:
-    """Bring a cache of a place under `stores`; see `receive`."""
+    """Copy a cache from a place to the folder `stores`, as `receive` does."""
     arrived = receive(offer, stores, advance, note)
     return shared(offer.manifest, str(stores / offer.manifest.key), "pulled" if arrived else "there")

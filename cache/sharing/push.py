@@ -1,4 +1,4 @@
-"""Sharing caches: push one to a place, pull one from it, list those it has. What others see there is whole, always."""
+"""Push: copying a cache to a place. Others see the whole cache there, or nothing."""
 
 import errno
 import hashlib
@@ -20,23 +20,25 @@ from cache.sharing.offers import Offer, Shared, shared
 from cache.sharing.parallel import ATTEMPTS, Advance, Note, concurrently
 from cache.sharing.pull import receive
 
+Published = Literal["none", "mine", "damaged"]
+"""What stands under the name of the manifest: nothing, the same manifest, or one that is damaged or lacks files."""
 UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR)
 
 
 def push(
     path: Path, place: Folder | Bucket, advance: Advance = lambda size: None, note: Note = lambda text: None
 ) -> Shared:
-    """Bring a local cache to a place: its files, each compared with the manifest as it is read, then the manifest.
+    """Copy a local cache to a place: first its files, each compared with the manifest as it is read, then the manifest.
 
-    What is there already is read back, and sent again where it differs: a push after one that stopped goes on, and one of
-    a cache that is there proves or repairs it. A damaged manifest is replaced. Where another's whole cache of the same key
-    was there first, that one stays. Raises CacheCorrupt where the local cache is damaged, and nobody sees anything of it;
-    CacheStorage where the place does not take it.
+    Files that are there already are read back, and sent again where they differ. So a push continues one that was cut off,
+    and repairs a damaged copy. A damaged manifest is replaced. Where somebody else's whole cache of the same key was there
+    first, that one stays. Raises CacheCorrupt where the local cache is damaged; then nothing of it is published. Raises
+    CacheStorage where the place cannot be written.
     """
-    from cache.reader import FeatureCache  # zarr and polars, which `ls` has no time for
+    from cache.reader import FeatureCache  # imports zarr and polars, for which `cache ls` should not wait
 
-    path = Path(path).resolve()  # no link is followed inside a place
-    held = FeatureCache.open(path)  # and so it is not removed meanwhile
+    path = Path(path).resolve()  # because no link inside a place is followed
+    held = FeatureCache.open(path)  # as long as it is open, nobody removes the cache
     content = (path / MANIFEST).read_bytes()
     mine = Offer(Folder(path.parent), held.manifest, content, path.name, 0.0)
     if isinstance(place, Folder):
@@ -55,6 +57,7 @@ def push(
 
 
 def _copy(mine: Offer, folder: Folder, advance: Advance, note: Note) -> Shared:
+    """Push to a folder, as a pull from the other side."""
     try:
         arrived = receive(mine, folder.path, advance, note)
     except CacheStorage as error:
@@ -73,8 +76,8 @@ def _copy(mine: Offer, folder: Folder, advance: Advance, note: Note) -> Shared:
     return shared(mine.manifest, f"{folder.url}/{mine.manifest.key}", "there")
 
 
-def _send_all(mine: Offer, bucket: Bucket, published: Literal["none", "mine", "damaged"], advance: Advance) -> Shared:
-    """The files, then the manifest. `published` is what stands under the manifest's name as yet."""
+def _send_all(mine: Offer, bucket: Bucket, published: Published, advance: Advance) -> Shared:
+    """Push to a bucket: the files, then the manifest."""
     home, inventory = bucket.home(mine.manifest), mine.manifest.inventory
     there, sent = bucket.sizes(home), threading.Event()
 
@@ -102,7 +105,7 @@ def _send_all(mine: Offer, bucket: Bucket, published: Literal["none", "mine", "d
             "look at the store, then run the same command again"
         )
     if theirs.content != mine.content:
-        # Nobody will ever read ours; not to be allowed to delete is no failure.
+        # Nobody will read the files that were sent. Where deleting them is not allowed, they stay.
         with suppress(CacheError):
             bucket.delete(f"{home}/{entry.file}" for entry in inventory)
         return _theirs(theirs)
@@ -110,6 +113,7 @@ def _send_all(mine: Offer, bucket: Bucket, published: Literal["none", "mine", "d
 
 
 def _is_whole(bucket: Bucket, name: str, entry: Entry, halted: threading.Event) -> bool:
+    """Whether an object has the bytes that the manifest lists."""
     digest = hashlib.sha256()
     try:
         for block in bucket.blocks(name, entry.size):
@@ -122,6 +126,7 @@ def _is_whole(bucket: Bucket, name: str, entry: Entry, halted: threading.Event) 
 
 
 def _send(mine: Offer, bucket: Bucket, name: str, entry: Entry, halted: threading.Event) -> None:
+    """Send one file; an upload that breaks off is tried again."""
     for attempt in range(1, ATTEMPTS + 1):
         pieces = _pieces(mine, entry, halted)
         try:
@@ -134,7 +139,10 @@ def _send(mine: Offer, bucket: Bucket, name: str, entry: Entry, halted: threadin
 
 
 def _pieces(mine: Offer, entry: Entry, halted: threading.Event) -> Iterator[bytes]:
-    """The file's bytes, PIECE at a time; the last is given away only once the digest is the manifest's."""
+    """The bytes of a file, PIECE at a time.
+
+    The last piece is only handed on once the digest of all is the manifest's, so that a damaged file never appears.
+    """
     digest, waiting = hashlib.sha256(), bytearray()
     for block in mine.place.blocks(f"{mine.home}/{entry.file}", entry.size):
         if halted.is_set():
@@ -152,13 +160,13 @@ def _pieces(mine: Offer, entry: Entry, halted: threading.Event) -> Iterator[byte
     yield bytes(waiting)
 
 
-def _theirs(found: Offer) -> Shared:
-    """Another's whole cache of the same key, which stays."""
-    return shared(found.manifest, found.where, "theirs")
+def _theirs(offer: Offer) -> Shared:
+    """The result where somebody else's whole cache of the same key stays."""
+    return shared(offer.manifest, offer.where, "theirs")
 
 
 def _missing(bucket: Bucket, home: str, manifest: Manifest) -> str:
-    """The first object that is not there with the size that the manifest lists, and what is; empty where all are."""
+    """The first object that is missing or has a wrong size, with both sizes; empty where there is none."""
     there = bucket.sizes(home)
     for entry in manifest.inventory:
         if there.get(entry.file) != entry.size:

@@ -1,4 +1,4 @@
-"""The object stores that caches are shared through, one row a scheme: credentials, endpoints, client."""
+"""The object stores in which caches can be shared. Each is a row of SCHEMES: its variables and its client."""
 
 import os
 import re
@@ -20,7 +20,7 @@ RETRY: "RetryConfig" = {
     "retry_timeout": timedelta(seconds=60),
 }
 SILENCE = 7
-"""Seconds without a byte after which a read is given up; it is asked for once more."""
+"""Seconds without a byte after which a request is given up. It is then sent once more."""
 _PRINTABLE = re.compile(r"[!-~]*")
 _REGION = re.compile(r"[A-Za-z0-9-]*")
 _ENDPOINT = re.compile(r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(\d{1,5}))?(/[!-~]*)?")
@@ -28,29 +28,29 @@ _ENDPOINT = re.compile(r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(\d{1,
 
 @dataclass(frozen=True)
 class Scheme:
-    """An object store: which variables hold its credentials and its endpoint, and what makes a client."""
+    """An object store: the environment variables that it needs, and the class of its client."""
 
     credentials: str
-    """The variables to set, as an error names them."""
+    """The variables of the credentials, as an error names them."""
     endpoints: tuple[str, ...]
-    """Variables that may hold the endpoint's URL, the usual one first."""
+    """The variables that may hold the URL of the endpoint, the usual one first."""
     secrets: tuple[str, ...]
-    """Variables that go into a request as they are, and are never shown."""
+    """The variables whose values go into a request as they are. They are never shown."""
     regions: tuple[str, ...]
-    """Variables that hold a region's name."""
+    """The variables that hold the name of a region."""
     make: "Callable[..., ObjectStore]"
     options: dict[str, Any]
     """Further arguments of `make`."""
 
     def check(self, variables: Mapping[str, str]) -> None:
-        """Raise CacheStorage, naming the variable, for a value that cannot stand in a request.
+        """Raise CacheStorage, which names the variable, for a value that cannot stand in a request.
 
-        The client breaks off with a panic there, not with an error.
+        The client, which is written in Rust, would panic there instead of raising an error.
         """
         for name in self.secrets:
             value = variables.get(name, "")
             if not _PRINTABLE.fullmatch(value):
-                place, sign = next((place, sign) for place, sign in enumerate(value, 1) if not "!" <= sign <= "~")
+                place, sign = next(pair for pair in enumerate(value, 1) if not "!" <= pair[1] <= "~")
                 raise CacheStorage(
                     f"{name}: wanted letters, digits and signs of ASCII, found {sign!a} as character {place} of "
                     f"{len(value)}; set it again"
@@ -67,10 +67,10 @@ class Scheme:
                 )
 
     def client(self, bucket: str, reading: bool) -> "ObjectStore":
-        """A client for a bucket; plain http only where the endpoint says so. Nothing is asked of the store yet.
+        """A client for a bucket. Plain http is used only where the endpoint says so. No request is sent yet.
 
-        One for reading gives a silent store up after about twice SILENCE seconds. Writing waits longer: the store is silent
-        while a piece is on its way.
+        A client for reading gives up after about twice SILENCE seconds without an answer. One for writing waits longer,
+        because the store sends nothing while it receives a piece.
         """
         endpoint = next((os.environ[name] for name in self.endpoints if os.environ.get(name)), "")
         config: ClientConfig = {"allow_http": endpoint.startswith("http://"), "timeout": "60s", "connect_timeout": "5s"}
@@ -103,7 +103,7 @@ SCHEMES: dict[str, Scheme] = {
 
 
 def unconfigured(url: str, scheme: str, error: Exception) -> CacheStorage:
-    """The error for a client that cannot be made: the variables that are missing or wrong."""
+    """The error for a client that cannot be made. It names the variables that are missing or wrong."""
     reason = str(error).split("\n")[0]
     credentials = SCHEMES[scheme].credentials
     if "ccount must be specified" in reason:

@@ -1,4 +1,4 @@
-"""Which shards of a staging folder are on the disk: a line each, written after the shard's bytes."""
+"""The journal of a staging folder: the shards that are written, a line each. A line is written after the shard's bytes."""
 
 import hashlib
 import json
@@ -9,11 +9,11 @@ from cache.format import layout
 from cache.manifest import Entry
 
 ShardKey = tuple[str, str, int]
-"""Split, view, index."""
+"""A shard by its split, its view, and its number in the view."""
 
 
 class Journal:
-    """One file a worker, read together: `done` maps a shard to its file, size and sha256."""
+    """The journals of all workers, of whom each writes a file of its own. `done` maps a shard to its file, size and sha256."""
 
     def __init__(self, work: Path, data: Path, worker: int) -> None:
         self.done: dict[ShardKey, Entry] = {}
@@ -21,12 +21,12 @@ class Journal:
         self._own = work / f"journal-{worker}.jsonl"
 
     def add(self, shard: ShardKey, file: str, content: bytes, crc32c: str, sync: bool = True) -> None:
-        """The shard's bytes are in their file; now that is on record too."""
+        """Record a shard whose bytes are in their file."""
         entry = Entry(file=file, size=len(content), sha256=hashlib.sha256(content).hexdigest(), crc32c=crc32c)
         split, view, index = shard
         fresh = not self._own.exists()
         if fresh or not _ends_with_a_line(self._own):
-            durable.append(self._own, "", sync)  # after a torn line, a new one
+            durable.append(self._own, "", sync)  # ends a line that was cut off
         durable.append(
             self._own, json.dumps({"split": split, "view": view, "index": index, **entry.model_dump()}), sync
         )
@@ -35,7 +35,10 @@ class Journal:
         self.done[shard] = entry
 
     def read(self) -> None:
-        """What is written, by any worker; a torn line, or one whose file is not as it says, does not count."""
+        """Read which shards any worker has written.
+
+        A line that was cut off does not count, nor one whose file has another size or sha256.
+        """
         for journal in sorted(self._work.glob("journal-*.jsonl")):
             for text in journal.read_bytes().splitlines():
                 try:
@@ -45,9 +48,9 @@ class Journal:
                     path = self._data / entry.file
                     if self.done.get(shard) == entry or layout.chunk_of(entry.file) != shard:
                         continue
-                    described = (self._data / layout.array_file(*shard[:2])).is_file()
+                    array = self._data / layout.array_file(shard[0], shard[1])
                     if (
-                        described
+                        array.is_file()
                         and path.is_file()
                         and path.stat().st_size == entry.size
                         and durable.sha256(path) == entry.sha256

@@ -1,7 +1,7 @@
-"""The last step of a cache: collect what was written, prove every byte, list it in a manifest, let it appear.
+"""The last step of writing a cache, its seal: collect the files, compare every byte, write the manifest, publish.
 
-It happens in a folder of the publisher's own, to links of the files: what others do to the staging folder meanwhile
-changes nothing, and where it is cut off, what was written is still where it was.
+It is done in a new folder `sealed-…` with hard links to the files. So other processes can change nothing by what they do in
+the staging folder, and if this step is cut off, all files are still there.
 """
 
 import io
@@ -23,7 +23,10 @@ from cache.manifest import Entry, Provenance
 
 @dataclass(frozen=True)
 class Draft:
-    """A cache to be, but for its features: `frames` are the rows of each split, `classifier` is a safetensors file's bytes."""
+    """All of a cache that is about to be published, except its features.
+
+    `frames` has the table of rows of each split. `classifier` holds the bytes of a safetensors file.
+    """
 
     identity: Identity
     provenance: Provenance
@@ -33,15 +36,15 @@ class Draft:
     classifier: bytes | None
 
     def files(self) -> dict[str, bytes]:
-        """What is written now: rows, groups, classifier."""
+        """The files that are written only now, with their bytes: tables of rows, Zarr groups, and the classifier."""
         group = description.document_bytes(description.group_document())
-        found = {f"{layout.FEATURES}/zarr.json": group}
+        contents = {f"{layout.FEATURES}/zarr.json": group}
         for split, frame in self.frames.items():
-            found |= {f"{layout.FEATURES}/{split}/zarr.json": group, layout.rows_file(split): rows_bytes(frame)}
-        return found if self.classifier is None else found | {layout.CLASSIFIER: self.classifier}
+            contents |= {f"{layout.FEATURES}/{split}/zarr.json": group, layout.rows_file(split): rows_bytes(frame)}
+        return contents if self.classifier is None else contents | {layout.CLASSIFIER: self.classifier}
 
     def manifest(self, inventory: Iterable[Entry]) -> bytes:
-        """manifest.json, given what lies on the disk."""
+        """The bytes of manifest.json for a cache of these files."""
         classes = len(self.identity.classes)
         built = manifest.build(
             key=self.identity.key(),
@@ -56,11 +59,11 @@ class Draft:
 
 
 def publish(draft: Draft, work: Path, stores: Path, written: Iterable[Entry], synced: bool = True) -> None:
-    """The draft and the features in a staging folder appear as a cache, by one rename, once all of it is on the disk.
+    """Publish the draft and the features in the staging folder `work` as a cache, by one rename.
 
-    `synced` says whether the features are on the disk already, or in part still in memory.
-    Raises CacheStorage where a shard is not, byte for byte, what the journal says was written, where the disk does not
-    take it, or where something is in the way. The staging folder stays as it was.
+    Everything is on the disk before the rename. `synced` says whether the features are there already. Raises CacheStorage
+    where the bytes of a shard are not those of its line in the journal, where the disk cannot hold the cache, or where
+    something else has its name. The staging folder then stays as it was.
     """
     path, sealed = stores / draft.identity.key(), work / f"sealed-{uuid.uuid4().hex}"
     try:
@@ -84,16 +87,16 @@ def publish(draft: Draft, work: Path, stores: Path, written: Iterable[Entry], sy
 
 
 def _collect(data: Path, sealed: Path, file: str, written: Entry | None) -> Entry:
-    """A link to the file, which is read back and compared with the journal's line; what else lies in `data` stays there."""
-    changed = CacheStorage(f"{data / file}: not what was written; run the same command again")
+    """Link a file of `data` into the sealed folder, read it back, and compare it with its line in the journal."""
+    changed = CacheStorage(f"{data / file}: changed after it was written; run the same command again")
     if not (data / file).is_file():
         raise changed
     durable.make_folder((sealed / file).parent, sync=False)
     durable.link(data / file, sealed / file)
-    found = _entry(sealed, file)
+    entry = _entry(sealed, file)
     if written is None:
-        return found
-    if (written.size, written.sha256) != (found.size, found.sha256):
+        return entry
+    if (written.size, written.sha256) != (entry.size, entry.sha256):
         raise changed
     return written
 
@@ -104,7 +107,7 @@ def _entry(folder: Path, file: str) -> Entry:
 
 
 def rows_bytes(frame: pl.DataFrame) -> bytes:
-    """rows/<split>.parquet."""
+    """The bytes of rows/<split>.parquet."""
     buffer = io.BytesIO()
     frame.write_parquet(buffer, compression="zstd", statistics=False)
     return buffer.getvalue()

@@ -1,4 +1,7 @@
-"""How the features of a staging folder are cut: whoever began it decided, and whoever goes on keeps to it."""
+"""How the features in a staging folder are cut into chunks and shards.
+
+The process that begins the folder decides, and writes the sizes to `plan.json`. Processes that continue keep to them.
+"""
 
 import json
 from collections.abc import Container, Iterator
@@ -13,22 +16,22 @@ from cache.staging.journal import ShardKey
 
 NAME = "plan.json"
 SHARD_LIMIT = 1024
-"""Chunks of a file, as in a manifest."""
+"""The most chunks of a file, as in a manifest."""
 
 
 def agreed(work: Path, identity: Identity, chunk: int, chunks_per_shard: int) -> tuple[int, int]:
-    """Rows of a chunk and chunks of a shard in the folder `work`; those given where it has no plan yet.
+    """Rows of a chunk, and chunks of a shard, in the staging folder `work`. The given ones are taken where it has no plan yet.
 
-    Raises CacheCorrupt for a plan that no writer has made.
+    Raises CacheCorrupt for a plan that coattail did not write.
     """
     sizes = {"rows_per_chunk": chunk, "chunks_per_shard": chunks_per_shard}
     durable.create(work / NAME, json.dumps(sizes).encode())
     try:
-        found = sizes | json.loads(opening.read(work, NAME, layout.DOCUMENT_LIMIT))
+        plan = sizes | json.loads(opening.read(work, NAME, layout.DOCUMENT_LIMIT))
     except (CacheError, ValueError, TypeError, RecursionError):
         raise damaged(work, NAME) from None
-    chunk, chunks_per_shard = found["rows_per_chunk"], found["chunks_per_shard"]
-    if found.keys() != sizes.keys() or any(type(value) is not int or value < 1 for value in found.values()):
+    chunk, chunks_per_shard = plan["rows_per_chunk"], plan["chunks_per_shard"]
+    if plan.keys() != sizes.keys() or any(type(value) is not int or value < 1 for value in plan.values()):
         raise damaged(work, NAME)
     raw = chunk * identity.width * layout.ITEM_BYTES[identity.dtype]
     if chunks_per_shard > SHARD_LIMIT or (raw > layout.CHUNK_LIMIT and chunk > 1):
@@ -37,13 +40,13 @@ def agreed(work: Path, identity: Identity, chunk: int, chunks_per_shard: int) ->
 
 
 def damaged(work: Path, file: str) -> CacheCorrupt:
-    """The error for a description in a staging folder; `cache rm` takes published caches alone."""
+    """The error for a damaged file in a staging folder, which `cache rm` does not delete."""
     return CacheCorrupt(f"{work / file}: not as it was written; delete {work}, then run the same command again")
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Rows `start` to `stop` of one view: a file of one chunk, or of several in large caches; the unit of writing."""
+    """Rows `start` to `stop` of one view, which are written together to one file, as one chunk or several."""
 
     split: str
     view: str
@@ -53,7 +56,7 @@ class Shard:
 
     @property
     def key(self) -> ShardKey:
-        """As the journal names it."""
+        """The name of the shard in the journal."""
         return self.split, self.view, self.index
 
 
@@ -67,7 +70,7 @@ def of_view(identity: Identity, split: str, view: str, rows_per_shard: int) -> I
 def owned(identity: Identity, split: str, view: str, rows_per_shard: int, worker: int, workers: int) -> Iterator[Shard]:
     """The shards of a view that one of several workers writes: every `workers`-th.
 
-    Views take turns in which worker has their first shard. So every worker gets some where a view has few.
+    The first shard of each view goes to another worker. So every worker gets shards where views have few.
     """
     turn = _views(identity).index((split, view))
     for shard in of_view(identity, split, view, rows_per_shard):
@@ -76,7 +79,7 @@ def owned(identity: Identity, split: str, view: str, rows_per_shard: int, worker
 
 
 def first_missing(identity: Identity, rows_per_shard: int, done: Container[ShardKey]) -> Shard | None:
-    """The first shard of the cache that is not among those written; None where all are."""
+    """The first shard of the cache that is not written yet; None where all are."""
     for split, view in _views(identity):
         for shard in of_view(identity, split, view, rows_per_shard):
             if shard.key not in done:
@@ -86,4 +89,8 @@ def first_missing(identity: Identity, rows_per_shard: int, done: Container[Shard
 
 def _views(identity: Identity) -> list[tuple[str, str]]:
     """Split and view of every array of the cache."""
-    return [(split, view) for split, one in identity.splits.items() for view in layout.view_names(one.views)]
+    return [
+        (split, view)
+        for split, split_identity in identity.splits.items()
+        for view in layout.view_names(split_identity.views)
+    ]

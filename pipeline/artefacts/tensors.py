@@ -10,6 +10,8 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from cache.disk import durable
+from cache.errors import CacheInvalid
+from cache.exchange.formats.safetensors_files import read_header
 from pipeline.errors import DataError
 
 DTYPES = {
@@ -29,16 +31,19 @@ def save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors, on the CPU, and metadata of a safetensors file.
 
-    Raises DataError where the file is missing, is not a safetensors file, or holds another type than `DTYPES`. Nothing in
-    it runs, and a tensor takes no more than its bytes in the file.
+    Raises DataError where the file is missing, is not a safetensors file, has a header that would cost too much to parse,
+    or holds another type than `DTYPES`. Nothing in it runs, and a tensor takes no more than its bytes in the file.
     """
     if path.exists() and not path.is_file():
         raise DataError(f"{path}: wanted a safetensors file, found no plain file")
     try:
+        read_header(path)
         with safetensors.safe_open(path, framework="pt") as file:
             tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; the run is not finished, or the folder is not a run folder") from None
+    except CacheInvalid as error:
+        raise DataError(str(error)) from None
     # AttributeError: a type that torch has not.
     except (OSError, SafetensorError, RuntimeError, AttributeError, TypeError) as error:
         raise DataError(

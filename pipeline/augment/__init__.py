@@ -15,14 +15,22 @@ __all__ = ["UNCHANGED", "Augmentation", "augmentation_for", "class_strength", "m
 
 
 def augmentation_for(
-    settings: Settings, train: Features, stage1: tuple[Tensor, Tensor] | None, trained: TrainedSTG | None
+    settings: Settings,
+    train: Features,
+    stage1: tuple[Tensor, Tensor] | None,
+    trained: TrainedSTG | None,
+    shift_CD: Tensor | None = None,
 ) -> Augmentation:
-    """The settings' augmentation on these training rows; `trained` is the generator, None for its closed form."""
+    """The settings' augmentation on these training rows.
+
+    `trained` is the generator of `stg`; without one, `closed-form` takes its place. `shift_CD` is how far `transfer` moves the
+    rows of each class (`classifiers.mean_shift`).
+    """
     retrain = settings.retrain
     if retrain.augmentation not in ("stg", "closed-form"):
         chosen_kind = kind(retrain.augmentation)
         generate = None if chosen_kind.make is None else chosen_kind.make(settings, train)
-        return Augmentation(chosen_kind, None, torch.zeros(len(train.counts_C)), generate)
+        return Augmentation(chosen_kind, None, torch.zeros(len(train.counts_C)), shift_CD, generate)
     chosen = trained.heads if trained else head_classes(train.counts_C.tolist(), settings.stg)
     beta_C = class_strength(train.counts_C)
     if retrain.augmented == "tail":

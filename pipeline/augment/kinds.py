@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 
 from pipeline.augment import generated
 from pipeline.augment.transfer import Transformations
-from pipeline.features import Features
+from pipeline.features import Features, take
 from pipeline.settings import Settings
 from pipeline.settings.stage3 import Retrain
 
@@ -115,6 +115,8 @@ class Augmentation:
     """Of Eq. 1, for the kinds that move features by them."""
     beta_C: Tensor
     """beta_c of Eq. 3, 0 for classes that are not augmented."""
+    shift_CD: Tensor | None = None
+    """How far `transfer` moves the rows of each class, in the coordinates of the features."""
     generate: Callable[[Draw], Tensor] | None = None
     """Of the kinds that generate features."""
 
@@ -158,6 +160,11 @@ def _semantic(draw: Draw, each: Each, augmentation: Augmentation) -> Tensor:
     return _move(draw.features_SBD, moved_SBD * _chosen(draw.uniform_SBD, each("threshold")), each("strength"))
 
 
+def _transfer(draw: Draw, _each: Each, augmentation: Augmentation) -> Tensor:
+    assert augmentation.shift_CD is not None
+    return (draw.features_SBD + take(augmentation.shift_CD, draw.labels_SB))[None]
+
+
 def _h2t(draw: Draw, each: Each, _augmentation: Augmentation) -> Tensor:
     """H2T (Li et al., Feature Fusion from Head to Tail, 2024): a step takes some channels, the same for all its rows, from
     rows sampled as they are. Its code: floor(share * D) channels, drawn afresh each step."""
@@ -177,6 +184,7 @@ KINDS: dict[str, Kind] = {
     "none": Kind(False, False, _unchanged),
     "dropout": Kind(False, True, _dropout),
     "noise": Kind(True, False, _noise),
+    "transfer": Kind(False, False, _transfer),
     "closed-form": Kind(True, True, _semantic),
     "stg": Kind(True, True, _semantic),
     "h2t": Kind(False, True, _h2t, draws_rows=True),

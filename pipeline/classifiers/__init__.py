@@ -7,6 +7,7 @@ from cache import FeatureCache
 from pipeline.augment import UNCHANGED, augmentation_for
 from pipeline.classifiers.kinds import kind
 from pipeline.classifiers.linear import Classifier
+from pipeline.classifiers.mean_shift import mean_shift
 from pipeline.classifiers.problem import Problem
 from pipeline.classifiers.scored import Scored
 from pipeline.features import corrects_the_prior, is_unseen, load, stage1_classifier, training_rows
@@ -23,10 +24,12 @@ def train_classifier(
     stage1 = stage1_classifier(cache)
     if stage1 is not None and train.coordinates is not None:
         stage1 = train.coordinates.unfold(*stage1)
-    augmentation = augmentation_for(settings, train, stage1, trained) if retrain.is_trained else UNCHANGED
+    transfers = retrain.is_trained and retrain.augmentation == "transfer"
     val = None
-    if register.HEADS[retrain.head].reads_val and "val" in cache.splits:
+    if (register.HEADS[retrain.head].reads_val or transfers) and "val" in cache.splits:
         val = replace(load(cache, "val", views=False, ram_limit=settings.ram_limit), coordinates=train.coordinates)
+    shift_CD = mean_shift(retrain, train, is_unseen(cache), val, settings.seed) if transfers else None
+    augmentation = augmentation_for(settings, train, stage1, trained, shift_CD) if retrain.is_trained else UNCHANGED
     problem = Problem(
         retrain,
         train,

@@ -88,6 +88,19 @@ def transferred_means(mean_CD: Tensor, count_C: Tensor, strength: float | None, 
     return torch.cat([mixing_BC @ mean_CD.double() for mixing_BC in blocks]).to(mean_CD.dtype)
 
 
+def mean_shifts(features_ND: Tensor, labels_N: Tensor, classes: int, setting: Transfer) -> Tensor:
+    """m'_c - m_c of each class, (C, D) float32, in the coordinates of the features; 0 for a class without rows.
+
+    Which classes are alike is measured in coordinates whitened by `setting.shrinkage`. The transferred mean is a mixture of
+    class means whose shares sum to 1, so the same shares give it in any coordinates.
+    """
+    whitened_ND = fit_whitening(features_ND, labels_N, classes, setting.shrinkage).apply(features_ND)
+    whitened_CD, count_C = class_means(whitened_ND, labels_N, classes)
+    mean_CD, _ = class_means(features_ND, labels_N, classes)
+    blocks = _mixing_blocks(whitened_CD, count_C, setting.strength, setting.temperature)
+    return (torch.cat([mixing_BC @ mean_CD for mixing_BC in blocks]) - mean_CD).float()
+
+
 def _mixing_blocks(mean_CD: Tensor, count_C: Tensor, strength: float | None, temperature: float) -> Iterator[Tensor]:
     """`mixing` of some classes at a time, (B, C): of 10,000 classes the whole would be 800 MB."""
     square_C = mean_CD.square().sum(dim=1)

@@ -1,18 +1,19 @@
-"""Whitened coordinates for the closed-form classifiers: no unit, offset or correlation of the features matters. Pure.
+"""Whitened coordinates for the closed-form classifiers: standardised columns, then a turn. Pure.
 
-Each column is centred and divided by its spread over the training rows; then the directions in which a class scatters most
-are drawn in. A classifier learnt there is folded back, so that what is saved acts on raw features.
+`Coordinates` centres each column and divides it by its spread. Whitening then shrinks the directions in which rows of one class
+scatter most. No unit, no offset and no correlation of the features matters there. A classifier that is learnt in these
+coordinates is folded back, so that what is saved acts on raw features.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from pipeline.coordinates import ROUNDING
+from pipeline.coordinates import Coordinates, fit_coordinates
 
 BLOCK_ROWS = 8192
-"""Rows that are taken to float64 at a time."""
+"""Rows that are processed at a time."""
 
 COVARIANCE_ROWS = 32768
 """Rows that the within-class covariance is estimated from, evenly spaced; more say nothing new and cost N D^2."""
@@ -24,44 +25,32 @@ columns alone, .5 and .98 less than half of that; none (0) loses 1 to 6. On CIFA
 
 @dataclass(frozen=True)
 class Whitening:
-    """x -> ((x - offset) / scale) turned: offset (D,), scale (D,), turn (D, D) symmetric or None, all float64.
+    """x -> columns(x) @ turn: the coordinates of the columns, and turn (D, D), symmetric, float64, or None for no turn."""
 
-    `varies` (D,) is False for a constant column: its scale is 1 and it contributes 0, whatever a later row holds there.
-    """
-
-    offset_D: Tensor
-    scale_D: Tensor
-    varies_D: Tensor
+    columns: Coordinates
     turn_DD: Tensor | None = None
 
     def apply(self, features: Tensor) -> Tensor:
-        """Raw features (…, D) of any floating type in these coordinates, float32 (…, D).
-
-        The offset is taken off in float64: an offset of 1,000 spreads costs no digits beyond those that storage lost.
-        """
+        """Raw features (…, D) of any floating type in these coordinates, float32 (…, D)."""
         rows_ND = features.reshape(-1, features.shape[-1])
         applied_ND = torch.empty(rows_ND.shape, dtype=torch.float32)
-        factor_D, turn_DD = self._factor(), None if self.turn_DD is None else self.turn_DD.float()
+        turn_DD = None if self.turn_DD is None else self.turn_DD.float()
         for start in range(0, len(rows_ND), BLOCK_ROWS):
-            block_BD = ((rows_ND[start : start + BLOCK_ROWS].double() - self.offset_D) * factor_D).float()
+            block_BD = self.columns.apply(rows_ND[start : start + BLOCK_ROWS])
             applied_ND[start : start + BLOCK_ROWS] = block_BD if turn_DD is None else block_BD @ turn_DD
         return applied_ND.view(features.shape)
 
     def fold(self, weight_CD: Tensor, bias_C: Tensor) -> tuple[Tensor, Tensor]:
         """The classifier on raw features that equals (…, C, D) and (…, C) on these coordinates, float32."""
         turned_CD = weight_CD.double() if self.turn_DD is None else weight_CD.double() @ self.turn_DD
-        raw_CD = turned_CD * self._factor()
-        return raw_CD.float(), (bias_C.double() - raw_CD @ self.offset_D).float()
+        return self.columns.fold(turned_CD, bias_C)
 
     def unfold(self, weight_CD: Tensor, bias_C: Tensor) -> tuple[Tensor, Tensor]:
         """The classifier on these coordinates that equals a raw (…, C, D) and (…, C) on the training rows, float32."""
-        raw_CD = weight_CD.double()
-        scaled_CD = raw_CD * self.scale_D
-        turned_CD = scaled_CD if self.turn_DD is None else torch.linalg.solve(self.turn_DD, scaled_CD, left=False)
-        return turned_CD.float(), (bias_C.double() + raw_CD @ self.offset_D).float()
-
-    def _factor(self) -> Tensor:
-        return self.varies_D.double() / self.scale_D
+        scaled_CD, shifted_C = self.columns.unfold(weight_CD, bias_C)
+        if self.turn_DD is None:
+            return scaled_CD, shifted_C
+        return torch.linalg.solve(self.turn_DD, scaled_CD.double(), left=False).float(), shifted_C
 
 
 def fit_whitening(
@@ -69,27 +58,17 @@ def fit_whitening(
 ) -> Whitening:
     """Whitening fitted on the training rows (N, D) and labels (N,) of `classes` classes.
 
-    Each column to mean 0 and spread 1, then S^(-1/2) of the shrunk covariance within classes,
-    S = (1 - shrinkage) S_w + shrinkage tr(S_w) / D I; with `shrinkage` None the columns alone. Raises ValueError without rows.
+    The columns are standardised. The turn is S^(-1/2), S = (1 - shrinkage) S_w + shrinkage tr(S_w) / D I, where S_w is the
+    covariance within classes. With `shrinkage` None there is no turn. Raises ValueError without rows.
     """
-    rows = len(features_ND)
-    if rows == 0:
+    if len(features_ND) == 0:
         raise ValueError("fit_whitening: no rows")
-    width = features_ND.shape[1]
-    total_D, square_D = torch.zeros(width, dtype=torch.float64), torch.zeros(width, dtype=torch.float64)
-    for block_BD in features_ND.split(BLOCK_ROWS):
-        total_D += block_BD.double().sum(dim=0)
-    mean_D = total_D / rows
-    for block_BD in features_ND.split(BLOCK_ROWS):
-        square_D += (block_BD.double() - mean_D).square().sum(dim=0)
-    spread_D = (square_D / rows).sqrt()
-    varies_D = spread_D > ROUNDING * mean_D.abs()
-    columns = Whitening(mean_D, torch.where(varies_D, spread_D, 1.0), varies_D)
+    columns = fit_coordinates(lambda: features_ND.split(BLOCK_ROWS))
     if shrinkage is None:
-        return columns
-    stride = -(-rows // COVARIANCE_ROWS)
+        return Whitening(columns)
+    stride = -(-len(features_ND) // COVARIANCE_ROWS)
     covariance_DD = within_covariance(columns.apply(features_ND[::stride]), labels_N[::stride], classes)
-    return replace(columns, turn_DD=inverse_root(shrunk(covariance_DD, shrinkage)))
+    return Whitening(columns, inverse_root(shrunk(covariance_DD, shrinkage)))
 
 
 def class_means(features_ND: Tensor, labels_N: Tensor, classes: int) -> tuple[Tensor, Tensor]:

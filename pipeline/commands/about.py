@@ -2,9 +2,9 @@
 
 import click
 
-from pipeline.commands.caches import stores_path
 from pipeline.commands.options import Command, Commands, Options, common, output_options
 from pipeline.commands.output import show
+from pipeline.commands.places import stores_path
 
 
 @click.group("config", cls=Commands)

@@ -1,15 +1,16 @@
-"""`coattail cache …`: look at caches, verify, compare, share, import, export, remove. None of it needs torch."""
+"""`coattail cache …`: list, show, verify, compare, remove; and the group that holds all its commands. Imports no torch."""
 
 import sys
 import time
 from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from pipeline.commands.cache_exchange import export, import_, pull, push
 from pipeline.commands.options import Commands, Finite, Options, common, output_options
 from pipeline.commands.output import show
+from pipeline.commands.places import cache_path, stores_path, whole_place
 from pipeline.errors import PipelineError
 from pipeline.report.printable import printable
 
@@ -25,6 +26,10 @@ def cache_group() -> None:
 
     A cache is named by its folder, its key, or the start (4 digits or more) of its key.
     """
+
+
+for command in (push, pull, import_, export):
+    cache_group.add_command(command)
 
 
 @cache_group.command("ls")
@@ -54,39 +59,6 @@ def ls(place: str | None, whole_keys: bool, as_json: bool) -> None:
         return cache_text.listings(listings, where, time.time(), whole_keys)
 
     show([asdict(listing) for listing in listings], as_json, table)
-
-
-@cache_group.command("push")
-@click.argument("place", metavar="DEST")
-@click.argument("references", metavar="[CACHE…]", nargs=-1)
-@output_options
-def push(place: str, references: tuple[str, ...], as_json: bool) -> None:
-    """Copy caches to a folder, s3://, gs:// or az://BUCKET/FOLDER; by default the only one in stores/.
-
-    The manifest goes last, so that others see a whole cache or none. Interrupted, the same command goes on.
-    """
-    from pipeline.commands import cache_text
-    from pipeline.commands.cache_progress import push_shown
-
-    references = references or (_only_one(),)
-    pushed = [push_shown(cache_path(reference), whole_place(place)) for reference in references]
-    show([asdict(shared) for shared in pushed], as_json, list(map(cache_text.shared, pushed)))
-
-
-@cache_group.command("pull")
-@click.argument("place", metavar="SOURCE")
-@click.argument("references", metavar="CACHE…", nargs=-1, required=True)
-@output_options
-def pull(place: str, references: tuple[str, ...], as_json: bool) -> None:
-    """Copy caches from a folder, s3://, gs:// or az://BUCKET/FOLDER into stores/, every digest compared on arrival.
-
-    CACHE: a key, or the start of one. Interrupted, the same command goes on.
-    """
-    from pipeline.commands import cache_text
-    from pipeline.commands.cache_progress import pull_shown
-
-    pulled = [pull_shown(whole_place(place), reference, stores_path()) for reference in references]
-    show([asdict(shared) for shared in pulled], as_json, list(map(cache_text.shared, pulled)))
 
 
 @cache_group.command("show")
@@ -188,87 +160,8 @@ def prune(older_than: float | None, keep: tuple[str, ...], yes: bool, as_json: b
     show([asdict(candidate) for candidate in offered], as_json, cache_text.candidates(offered, yes))
 
 
-@cache_group.command("import")
-@click.argument("sources", metavar="[SPLIT=]PATH…", nargs=-1, required=True)
-@click.option("--labels", multiple=True, metavar="SPLIT=FILE", help="Labels that lie in a file of their own.")
-@click.option("--ids", multiple=True, metavar="SPLIT=FILE", help="Sample ids that lie in a file of their own.")
-@click.option("--classes", type=click.Path(path_type=Path), help="Class names in label order: .json, or a name a line.")
-@click.option(
-    "--classifier", type=click.Path(path_type=Path), help="weight (C, D) and bias (C,), which retrain starts from."
-)
-@click.option(
-    "--column", "columns", multiple=True, metavar="ROLE=NAME", help="features=emb: what your arrays are called."
-)
-@click.option("--name", default="imported", show_default=True, help="What results call the data set.")
-@click.option(
-    "--test-share",
-    type=Finite(0, 1, True, True),
-    default=0.2,
-    show_default=True,
-    help="Held out where no test split is given.",
-)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of what is held out.")
-@output_options
-def import_(sources: tuple[str, ...], name: str, test_share: float, seed: int, as_json: bool, **options: Any) -> None:
-    """Features from .npy, .npz, .safetensors, Parquet, or a folder of them, with labels -> a cache.
-
-    \b
-      coattail cache import train=train.npz test=test.npz --name mine
-      coattail cache import train=x.npy --labels train=y.npy
-      coattail cache import features.parquet
-    """
-    from pipeline import stage1_import
-
-    request = stage1_import.request(sources, **options)
-    imported = stage1_import.import_features(request, stores_path(), name, test_share, seed)
-    show(stage1_import.document(imported), as_json, stage1_import.text(imported).split("\n"))
-
-
-@cache_group.command("export")
-@click.argument("reference", metavar="CACHE")
-@click.argument("destination", metavar="DEST", type=click.Path(path_type=Path))
-@click.option("--split", "splits", multiple=True, help="Only this split; may be repeated.")
-@click.option("--view", "views", multiple=True, help="Only this view: clean, view-01, …; may be repeated.")
-@output_options
-def export(reference: str, destination: Path, splits: tuple[str, ...], views: tuple[str, ...], as_json: bool) -> None:
-    """A cache -> DEST.npz, DEST.safetensors, DEST.parquet, or a folder of .npy files."""
-    from pipeline.commands import cache_text
-    from pipeline.commands.cache_progress import export_shown
-
-    exported = export_shown(cache_path(reference), destination, splits, views)
-    show(asdict(exported), as_json, [cache_text.exported(exported)])
-
-
-def _only_one() -> str:
-    from cache import catalog
-
-    keys = [listing.key[:12] for listing in catalog.ls(stores_path()) if listing.state == "published"]
-    if len(keys) != 1:
-        raise click.UsageError(f"which cache? {stores_path()} has {', '.join(keys) or 'none'}; name it after DEST")
-    return keys[0]
-
-
 def _confirm(names: list[str]) -> None:
     if not sys.stdin.isatty():
         raise click.UsageError(f"nobody to ask whether to delete {', '.join(names)}; give --yes")
     if not click.confirm(f"Delete {printable(', '.join(names))}?", err=True):
         raise PipelineError("nothing is deleted")
-
-
-def cache_path(reference: str) -> Path:
-    """The whole path of the cache that a folder, a key or the start of one names. Raises as `catalog.resolve` does."""
-    from cache import catalog
-
-    return catalog.resolve(stores_path(), reference).absolute()
-
-
-def whole_place(place: str) -> str:
-    """The place with the whole path of a folder; an address such as s3://BUCKET is whole."""
-    return place if "://" in place else str(Path(place).expanduser().absolute())
-
-
-def stores_path() -> Path:
-    """Where caches are; imported late, for `--help` does without."""
-    from pipeline.artefacts.folders import stores_folder
-
-    return stores_folder()

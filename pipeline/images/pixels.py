@@ -177,13 +177,31 @@ def fits_in_ram(rows: int, size: int, limit_gib: float) -> bool:
 
 def decode_all(items: Sequence[Item], names: Sequence[str], geometry: Geometry, scale: Scale) -> Tensor:
     """All images as uint8 (N, S, S, 3). Raises DataError that names those that cannot be decoded."""
+    pixels_NSS3, broken = _decoded(items, geometry, scale, "images decoded")
+    raise_broken(broken, names)
+    return pixels_NSS3
+
+
+def decode_readable(
+    items: Sequence[Item], geometry: Geometry, scale: Scale
+) -> tuple[Tensor, list[int], dict[int, str]]:
+    """The images that can be decoded as uint8 (B, S, S, 3), their positions, and for each other position the reason."""
+    pixels_NSS3, broken = _decoded(items, geometry, scale, "")
+    positions = [row for row in range(len(items)) if row not in broken]
+    return pixels_NSS3[positions] if broken else pixels_NSS3, positions, broken
+
+
+def _decoded(
+    items: Sequence[Item], geometry: Geometry, scale: Scale, description: str
+) -> tuple[Tensor, dict[int, str]]:
+    """Clean views (N, S, S, 3), whatever was in memory where an image cannot be decoded, and the reason for those."""
     transform = clean(geometry.size, geometry.resize)
     pixels_NSS3 = np.empty((len(items), geometry.size, geometry.size, 3), dtype=np.uint8)
     whole = (geometry.size, geometry.size) if geometry.size == geometry.resize else None
 
-    def one(row: int) -> None:
+    def decode_row(row: int) -> None:
         image = decode(items[row], scale)
         pixels_NSS3[row] = np.asarray(image) if image.size == whole else transform(image).permute(1, 2, 0).numpy()
 
-    raise_broken(each_decoded(one, len(items), "images decoded")[1], names)
-    return torch.from_numpy(pixels_NSS3)
+    broken = each_decoded(decode_row, len(items), description)[1]
+    return torch.from_numpy(pixels_NSS3), broken

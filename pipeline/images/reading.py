@@ -79,7 +79,10 @@ def find_broken(items: Sequence[Item], names: Sequence[str], look: Callable[[Ite
 
 
 def each_decoded(work: Callable[[int], T], rows: int, description: str) -> tuple[list[T | None], dict[int, str]]:
-    """The result of `work` for each row, in one thread a processor, and the reason for each row where it raised Undecodable."""
+    """The result of `work` for each row, in one thread a processor, and the reason for each row where it raised Undecodable.
+
+    Without a `description`, no progress is shown.
+    """
     broken: dict[int, str] = {}
 
     def block(start: int) -> list[T | None]:
@@ -93,7 +96,7 @@ def each_decoded(work: Callable[[int], T], rows: int, description: str) -> tuple
             return None
 
     results: list[T | None] = []
-    with ThreadPoolExecutor(cpu_count()) as pool, track(rows, description, "images") as progress:
+    with ThreadPoolExecutor(cpu_count()) as pool, track(rows, description, "images", bool(description)) as progress:
         for found in pool.map(block, range(0, rows, BLOCK)):
             results += found
             progress.advance(len(found))

@@ -106,6 +106,7 @@ AUGMENTATIONS: dict[str, Augmented] = {
     "none": Augmented(""),
     "dropout": Augmented("+ dropout", _retrain("dropout")),
     "noise": Augmented("+ noise", _retrain("noise")),
+    "transfer": Augmented("+ transferred means", _retrain("borrow", "shrinkage")),
     "closed-form": Augmented("+ closed form", _retrain(*EQUATIONS) | {f"stg.{name}" for name in BORROWING}),
     "stg": Augmented("+ STG", _retrain(*EQUATIONS) | {f"stg.{name}" for name in STG.model_fields}),
     "h2t": Augmented("+ H2T", _retrain("fused"), compared=False),

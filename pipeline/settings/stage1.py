@@ -124,7 +124,9 @@ class Stage1(Section):
     """2 and 9 are for ResNet-50 on full ImageNet (Cubuk et al., 2020), on torchvision's scale, where 30 is strongest."""
     cutout: Annotated[int, Field(ge=0, le=4096)] = 0
     """Pixels a side of a blanked square, 0: none; 16 for CIFAR-10 and 8 for CIFAR-100, chosen on the full sets."""
-    amp: Literal["off", "bf16", "fp16"] = "off"
+    amp: Literal["auto", "off", "bf16", "fp16"] = "auto"
+    """Number format of the network's arithmetic; weights stay float32. `auto`: bf16 where the device computes in it at speed
+    and images have at least 32 pixels a side, else float32 (`off`). The run records what it was."""
     accumulate: Batch = 1
     """Parts that a batch goes through the network in, where memory is short; batch normalisation sees a part at a time."""
     sync_batchnorm: bool = False
@@ -143,6 +145,6 @@ class Extract(Section):
     """Augmented views of each training image, beside the clean one."""
     dtype: Literal["float16", "float32"] = "float16"
     batch_size: Batch = 256
-    amp: Literal["off", "bf16", "fp16"] = "off"
+    amp: Literal["auto", "off", "bf16", "fp16"] = "off"
     bn: Literal["plain", "shifted"] = "plain"
     """`shifted`: batch-norm statistics are estimated again under class-balanced sampling (MiSLAS)."""

@@ -1,8 +1,9 @@
 """[retrain]: heads, augmentations, their labels."""
 
+import math
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PlainValidator, model_validator
 
 from pipeline.settings import register
 from pipeline.settings.section import Count, NonNegative, Positive, Section, Share
@@ -23,6 +24,18 @@ AUGMENTATIONS: dict[str, str] = {name: row.label for name, row in register.AUGME
 """What people call each augmentation."""
 COMPARED = tuple(name for name, row in register.AUGMENTATIONS.items() if row.label and row.compared)
 """Augmentations that are arms of every comparison."""
+
+
+def _auto_log_or_k(value: object) -> object:
+    if value in ("auto", "log"):
+        return value
+    number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    if not 0 <= number < math.inf:
+        raise ValueError(f"retrain.borrow: wanted auto, log or a number of at least 0, found {value!r}")
+    return number
+
+
+Borrow = Annotated[float | Literal["auto", "log"], PlainValidator(_auto_log_or_k)]
 
 
 class Choice(Section):
@@ -71,7 +84,7 @@ class FirstRetrain(Section):
     shrinkage: Annotated[float, Field(ge=0, le=1)] = 0.6
     """`lda`, `transfer`: how far the covariance within classes is drawn to a multiple of the identity."""
     transfer: NonNegative = 3.0
-    """`transfer`: k of s = k / (n_c + k), the share of the way that the mean of a class of n_c rows moves."""
+    """Head `transfer`: k of s = k / (n_c + k), the share of the way that the mean of a class of n_c rows moves."""
     neighbours: Annotated[int, Field(ge=1, le=100_000)] = 10
     """`knn`: how many vote."""
     seeds: Annotated[int, Field(ge=1, le=1000)] = 1
@@ -81,6 +94,9 @@ class FirstRetrain(Section):
 class Retrain(FirstRetrain):
     """The classifier on cached features (paper, section 3.4)."""
 
+    borrow: Borrow = "auto"
+    """Augmentation `transfer`: k of s = k / (n_c + k), the share of the way that the rows of a class of n_c rows move. `auto`:
+    k by cross-validation; on rows that the backbone was trained on, `log`. `log`: s = .55 - .085 ln n_c."""
     steps: Annotated[int, Field(ge=0, le=10_000_000)] = 0
     """How many steps a head is trained for; 0: as `epochs` says."""
     warmup_steps: Annotated[int, Field(ge=0, le=10_000_000)] = 0

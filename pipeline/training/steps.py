@@ -14,7 +14,7 @@ from pipeline.errors import ConfigError, TrainingError
 from pipeline.images.dataset import Split
 from pipeline.images.transforms.recipe import Recipe, normalise
 from pipeline.machine import group
-from pipeline.machine.device import autocast
+from pipeline.machine.device import autocast, on_this_machine
 from pipeline.machine.rank import rank, world
 from pipeline.progress import Track
 from pipeline.rng import derive
@@ -55,6 +55,7 @@ class Training:
     """A model, its optimiser and the split it learns from; under torchrun, one process's share of both."""
 
     def __init__(self, model: ImageClassifier, split: Split, settings: Settings) -> None:
+        settings = on_this_machine(settings)
         self.stage1 = settings.stage1
         self.device = next(model.parameters()).device
         if self.stage1.sync_batchnorm:

@@ -191,7 +191,7 @@ CASES: dict[str, tuple[Case, str]] = {
     "manifest: nothing": (put(layout.MANIFEST, b""), f"{NO_MANIFEST}Expecting value"),
     "manifest: other code": (put(layout.MANIFEST, b"\xff\xfe\x00"), f"{NO_MANIFEST}'utf-16-le' codec"),
     "manifest: large": (
-        lambda path: os.truncate(path / layout.MANIFEST, HUGE), f"{layout.MANIFEST}: {HUGE} bytes, at most 67108864 wanted"),
+        lambda path: os.truncate(path / layout.MANIFEST, HUGE), f"{layout.MANIFEST}: wanted at most 67108864 bytes, found {HUGE}"),
     "manifest: twice": (
         lambda path: (path / layout.MANIFEST).write_bytes(
             (path / layout.MANIFEST).read_bytes().replace(b'{\n "checksum"', b'{\n "key": "../..",\n "checksum"', 1)),
@@ -238,7 +238,7 @@ CASES: dict[str, tuple[Case, str]] = {
         "storage_transformers: wanted [], found"),
     "array: nested": (put(ARRAY, b"[" * 60_000), f"{ARRAY}: not the description of an array (maximum recursion depth exceeded"),
     "array: integer": (put(ARRAY, b"1" * 60_000), f"{ARRAY}: not the description of an array (Exceeds the limit"),
-    "array: large": (sparse(ARRAY, HUGE), f"{ARRAY}: {HUGE} bytes, at most 65536 wanted; not a cache of ours"),
+    "array: large": (sparse(ARRAY, HUGE), f"{ARRAY}: wanted at most 65536 bytes, found {HUGE}; coattail did not write it"),
     "zstd: says more": (put(CHUNK, crc(frame_that_says(HUGE, HUGE))), f"wanted a chunk of {RAW} bytes, found {HUGE}; {AGAIN}"),
     "zstd: holds more": (put(CHUNK, crc(frame_that_says(RAW, 1 << 24))), f"{CHUNK} (rows 0 to 7): "),
     "zstd: holds less": (put(CHUNK, crc(frame_that_says(RAW, RAW // 2))), f"{CHUNK} (rows 0 to 7): "),
@@ -250,7 +250,7 @@ CASES: dict[str, tuple[Case, str]] = {
         f"{CHUNK} (rows 0 to 7): wanted a chunk inside its 0 bytes, found one from 0 to 0; {AGAIN}"),
     "rows: long text": (
         put(ROWS, table(path=pl.lit("a" * (1 << 26)))),
-        f"{ROWS}: cannot be read (67111148 bytes once decoded, at most 1122304 wanted for 18 rows in "),
+        f"{ROWS}: cannot be read (wanted at most 1122304 bytes once decoded for 18 rows in "),
     "rows: many": (
         put(ROWS, lambda: long_table(20_000_000)), f"{ROWS}: cannot be read (wanted 18 rows, found 20000000); {AGAIN}"),
     "rows: nested": (
@@ -264,12 +264,12 @@ CASES: dict[str, tuple[Case, str]] = {
         f"{ROWS}: cannot be read (wanted columns of this file, plain or zstd, a value a row; found others); {AGAIN}"),
     "rows: footer outside": (put(ROWS, footer_of_length(2**32 - 1)), f"{ROWS}: cannot be read (no Parquet file"),
     "rows: footer inside": (put(ROWS, footer_of_length(9)), f"{ROWS}: cannot be read ("),
-    "rows: large": (sparse(ROWS, HUGE), f"{ROWS}: {HUGE} bytes, at most 1122304 wanted; not a cache of ours"),
+    "rows: large": (sparse(ROWS, HUGE), f"{ROWS}: wanted at most 1122304 bytes, found {HUGE}; coattail did not write it"),
     "rows: nothing": (put(ROWS, b""), f"{ROWS}: cannot be read (no Parquet file, or its footer is too long); {AGAIN}"),
-    "classifier: large": (sparse(CLASSIFIER, HUGE), f"{CLASSIFIER}: {HUGE} bytes, at most 66316 wanted; not a cache of ours"),
+    "classifier: large": (sparse(CLASSIFIER, HUGE), f"{CLASSIFIER}: wanted at most 66316 bytes, found {HUGE}; coattail did not write it"),
     "classifier: header": (
         put(CLASSIFIER, (2**63).to_bytes(8, "little") + b"{}"),
-        f"{CLASSIFIER}: {2**63} bytes of description, at most 65536 wanted; {AGAIN}"),
+        f"{CLASSIFIER}: wanted a header of at most 65536 bytes, found {2**63}; {AGAIN}"),
     "classifier: header nested": (
         put(CLASSIFIER, (60_000).to_bytes(8, "little") + b"[" * 60_000), f"{CLASSIFIER}: cannot be read ("),
     "classifier: overlap": (

@@ -83,7 +83,7 @@ def test_a_number_has_one_spelling(tmp_path, spelling):
     ).read_bytes()
     assert content.count(b'"rate": 5e-05,') == 1
     assert manifests.parse(content).provenance.settings == {"stage1": {"rate": 5e-05, "decay": 0.0002}}
-    with pytest.raises(ValueError, match=f"the number {spelling} wanted as .*; it was edited"):
+    with pytest.raises(ValueError, match=f"wanted the number .*, found it as {spelling}: it was edited"):
         manifests.parse(content.replace(b"5e-05", spelling.encode()))
 
 

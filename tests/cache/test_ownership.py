@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import toy_caches as toys
 
-from cache import CacheInvalid, CacheNotFound, FeatureCache, catalog
+from cache import CacheInvalid, CacheNotFound, FeatureCache, catalog, ownership
 from cache import sharing as remote
 from cache.remove import prune, rm
 from cache.sharing import offers, pull
@@ -71,7 +71,7 @@ def test_a_cache_whose_files_are_not_there_is_not_called_sound(cache_path, damag
     (shown,) = offers.ls(remote.at(str(cache_path.parent)))
     assert (shown.state, shown.problem) == ("damaged", listed.problem)
     (fresh,) = prune(cache_path.parent, yes=True)
-    assert fresh.kept == "changed within the last hour, it may still be being copied"
+    assert fresh.kept == "changed within the last hour, so it may still be being copied"
     (found,) = prune(cache_path.parent, yes=True, now=time.time() + HOUR)
     assert (found.reason, found.kept, cache_path.exists()) == ("damaged", "", False)
 
@@ -96,6 +96,48 @@ def test_what_is_being_copied_is_left_alone(cache_path):
     assert not copy.exists()
 
 
+COPYING = (
+    "holds the manifest of a whole cache but not all of its files ({}), and some were written within the last hour, so it "
+    "may still be being copied; try again an hour after the last change, or delete the folder yourself"
+)
+
+
+def test_a_cache_of_which_files_are_still_to_come_is_left_alone(cache_path):
+    """A copy whose manifest came first, and one whose last file is not all there yet."""
+    copy = cache_path.parent / "copies" / cache_path.name
+    file = "features.zarr/train/clean/c/1/0"
+    for size in (None, 5):
+        shutil.copytree(cache_path, copy)
+        content = (copy / file).read_bytes()
+        (copy / file).unlink()
+        if size is not None:
+            (copy / file).write_bytes(content[:size])
+        state = "missing" if size is None else f"wanted {len(content)} bytes, found {size}"
+        with pytest.raises(CacheInvalid) as caught:
+            rm(copy)
+        assert str(caught.value) == f"{copy}: {COPYING.format(f'{file}: {state}')}"
+        rm(copy, now=time.time() + HOUR)
+        assert not copy.exists()
+
+
+def test_a_file_that_went_from_an_old_cache_is_no_copy_under_way(cache_path, monkeypatch):
+    """Nothing was written within the hour, only taken away."""
+    (cache_path / "features.zarr/train/clean/c/1/0").unlink()
+    times = {path: os.lstat(path) for path in cache_path.rglob("*") if path.is_file()}
+    assert ownership.written(cache_path) == max(stat.st_ctime for stat in times.values())
+    monkeypatch.setattr(ownership, "written", lambda path: time.time() - HOUR)
+    rm(cache_path)
+    assert not cache_path.exists()
+
+
+def test_a_cache_with_a_flipped_bit_is_removed_at_once(cache_path):
+    """All of its files are there: nobody is copying them."""
+    file = cache_path / "features.zarr/train/clean/c/1/0"
+    file.write_bytes(bytes([file.read_bytes()[0] ^ 1]) + file.read_bytes()[1:])
+    rm(cache_path)
+    assert not cache_path.exists()
+
+
 @pytest.mark.parametrize("name", [OTHER, "docker"])
 def test_a_folder_of_somebody_else_is_never_deleted(tmp_path, coattail, name):
     folder = tmp_path / "stores" / name
@@ -108,7 +150,7 @@ def test_a_folder_of_somebody_else_is_never_deleted(tmp_path, coattail, name):
     with pytest.raises(CacheInvalid) as caught:
         rm(folder, now=later)
     assert str(caught.value) == (
-        f"{folder}: not a cache's folder, or not provably one; coattail leaves it alone, delete it yourself if it may go"
+        f"{folder}: not provably a cache's folder, so coattail does not delete it; delete it yourself if it may go"
     )
     assert states(tmp_path / "stores") == {name: "foreign"}
     done = coattail("cache", "prune", "--yes")
@@ -187,7 +229,7 @@ def test_names_that_lead_nowhere(tmp_path):
         with pytest.raises(CacheInvalid) as caught:
             act()
         assert str(caught.value) == (
-            f"cache s3://team/x/{OTHER}: lies in a bucket, a cache of this machine is wanted; "
+            f"cache s3://team/x/{OTHER}: wanted a cache on this machine, found the address of one in a bucket; "
             f"run `cache pull s3://team/x {OTHER[:12]}` first, then name it {OTHER[:12]}"
         )
     with pytest.raises(CacheNotFound):

@@ -280,6 +280,6 @@ def test_a_classifier_that_is_all_description_is_not_parsed(tmp_path, monkeypatc
     with pytest.raises(CacheCorrupt) as caught:
         FeatureCache(path, catalog.read_manifest(path)).classifier()
     assert str(caught.value) == (
-        f"{path}/classifier.safetensors: 131072 bytes of description, at most 65536 wanted; "
+        f"{path}/classifier.safetensors: wanted a header of at most 65536 bytes, found 131072; "
         "`cache rm` it, then pull or extract it again"
     )

@@ -128,7 +128,7 @@ def test_damage_after_the_journal_was_read_is_not_published(tmp_path):
         toys.fill(writer)
         file = next(tmp_path.rglob("clean/c/2/0"))
         file.write_bytes(b"x" + file.read_bytes()[1:])
-        with pytest.raises(CacheStorage, match="c/2/0: not what was written; run the same command again"):
+        with pytest.raises(CacheStorage, match="c/2/0: changed after it was written; run the same command again"):
             writer.publish()
     with CacheWriter(tmp_path, toys.identity(), Provenance(name="toy"), rows_per_chunk=8) as writer:
         assert toys.fill(writer) == 1
@@ -139,7 +139,7 @@ def test_shards_whose_description_is_gone_are_written_again(tmp_path):
     with CacheWriter(tmp_path, toys.identity(), Provenance(name="toy"), rows_per_chunk=8) as writer:
         toys.fill(writer)
         next(tmp_path.rglob("train/clean/zarr.json")).unlink()
-        with pytest.raises(CacheStorage, match=r"zarr\.json: not what was written; run the same command again"):
+        with pytest.raises(CacheStorage, match=r"zarr\.json: changed after it was written; run the same command again"):
             writer.publish()
     with CacheWriter(tmp_path, toys.identity(), Provenance(name="toy"), rows_per_chunk=8) as writer:
         assert toys.fill(writer) == 7
@@ -172,7 +172,7 @@ def test_a_folder_in_the_way_is_named_and_nothing_is_lost(tmp_path):
             writer.publish()
     path = tmp_path / toys.identity().key()
     assert str(error.value) == (
-        f"{path}: something that is no cache is in the way; remove it with `cache rm {path.name[:12]}`, then run the same "
+        f"{path}: something that is no cache has this name; remove it with `cache rm {path.name[:12]}`, then run the same "
         "command again"
     )
     (tmp_path / toys.identity().key() / "stuff").rmdir()
@@ -189,7 +189,7 @@ def test_a_file_in_the_way_is_named(tmp_path):
         with pytest.raises(CacheStorage) as error:
             writer.publish()
     assert str(error.value) == (
-        f"{path}: something that is no cache is in the way; delete it, then run the same command again"
+        f"{path}: something that is no cache has this name; delete it, then run the same command again"
     )
 
 

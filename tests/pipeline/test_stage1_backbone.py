@@ -18,6 +18,7 @@ from pipeline.artefacts import folders as runs
 from pipeline.artefacts import tensors as checkpoint
 from pipeline.errors import DataError, LineageError, TrainingError
 from pipeline.images.dataset import load
+from pipeline.machine.device import on_this_machine
 from pipeline.stage1_backbone import finished, stage1, stage1_key, train_backbone
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,7 +39,7 @@ def test_what_a_run_holds(done):
     assert all(name.startswith(("backbone.", "classifier.")) for name in tensors)
     assert metadata["backbone"] == "resnet20"
     assert checkpoint.digest(tensors) == done.digest == done.metrics["digest"]
-    recorded, settings = done.metrics["settings"], small()
+    recorded, settings = done.metrics["settings"], on_this_machine(small())
     assert set(recorded) == {"seed", "longtail", "backbone", "stage1", "data"}
     assert recorded["stage1"] == settings.stage1.model_dump(mode="json")
     assert recorded["data"] == {

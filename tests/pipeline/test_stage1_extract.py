@@ -8,13 +8,14 @@ import torch
 from PIL import Image
 from small_runs import small
 
-from cache import CacheInvalid, CacheWriter, FeatureCache
+from cache import CacheCorrupt, CacheInvalid, CacheWriter, FeatureCache
 from pipeline.artefacts import tensors as checkpoint
 from pipeline.backbones import build
 from pipeline.errors import LineageError
 from pipeline.images.dataset import load
 from pipeline.images.pixels import RamImages
 from pipeline.images.transforms.recipe import PLAIN, Recipe, draw
+from pipeline.machine.device import on_this_machine
 from pipeline.rng import derive, generator
 from pipeline.samplers import RowSampler
 from pipeline.settings import Settings
@@ -64,7 +65,7 @@ def test_a_cache_holds_every_split_train_with_views(run, extracted):
     assert extracted.manifest.identity.weights == run.digest
     assert extracted.manifest.provenance.name == "small"
     # what the backbone was trained with is its own run's, not the extracting config's
-    made_with = extracting(dtype="float32").model_copy(update={"stage1": small(epochs=1).stage1})
+    made_with = extracting(dtype="float32").model_copy(update={"stage1": on_this_machine(small(epochs=1)).stage1})
     assert made_with.model_dump(mode="json") == dict(extracted.manifest.provenance.settings)
 
 
@@ -114,6 +115,18 @@ def test_an_equal_key_recomputes_nothing_and_batches_do_not_count(run, tmp_path,
     assert extract(extracting(batch_size=7), run, tmp_path) == first
     with pytest.raises(AssertionError, match="images were asked for"):
         extract(extracting(views=3), run, tmp_path)
+
+
+def test_a_damaged_cache_is_not_called_done(run, tmp_path):
+    path = extract(extracting(views=0), run, tmp_path)
+    chunk = path / "features.zarr/test/clean/c/0/0"
+    content = chunk.read_bytes()
+    chunk.write_bytes(content[:99] + bytes([content[99] ^ 1]) + content[100:])
+    with pytest.raises(CacheCorrupt) as caught:
+        extract(extracting(views=0), run, tmp_path)
+    assert str(caught.value) == (
+        f"{chunk}: its sha256 is not the manifest's; `cache rm` it, then pull or extract it again"
+    )
 
 
 def test_an_interrupted_extraction_goes_on_and_equals_an_uninterrupted_one(run, tmp_path, monkeypatch):

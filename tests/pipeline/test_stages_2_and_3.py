@@ -11,10 +11,11 @@ from conftest import Blobs, write_cache
 from pipeline import retrain, run_cache
 from pipeline.artefacts import folders
 from pipeline.artefacts import tensors as checkpoint
-from pipeline.errors import DataError, LineageError
+from pipeline.errors import ConfigError, DataError, LineageError
 from pipeline.metrics import expected_calibration_error
 from pipeline.settings.load import load
 from pipeline.settings.method_names import label, stage3_method
+from pipeline.settings.stage3 import Retrain
 from pipeline.stage2_stg import train_stg
 from pipeline.stage3_retrain import evaluate_run
 
@@ -105,7 +106,7 @@ def test_a_seed_alone_gives_the_figures_it_gives_among_others(cache, tmp_path):
 
 
 @pytest.mark.parametrize("head", ["crt", "lws", "generalized"])
-@pytest.mark.parametrize("augmentation", ["stg", "closed-form", "none", "dropout", "noise"])
+@pytest.mark.parametrize("augmentation", ["stg", "closed-form", "none", "dropout", "noise", "transfer"])
 def test_every_head_trains_with_every_augmentation(cache, tmp_path, head, augmentation):
     settings = _settings(f"retrain.head={head}", f"retrain.augmentation={augmentation}")
     _, result = retrain(settings, cache, tmp_path)
@@ -124,7 +125,7 @@ def test_lambda_zero_is_the_plain_classifier(cache, tmp_path):
 def test_comparison_has_every_arm(cache, tmp_path):
     found = run_cache(_settings(), cache, tmp_path)
     assert [arm.method for arm in found.arms] == [
-        "auto", "stage1", "logit-adjustment", "tau-norm", "ncm", "knn", "logistic", "lda", "transfer", "crt", "crt+dropout", "crt+noise", "crt+closed-form", "crt+stg",
+        "auto", "stage1", "logit-adjustment", "tau-norm", "ncm", "knn", "logistic", "lda", "transfer", "crt", "crt+dropout", "crt+noise", "crt+transfer", "crt+closed-form", "crt+stg",
     ]  # fmt: skip
     assert found.groups == {"many": 2, "medium": 2, "few": 1}
     assert [label(arm.method, found.stage1) for arm in found.arms[-2:]] == ["cRT + closed form", "cRT + STG"]
@@ -181,6 +182,29 @@ def test_a_cache_without_a_classifier(stores, tmp_path, setting, wanted_by, reme
 def test_the_similarity_is_part_of_the_key(cache, tmp_path):
     found = {retrain(_settings(f"stg.similarity={name}"), cache, tmp_path)[0] for name in ("l2", "cosine", "logit")}
     assert len(found) == 3
+
+
+def test_a_setting_that_came_later_leaves_older_keys_alone():
+    older = Retrain().model_dump(mode="json", exclude={"borrow"})
+    assert Retrain().keyed() == older
+    assert Retrain(borrow=2).keyed() == older | {"borrow": 2.0}
+
+
+def test_rows_move_by_the_law_that_is_asked_for(cache, tmp_path):
+    settings = ["retrain.augmentation=transfer", "retrain.borrow=0"]
+    _, plain = retrain(_settings("retrain.augmentation=none"), cache, tmp_path)
+    _, unmoved = retrain(_settings(*settings), cache, tmp_path)
+    assert unmoved.digest == plain.digest
+    _, moved = retrain(_settings(settings[0], "retrain.borrow=log"), cache, tmp_path)
+    assert moved.digest != plain.digest
+
+
+@pytest.mark.parametrize("value", ["-1", "nan", "some", "true"])
+def test_what_borrow_may_be(value):
+    with pytest.raises(ConfigError) as error:
+        load(overrides=[f"retrain.borrow={value}"])
+    found = {"-1": "-1", "nan": "nan", "some": "'some'", "true": "True"}[value]
+    assert str(error.value) == f"--set: retrain.borrow: wanted auto, log or a number of at least 0, found {found}"
 
 
 def test_a_damaged_generator_is_refused(cache, tmp_path):

@@ -295,8 +295,8 @@ def test_a_parquet_file_that_grows_is_refused_before_it_is_decoded(tmp_path, mon
     pl.DataFrame({"image": images, "label": [0, 1] * 2}).write_parquet(path, compression="zstd")
     with pytest.raises(DataError) as error:
         load_images(of_parquet(path))
-    assert str(error.value).startswith(f"data.train {path}: cannot be read as Parquet (")
-    assert " bytes once decoded, at most " in str(error.value)
+    assert str(error.value).startswith(f"data.train {path}: cannot be read as Parquet (wanted at most ")
+    assert " bytes once decoded of " in str(error.value)
 
 
 @pytest.mark.parametrize(

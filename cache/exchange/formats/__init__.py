@@ -1,4 +1,7 @@
-"""Arrays that lie in a user's files, by name. Opening one reads its description only, and nothing in it can run code."""
+"""Opening a user's files as named arrays, a module for each format.
+
+Opening reads only what describes the arrays, not their values. Nothing in a file can run code.
+"""
 
 import re
 import stat
@@ -12,17 +15,18 @@ from cache.exchange.shards import joined
 from cache.exchange.source import WHOLE_BYTES, Source, SourceArray
 
 WHOLE = re.compile("-?[1-9][0-9]{0,17}|0")
-"""A whole number as a line of text; 007 is a name."""
+"""A line of text that is a whole number. A line such as 007 is a name."""
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".joblib")
+"""Suffixes of files that can run code when they are read."""
 ARRAYS, NAME_LENGTH = 10_000, 200
-"""Arrays that a file may hold, and characters that the name of one may have: error lines show names."""
+"""The most arrays of a file, and the most characters of the name of one. Error lines show such names."""
 FORMATS = ".npy, .npz, .safetensors, .parquet, or a folder of them"
 
 
 def open_source(path: Path, prefix: str = "") -> Source:
-    """The arrays of a file or folder, `prefix` before their names.
+    """The arrays of a file or folder. Their names begin with `prefix`.
 
-    Raises CacheInvalid for a file that is damaged, that is of another kind, or that holds Python objects.
+    Raises CacheInvalid for a file that is damaged, of an unknown format, or that holds Python objects.
     """
     if path.is_dir():
         return _folder(path, prefix)
@@ -37,14 +41,14 @@ def open_source(path: Path, prefix: str = "") -> Source:
     longest = max((len(array.local) for array in source.arrays), default=0)
     if longest > NAME_LENGTH or len(source.arrays) > ARRAYS:
         raise CacheInvalid(
-            f"{path}: {len(source.arrays)} arrays, the longest name of {longest} characters; wanted at most {ARRAYS} arrays and "
-            f"{NAME_LENGTH} characters"
+            f"{path}: wanted at most {ARRAYS} arrays with names of at most {NAME_LENGTH} characters, found {len(source.arrays)} "
+            f"arrays and a name of {longest} characters"
         )
     return source
 
 
 def check_regular(path: Path) -> None:
-    """Raises CacheInvalid for a device or a pipe, from which one could read for ever, OSError where nothing is there."""
+    """Raise CacheInvalid for a device or a pipe, which may have no end, and OSError where there is no file."""
     if not stat.S_ISREG(path.stat().st_mode):
         raise CacheInvalid(f"{path}: wanted a file, found a device or a pipe; save the arrays to a file first")
 
@@ -74,9 +78,9 @@ def _parquet(path: Path, prefix: str) -> Source:
 
 
 def _lines(path: Path, prefix: str) -> Source:
-    """A line a row: numbers where all of them are whole numbers, else text."""
+    """The lines of a text file, one a row: numbers if all lines are whole numbers, else text."""
     if path.stat().st_size > WHOLE_BYTES // 16:
-        raise CacheInvalid(f"{path}: more than {WHOLE_BYTES >> 34} GiB of text; use Parquet")
+        raise CacheInvalid(f"{path}: wanted at most {WHOLE_BYTES >> 24} MiB of text, found more; use Parquet")
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError:
@@ -85,14 +89,14 @@ def _lines(path: Path, prefix: str) -> Source:
     numbers = bool(lines) and all(WHOLE.fullmatch(line) for line in lines)
     dtype = "int64" if numbers else f"<U{max(1, *map(len, lines), 1)}"
     name = prefix or path.stem
-    # Made only when it is read: every line of text takes the room of the longest.
+    # The array is made only when it is read, because each line takes as much memory as the longest.
     return Source((SourceArray(name, str(path), (len(lines),), dtype, lambda: iter([np.array(lines, dtype)])),))
 
 
 def _folder(path: Path, prefix: str) -> Source:
-    """Every array of every file below the folder, by its path; hidden files and files of another kind are passed over.
+    """The arrays of every file below a folder, named by their paths. Hidden files and other formats are passed over.
 
-    Numbered files are one array, in the order of their numbers.
+    The arrays of numbered files are joined, in the order of the numbers.
     """
     arrays: list[SourceArray] = []
     metadata: dict[str, str] = {}

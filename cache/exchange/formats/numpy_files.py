@@ -1,33 +1,42 @@
-"""NumPy's .npy and .npz, read row by row; what a header declares is compared with the file before anything is allocated."""
+"""NumPy's .npy and .npz files, read a block of rows at a time.
+
+The size that a header states is compared with that of the file before memory is allocated.
+"""
 
 import io
 import math
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.lib import format as npy
+from numpy.typing import NDArray
 
 from cache.errors import CacheInvalid
 from cache.exchange.source import SourceArray, native, step
 
 BOMB_BYTES, BOMB_RATIO = 1 << 30, 100
-"""A compressed member that would grow to more than this, by more than this factor, is refused."""
+"""A compressed array that is larger than this, and this many times as large as in the file, is refused."""
 HEADER_BYTES = 10_000
-"""The longest header that NumPy itself reads."""
+"""The most bytes of an array's header. NumPy itself reads no longer one."""
 REASON = 200
-"""Characters of a library's error that are shown."""
+"""The most characters of a library's error that are shown."""
 MEMBERS = 10_000
-"""Arrays that a file may hold."""
+"""The most arrays of a file."""
+DIRECTORY_BYTES = 4 << 20
+"""The most bytes of the directory of a .npz file, which lists its arrays. MEMBERS names fit in. zipfile makes an object of a
+kilobyte of each 46 bytes there."""
 LENGTHS = {(1, 0): 2, (2, 0): 4}
+"""By the version of the format: how many bytes of the file give the length of the header."""
 HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
 def open_npy(path: Path, prefix: str) -> SourceArray:
-    """The array of a .npy file, memory-mapped: it may be larger than RAM."""
+    """The array of a .npy file. It is memory-mapped, so that it may be larger than RAM."""
     with path.open("rb") as file:
         shape, fortran, dtype = _header(file, str(path), path.stat().st_size)
         start = file.tell()
@@ -44,16 +53,35 @@ def open_npy(path: Path, prefix: str) -> SourceArray:
 
 
 def open_npz(path: Path, prefix: str) -> Iterator[SourceArray]:
-    """The arrays of a .npz file, compressed or not, each streamed."""
+    """The arrays of a .npz file, compressed or not. Each is read a block at a time."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with _archive(path) as archive:
             members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
             if len(members) > MEMBERS:
-                raise CacheInvalid(f"{path}: {len(members)} arrays, at most {MEMBERS} wanted")
+                raise CacheInvalid(f"{path}: wanted at most {MEMBERS} arrays, found {len(members)}")
             for info in members:
                 yield _member(path, archive, info, prefix)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
         raise CacheInvalid(f"{path}: not a .npz file, or damaged ({error}); save or copy it again") from None
+
+
+class _Bounded(io.BufferedReader):
+    """A file that refuses to read more than DIRECTORY_BYTES at once, as long as `bounded` is true."""
+
+    bounded = True
+
+    def read(self, size: int | None = -1) -> bytes:
+        if self.bounded and size is not None and size > DIRECTORY_BYTES:
+            raise zipfile.BadZipFile(f"wanted a directory of at most {DIRECTORY_BYTES} bytes, found {size}")
+        return super().read(size)
+
+
+@contextmanager
+def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Open a .npz file. zipfile asks for the whole directory in one read, which is refused if it is too large."""
+    with _Bounded(io.FileIO(path)) as file, zipfile.ZipFile(file) as archive:
+        file.bounded = False
+        yield archive
 
 
 def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, prefix: str) -> SourceArray:
@@ -68,9 +96,9 @@ def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, prefix:
 
     def blocks() -> Iterator[np.ndarray]:
         try:
-            with zipfile.ZipFile(path) as again, again.open(info.filename) as file:
+            with _archive(path) as again, again.open(info.filename) as file:
                 _header(file, where, info.file_size)
-                if fortran and len(shape) > 1:  # its rows are not together: it must be read whole
+                if fortran and len(shape) > 1:  # a row is scattered over the file, so that all of it must be read
                     yield native(_take(file, where, math.prod(shape), dtype).reshape(shape, order="F"))
                     return
                 width, rows = math.prod(shape[1:]), step(shape, dtype)
@@ -84,7 +112,8 @@ def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, prefix:
     return SourceArray(name, where, shape, _name(dtype), blocks, local)
 
 
-def _take(file: IO[bytes], where: str, items: int, dtype: np.dtype) -> np.ndarray:
+def _take(file: IO[bytes], where: str, items: int, dtype: np.dtype) -> NDArray[Any]:
+    """The next `items` values of the file."""
     content = file.read(items * dtype.itemsize)
     if len(content) != items * dtype.itemsize:
         raise CacheInvalid(f"{where}: ends early; save or copy the file again")
@@ -92,7 +121,7 @@ def _take(file: IO[bytes], where: str, items: int, dtype: np.dtype) -> np.ndarra
 
 
 def _header(file: IO[bytes], where: str, size: int) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, whether in Fortran order, and dtype, of an array that fills the file's `size` bytes."""
+    """The shape of an array, whether it is in Fortran order, and its dtype. It must fill the `size` bytes of the file."""
     try:
         shape, fortran, dtype = _parsed(file)
     except (ValueError, KeyError, EOFError, SyntaxError, TypeError) as error:
@@ -108,19 +137,19 @@ def _header(file: IO[bytes], where: str, size: int) -> tuple[tuple[int, ...], bo
     wanted = file.tell() + math.prod(shape) * dtype.itemsize
     if min(shape, default=0) < 0 or wanted != size:
         raise CacheInvalid(
-            f"{where}: {shape} of {dtype} takes {wanted} bytes, found {size}; save or copy the file again"
+            f"{where}: wanted {wanted} bytes for {shape} of {dtype}, found {size}; save or copy the file again"
         )
-    # A lone number is read as an array of one.
+    # A single number is read as an array of one.
     return shape or (1,), fortran, dtype
 
 
 def _parsed(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """What the header says; its length is looked at before it is read."""
+    """Shape, Fortran order and dtype as a header states them. Its length is checked before it is read."""
     version = npy.read_magic(file)
     length_bytes = file.read(LENGTHS[version])
     length = int.from_bytes(length_bytes, "little")
     if length > HEADER_BYTES:
-        raise ValueError(f"a header of {length} bytes, at most {HEADER_BYTES} wanted")
+        raise ValueError(f"wanted a header of at most {HEADER_BYTES} bytes, found {length}")
     return HEADERS[version](io.BytesIO(length_bytes + file.read(length)))
 
 
@@ -129,11 +158,11 @@ def _name(dtype: np.dtype) -> str:
 
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
-"""The time of every member, the earliest that zip knows: equal caches give equal bytes."""
+"""The time of every array in a .npz file, the earliest that zip knows. So equal caches give equal files."""
 
 
 def write_npz(path: Path, arrays: Sequence[SourceArray]) -> None:
-    """One member an array, not compressed."""
+    """Write a .npz file, not compressed."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for array in arrays:
             member = zipfile.ZipInfo(f"{array.name}.npy", EPOCH)
@@ -142,7 +171,7 @@ def write_npz(path: Path, arrays: Sequence[SourceArray]) -> None:
 
 
 def write_folder(path: Path, arrays: Sequence[SourceArray]) -> None:
-    """One file an array."""
+    """Write each array to a .npy file of its own below a folder."""
     for array in arrays:
         file = path / f"{array.name}.npy"
         file.parent.mkdir(parents=True, exist_ok=True)

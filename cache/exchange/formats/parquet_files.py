@@ -1,4 +1,4 @@
-"""Parquet, a block of rows at a time: features are a list or an array column, the rest one value a row."""
+"""Parquet, read a block of rows at a time. Features are a column of lists or arrays; other columns have one value a row."""
 
 import json
 import re
@@ -19,19 +19,22 @@ from cache.parquet import foreign, pages
 from cache.reader import FeatureCache
 
 RATIO = 1024
-"""Decoded bytes a byte of the file: labels in order shrink far, features do not."""
+"""The most decoded bytes for each byte of a file. Labels in order shrink that far, features do not."""
 REASON = 200
-"""Characters of polars' error that are shown."""
+"""The most characters of an error of polars that are shown."""
 PATH = re.compile("(image|img|file)?[_-]?(path|file|filename|url|image|img)", re.IGNORECASE)
-"""What columns with the paths of images are called."""
+"""How columns with images, or with paths of images, are called."""
 HUB = "huggingface"
-"""The key, in the file's metadata, under which Hugging Face's data sets describe their columns, as JSON."""
+"""The key of the file's metadata under which data sets of Hugging Face describe their columns, as JSON."""
 METADATA = "coattail"
-"""The key, in the file's metadata, of what an export says of itself: class names and the features' dtype, as JSON."""
+"""The key of the file's metadata under which an export has its class names and the dtype of the features, as JSON."""
 
 
 def open_parquet(path: Path, prefix: str) -> Source:
-    """The columns of the file that are numbers, text, or lists of numbers; others are passed over."""
+    """The columns of a file that are numbers, text, or lists of numbers. Other columns are passed over.
+
+    Raises CacheInvalid for a file that is damaged, or too large once decoded.
+    """
     _check_path(path)
     with _reading(path):
         foreign.check(path, RATIO)
@@ -52,18 +55,19 @@ def open_parquet(path: Path, prefix: str) -> Source:
 
 
 def _check_path(path: Path) -> None:
-    """Raises CacheInvalid for a path that is no UTF-8, which polars does not take."""
+    """Raise CacheInvalid for a path that is not UTF-8, which polars cannot open."""
     try:
         str(path).encode("utf-8")
     except UnicodeEncodeError:
         raise CacheInvalid(
-            f"{path}: wanted a path in UTF-8 for Parquet, found {str(path)!r}; rename it, or link to it"
+            f"{path}: wanted a path in UTF-8 for Parquet, found {str(path)!r}; rename the file, or link to it"
         ) from None
 
 
 def _column(
     path: Path, scan: pl.LazyFrame, local: str, dtype: pl.DataType, rows: int, prefix: str, half: bool
 ) -> SourceArray | None:
+    """A column as an array; None where it is of a type that is not read."""
     where, name = f"{path}[{local}]", f"{prefix}/{local}" if prefix else local
     if isinstance(dtype, (pl.Array, pl.List)) and dtype.inner is not None and dtype.inner.is_numeric():
         return _features(path, scan, local, dtype, rows, name, half)
@@ -76,16 +80,18 @@ def _column(
         with _reading(path):
             values = scan.select(pl.col(local).cast(plain)).collect()[local]
         if values.null_count():
-            raise CacheInvalid(f"{where}: row {values.is_null().arg_max()} holds nothing; fill it or leave the row out")
+            raise CacheInvalid(
+                f"{where}: row {values.is_null().arg_max()} holds nothing; fill it, or leave the row out"
+            )
         if plain != pl.String:
             yield values.to_numpy()
             return
-        # NumPy gives every text the room of the longest.
+        # In NumPy every text takes as much memory as the longest.
         longest = values.str.len_chars().max()
         size = 4 * rows * longest if isinstance(longest, int) else 0
         if size > WHOLE_BYTES:
             raise CacheInvalid(
-                f"{where}: {size >> 30} GiB of text, at most {WHOLE_BYTES >> 30} wanted; shorten the longest"
+                f"{where}: wanted at most {WHOLE_BYTES >> 30} GiB of text, found {size >> 30}; shorten the longest"
             )
         yield np.array(values.to_list(), dtype=str)
 
@@ -111,11 +117,11 @@ def _features(path: Path, scan: pl.LazyFrame, local: str, dtype: Any, rows: int,
                 values = scan.select(column).slice(start, size).collect()[local]
             if isinstance(dtype, pl.List):
                 values = _even(values, width, where, start)
-            found = native(values.to_numpy())
-            stored = found.astype(number)
-            if half and not np.array_equal(stored.astype(found.dtype), found, equal_nan=True):
+            block = native(values.to_numpy())
+            stored = block.astype(number)
+            if half and not np.array_equal(stored.astype(block.dtype), block, equal_nan=True):
                 raise CacheInvalid(
-                    f"{where}: the file says float16, but rows from {start} on hold more; write it again"
+                    f"{where}: the file says float16, but rows from {start} on hold other numbers; write it again"
                 )
             yield stored
 
@@ -123,25 +129,27 @@ def _features(path: Path, scan: pl.LazyFrame, local: str, dtype: Any, rows: int,
 
 
 def _even(values: pl.Series, width: int, where: str, start: int) -> pl.Series:
+    """Lists as arrays of `width` numbers; CacheInvalid where a list has another length."""
     lengths = values.list.len().fill_null(width)
     other = (lengths != width).arg_max()
     if other is not None and lengths[other] != width:
         raise CacheInvalid(
-            f"{where}: row {start + other} has {lengths[other]} numbers, wanted {width} as in the first row"
+            f"{where}: row {start + other}: wanted {width} numbers as in the first row, found {lengths[other]}"
         )
     return values.list.to_array(width)
 
 
 def _metadata(text: str | None) -> dict[str, str]:
+    """The texts in a JSON object; none where the text is no such object."""
     try:
-        found = json.loads(text or "{}")
+        content = json.loads(text or "{}")
     except (ValueError, RecursionError):
         return {}
-    return {key: value for key, value in found.items() if isinstance(value, str)} if isinstance(found, dict) else {}
+    return {key: value for key, value in content.items() if isinstance(value, str)} if isinstance(content, dict) else {}
 
 
 def _hub_classes(text: str | None) -> dict[str, tuple[str, ...]]:
-    """The class names of each column, where the metadata is that of a Hugging Face data set; else none."""
+    """The class names of each column, if the metadata is that of a Hugging Face data set."""
     try:
         columns = json.loads(text or "{}")["info"]["features"]
         return {name: tuple(map(str, about["names"])) for name, about in columns.items() if "names" in about}
@@ -151,6 +159,7 @@ def _hub_classes(text: str | None) -> dict[str, tuple[str, ...]]:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
+    """Turn an error of polars inside into a CacheInvalid of one line."""
     try:
         yield
     except (pages.Unfit, pl.exceptions.PolarsError, pl.exceptions.PanicException, ValueError) as error:
@@ -161,7 +170,7 @@ def _reading(path: Path) -> Iterator[None]:
 def write_parquet(
     path: Path, cache: FeatureCache, chosen: dict[str, list[str]], advance: Callable[[int], None]
 ) -> None:
-    """One row a sample, split after split; a view that a split has not is null there."""
+    """Write a row for each sample, one split after another. A view that a split does not have is null there."""
     identity = cache.manifest.identity
     views = sorted({view for names in chosen.values() for view in names})
     vector = pl.Array(pl.Float32, identity.width)
@@ -187,7 +196,7 @@ def write_parquet(
     def source(*_: Any) -> Iterator[pl.DataFrame]:
         try:
             yield from frames()
-        except BaseException as error:  # polars would make text of it
+        except BaseException as error:  # polars keeps only its text
             stopped.append(error)
             raise
 

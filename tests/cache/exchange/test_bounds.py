@@ -1,8 +1,11 @@
 """What an input may cost is looked at before it is paid, and an error line stays a line."""
 
+import io
+import json
 import os
 import struct
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,7 @@ import pytest
 
 from cache import CacheInvalid
 from cache.exchange.contents import read_dataset
+from cache.exchange.formats import open_source
 from cache.exchange.request import Request, named_path
 
 FEATURES, LABELS = np.ones((4, 2), np.float32), np.arange(4) % 2
@@ -69,6 +73,67 @@ def test_headers_that_are_too_long(tmp_path):
     assert refused(Request((("", path),))) == (
         f"{path}: not a NumPy array, or damaged (a header of {size} bytes, at most 10000 wanted); save or copy the file again"
     )
+
+
+def with_header(path: Path, text: str, size: int = 0) -> Path:
+    """A safetensors file of this header and `size` bytes of numbers."""
+    content = text.encode()
+    path.write_bytes(struct.pack("<Q", len(content)) + content + bytes(size))
+    return path
+
+
+def test_safetensors_headers_that_are_short_and_hold_too_much(tmp_path):
+    """A header of 20 MB of tiny entries would take gigabytes once parsed, and a tensor of a million axes fits no array."""
+    entry = '"{}":{{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}'
+    many = with_header(tmp_path / "a.safetensors", f"{{{','.join(entry.format(n) for n in range(300_000))}}}")
+    notes = with_header(
+        tmp_path / "b.safetensors", json.dumps({"__metadata__": dict.fromkeys(map(str, range(10**6)), "")})
+    )
+    for path, texts in ((many, 1_500_000), (notes, 2_000_001)):
+        assert refused(Request((("", path),))) == (
+            f"{path}: a header of {texts} texts, at most 80000 wanted; save fewer tensors in it"
+        )
+    axes = ",".join(["1"] * 10**6)
+    deep = with_header(tmp_path / "c.safetensors", f'{{"x":{{"dtype":"U8","shape":[{axes}],"data_offsets":[0,1]}}}}', 1)
+    assert refused(Request((("", deep),))) == (
+        f"{deep}[x]: a tensor of 1000000 axes, at most 32 wanted; save it with fewer"
+    )
+
+
+def test_a_safetensors_header_may_hold_a_million_class_names(tmp_path):
+    names = json.dumps([f"class {n}" for n in range(10**6)])
+    header = {"__metadata__": {"classes": names}, "x": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}
+    path = with_header(tmp_path / "a.safetensors", json.dumps(header), 1)
+    assert open_source(path).metadata == {"classes": names}
+
+
+def test_an_npz_directory_that_is_too_long(tmp_path):
+    """zipfile makes an object of a kilobyte of every 46 bytes there, whatever the entries are called."""
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(150_000):
+            entry = zipfile.ZipInfo(f"{number:06}")
+            entry.header_offset = entry.CRC = 0
+            archive.filelist.append(entry)
+        archive._didModify = True
+    assert refused(Request((("", path),))) == (
+        f"{path}: not a .npz file, or damaged (a directory of {150_000 * 52} bytes, at most {4 << 20} wanted); "
+        "save or copy it again"
+    )
+
+
+def test_an_npz_of_as_many_arrays_as_a_file_may_hold(tmp_path):
+    path = tmp_path / "a.npz"
+    with io.BytesIO() as one:
+        np.save(one, np.zeros(1, np.int8))
+        content = one.getvalue()
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(10_000):
+            archive.writestr(f"{number:0200}.npy", content)
+    assert len(open_source(path).arrays) == 10_000
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("one-more.npy", content)
+    assert refused(Request((("", path),))) == f"{path}: 10001 arrays, at most 10000 wanted"
 
 
 def test_texts_that_would_take_the_room_of_the_longest(tmp_path, sound):

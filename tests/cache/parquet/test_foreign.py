@@ -67,16 +67,16 @@ def test_a_bomb_is_refused_before_it_is_decoded(tmp_path, small_base, monkeypatc
     monkeypatch.setattr(pl, "scan_parquet", lambda *_, **__: pytest.fail("decoded"))
     limit = (1 << 20) + 64 * path.stat().st_size
     with pytest.raises(
-        Unfit, match=rf"^\d+ bytes once decoded, at most {limit} wanted of {path.stat().st_size} in the file$"
+        Unfit, match=rf"^wanted at most {limit} bytes once decoded of {path.stat().st_size} in the file, found \d+$"
     ):
         foreign.check(path, ratio=64)
     monkeypatch.setattr("cache.exchange.formats.parquet_files.RATIO", 64)
     with pytest.raises(CacheInvalid) as error:
         open_parquet(path, "")
-    assert str(error.value).startswith(f"{path}: not Parquet, or damaged (")
-    assert str(error.value).endswith(
-        f"bytes once decoded, at most {limit} wanted of {path.stat().st_size} in the file); save or copy the file again"
+    assert str(error.value).startswith(
+        f"{path}: not Parquet, or damaged (wanted at most {limit} bytes once decoded of {path.stat().st_size} in the file, found "
     )
+    assert str(error.value).endswith("); save or copy the file again")
 
 
 @pytest.mark.parametrize(

@@ -116,8 +116,36 @@ def test_a_damaged_copy_that_is_read_stays_till_its_reader_ends(small, tmp_path)
     assert share.push(small, team).state == "pushed"
 
 
-def test_an_import_over_a_damaged_cache_names_the_remedy(small):
-    damage(small, "missing")
+@pytest.mark.parametrize(
+    ("kind", "error", "problem"),
+    [
+        ("missing", CacheCorrupt, f"{CHUNK}: missing"),
+        ("bit", CacheCorrupt, f"{CHUNK}: its sha256 is not the manifest's"),
+        ("manifest", CacheInvalid, "manifest.json: not a manifest of format 1: "),
+    ],
+)
+def test_work_over_a_damaged_cache_is_not_called_done(small, kind, error, problem):
+    damage(small, kind)
     digested = importing.Digested(dataset=None, identity=SMALL, sums={})
-    with pytest.raises(CacheCorrupt, match=r"c/1/0: missing; `cache rm` it, then pull or extract it again"):
-        importing.write(small.parent, digested, None)
+    for act in (lambda: catalog.prove(small), lambda: importing.write(small.parent, digested, None)):
+        with pytest.raises(error) as caught:
+            act()
+        assert str(caught.value).startswith(f"{small}/{problem}")
+        assert str(caught.value).endswith("; `cache rm` it, then pull or extract it again")
+
+
+def test_the_bytes_of_a_large_cache_are_left_to_verify(small, monkeypatch):
+    digested = importing.Digested(dataset=None, identity=SMALL, sums={})
+    notes: list[str] = []
+    assert importing.write(small.parent, digested, None, note=notes.append) == small
+    assert (catalog.prove(small), notes) == ("", [])
+    monkeypatch.setattr(catalog, "PROOF_BYTES", catalog.read_manifest(small).size - 1)
+    damage(small, "bit")
+    assert importing.write(small.parent, digested, None, note=notes.append) == small
+    assert notes == [
+        f"cache {small.name[:12]}: the sizes of its files are right; `coattail cache verify {small.name[:12]}` compares "
+        "their bytes too"
+    ]
+    damage(small, "missing")
+    with pytest.raises(CacheCorrupt, match="missing"):
+        catalog.prove(small)

@@ -7,6 +7,7 @@ import time
 from urllib.parse import quote
 
 import pytest
+import toy_caches as toys
 
 from cache import in_use
 from cache import sharing as remote
@@ -17,9 +18,10 @@ from cache.errors import (
     CacheNotFound,
     CacheSilent,
     CacheStorage,
+    CacheUnlisted,
     PlaceInvalid,
 )
-from cache.sharing import bucket, folder, schemes
+from cache.sharing import bucket, folder, offers, pull, push, schemes
 from cache.sharing.bucket import Bucket
 
 NAME = "ab" * 32 + "/manifest.json"
@@ -217,14 +219,36 @@ def test_endpoints_that_are_some(s3, monkeypatch, url):
     remote.at(s3.url)
 
 
-def test_a_name_that_the_client_cannot_read_is_named(s3):
-    s3.request("PUT", f"features/{quote(chr(1))}x/y", b"1")
-    with pytest.raises(CacheStorage) as caught:
-        remote.at(s3.url).names()
-    assert str(caught.value) == (
-        f"{s3.url}: an object there has the name 'features/\\x01x/', which the client cannot read; "
-        "delete that object, no cache has one"
-    )
+UNLISTED = (
+    "{}: an object there has the name {!a}, which the client cannot read, so that the place cannot be listed; delete that "
+    "object, or pull a cache by its whole key"
+)
+
+
+@pytest.mark.parametrize("name", [f"{chr(1)}x/", "./", "../", "/", f"z{chr(127)}/", f"{'ab' * 32}{chr(1)}"])
+def test_a_name_that_the_client_cannot_read(s3, name, tmp_path):
+    """Before the keys it is passed over; among them, or after them, the caches are had by their whole keys alone."""
+    path = toys.make(tmp_path / "mine", toys.identity({"train": 10}, views=0))
+    for key in ("01" * 32, "fe" * 32):
+        s3.request("PUT", f"features/{key}/manifest.json", b"{}")
+        s3.request("PUT", f"features/{key}/more", b"1")
+    push.push(path, remote.at(s3.url))
+    s3.request("PUT", f"features/{quote(name)}{'y' * name.endswith('/')}", b"1")
+    named = f"features/{name}"
+    if name < "0":
+        assert remote.at(s3.url).names() == sorted(["01" * 32, path.name, "fe" * 32])
+        listed = {listing.key: listing for listing in offers.ls(remote.at(s3.url))}
+        assert {key: listing.state for key, listing in listed.items()} == {
+            path.name: "published", "01" * 32: "damaged", "fe" * 32: "damaged", named: "foreign"
+        }  # fmt: skip
+        assert listed[named].problem == UNLISTED.format(s3.url, named)
+        assert pull.find(remote.at(s3.url), path.name[:6]).manifest.key == path.name
+    else:
+        for act in (remote.at(s3.url).names, lambda: pull.find(remote.at(s3.url), path.name[:6])):
+            with pytest.raises(CacheUnlisted) as caught:
+                act()
+            assert str(caught.value) == UNLISTED.format(s3.url, named)
+    assert pull.pull(pull.find(remote.at(s3.url), path.name), tmp_path / "yours").state == "pulled"
 
 
 def test_no_place_to_write(s3):

@@ -365,7 +365,7 @@ def test_limits_hold_before_anything_is_stored(s3, small, tmp_path, monkeypatch)
 def test_something_in_the_way_is_named(s3, small, tmp_path):
     share.push(small, remote.at(s3.url))
     (tmp_path / "yours" / small.name / "x").mkdir(parents=True)
-    with pytest.raises(CacheStorage, match="something that is no cache is in the way; remove it"):
+    with pytest.raises(CacheStorage, match="something that is no cache has this name; remove it"):
         pulled(s3.url, small.name, tmp_path / "yours")
 
 

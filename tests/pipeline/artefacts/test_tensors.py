@@ -81,3 +81,15 @@ def test_a_file_of_something_else(tmp_path):
     (tmp_path / "x.safetensors").write_bytes(b"\x80\x02}q\x00.")
     with pytest.raises(DataError, match=r"x\.safetensors: cannot be read as safetensors \("):
         checkpoint.load(tmp_path / "x.safetensors")
+
+
+def test_a_header_that_would_cost_too_much(tmp_path):
+    path = tmp_path / "backbone.safetensors"
+    with path.open("wb") as file:
+        file.write((99 << 20).to_bytes(8, "little"))
+        file.truncate((99 << 20) + 100)
+    with pytest.raises(DataError) as caught:
+        checkpoint.load(path)
+    assert str(caught.value) == (
+        f"{path}: a header of {99 << 20} bytes, at most {32 << 20} wanted; save fewer tensors in it"
+    )

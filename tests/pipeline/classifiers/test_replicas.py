@@ -41,7 +41,8 @@ def _closed_form(train):
 
 
 def _none(name="none"):
-    return Augmentation(kind(name), None, torch.zeros(3))
+    shift = torch.randn(3, 8, generator=torch.Generator().manual_seed(7))
+    return Augmentation(kind(name), None, torch.zeros(3), shift if name == "transfer" else None)
 
 
 def _train(train, settings, seeds=(0,), augmentation=None, variants=None):
@@ -78,7 +79,7 @@ def test_one_replica_equals_a_plain_training_loop(train):
     torch.testing.assert_close(found.bias_RC[0], linear.bias.detach(), atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["none", "noise", "dropout", "closed-form"])
+@pytest.mark.parametrize("name", ["none", "noise", "dropout", "transfer", "closed-form"])
 def test_a_replica_does_not_depend_on_its_neighbours(train, name):
     settings = BASE.model_copy(update={"augmentation": name})
     augmentation = _closed_form(train) if name == "closed-form" else _none(name)
@@ -88,7 +89,7 @@ def test_a_replica_does_not_depend_on_its_neighbours(train, name):
     assert not torch.allclose(together.weight_RCD[0], together.weight_RCD[1])
 
 
-@pytest.mark.parametrize("name", ["none", "noise", "dropout", "closed-form"])
+@pytest.mark.parametrize("name", ["none", "noise", "dropout", "transfer", "closed-form"])
 def test_the_same_seed_gives_the_same_bits(train, name):
     settings = BASE.model_copy(update={"augmentation": name})
     augmentation = _closed_form(train) if name == "closed-form" else _none(name)
@@ -135,7 +136,7 @@ def test_variants_that_shape_the_program_are_refused(train):
     )
 
 
-@pytest.mark.parametrize("name", ["closed-form", "noise", "dropout"])
+@pytest.mark.parametrize("name", ["closed-form", "noise", "dropout", "transfer"])
 def test_a_step_sees_what_equations_3_and_4_say(train, name):
     settings = [
         BASE.model_copy(update={"augmentation": name, "strength": s, "threshold": t}) for s, t in ((0.5, 0.5), (2, 0.2))
@@ -156,6 +157,8 @@ def test_a_step_sees_what_equations_3_and_4_say(train, name):
             wanted = torch.where((train.labels_N[rows] == 0)[:, None], features, mixed)
         elif name == "noise":
             wanted = features + 0.5 * draws.noise_SKBD[s, 2]
+        elif name == "transfer":
+            wanted = features + augmentation.shift_CD[train.labels_N[rows]]
         else:
             wanted = torch.where(draws.uniform_SKBD[s, 2] >= 0.3, features / 0.7, 0.0)
         torch.testing.assert_close(inputs[r], wanted, atol=1e-5, rtol=1e-5)

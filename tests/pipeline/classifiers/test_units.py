@@ -5,6 +5,7 @@ import torch
 
 from pipeline.augment import UNCHANGED, augmentation_for
 from pipeline.classifiers.kinds import KINDS, kind
+from pipeline.classifiers.mean_shift import mean_shift
 from pipeline.classifiers.problem import Problem
 from pipeline.features import Features
 from pipeline.settings import STG, Retrain, Settings
@@ -43,7 +44,8 @@ def predicted(head, augmentation, scale, spreads):
         head_features = head_rows(train, ("a", "b", "c", "d"), STAGE2, 0)
         stg, _, _ = fit(head_features, STAGE2, 0)
         trained = TrainedSTG(stg, head_features.heads, split_statistics(head_features.fit, 2).mean_CD)
-    augment = augmentation_for(settings, train, stage1, trained) if head in TRAINED else UNCHANGED
+    shift = mean_shift(retrain, train, unseen=True) if augmentation == "transfer" else None
+    augment = augmentation_for(settings, train, stage1, trained, shift) if head in TRAINED else UNCHANGED
     classifier = kind(head)(Problem(retrain, train, [0], stage1, augment, True, False, None, "balanced", "toy")).folded(
         train.coordinates
     )

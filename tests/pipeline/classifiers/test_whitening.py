@@ -64,7 +64,7 @@ def test_a_constant_column_contributes_nothing_even_where_a_later_row_differs():
     assert bool(torch.isfinite(coordinates.turn_DD).all())
     later = coordinates.apply(torch.full((2, 5), 9.0))
     torch.testing.assert_close(later[:, 1:3], torch.zeros(2, 2))
-    assert coordinates.scale_D[1:3].tolist() == [1, 1]
+    assert coordinates.columns.scale_D[1:3].tolist() == [1, 1]
     weight, bias = coordinates.fold(torch.ones(3, 5), torch.zeros(3))
     assert torch.equal(weight[:, 1:3], torch.zeros(3, 2))
     assert bool(torch.isfinite(bias).all())
@@ -74,7 +74,7 @@ def test_the_rounding_of_a_constant_is_no_spread():
     features, labels = rows()
     features[:, 0] = 1000.0
     features[::2, 0] = torch.nextafter(torch.tensor(1000.0), torch.tensor(2000.0))
-    assert fit_whitening(features, labels, 3).varies_D.tolist() == [False, True, True, True, True]
+    assert fit_whitening(features, labels, 3).columns.varies_D.tolist() == [False, True, True, True, True]
 
 
 def test_half_precision_and_views_are_taken_as_they_are():

@@ -1,0 +1,85 @@
+"""How far the augmentation `transfer` moves the rows of each class: by the settings, or by what held-out rows say."""
+
+import torch
+from torch import Tensor
+
+from pipeline.classifiers.committee import FOLDS, MANY_CLASSES, WORK
+from pipeline.classifiers.computed import clean
+from pipeline.classifiers.discriminant import Transfer, held_out_scores, mean_shifts
+from pipeline.classifiers.selection import choose, stratified_folds
+from pipeline.features import Features
+from pipeline.progress import note
+from pipeline.settings.stage3 import Retrain
+
+LENDING = (0.0, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0)
+"""Values of k among which held-out rows choose. Plankton, with up to 1,385 rows a class, wants about 14."""
+
+
+def mean_shift(settings: Retrain, train: Features, unseen: bool, val: Features | None = None, seed: int = 0) -> Tensor:
+    """m'_c - m_c of each class, (C, D) float32, in the coordinates of `train`.
+
+    `settings.borrow` says how far means move, or leaves it to the data: to the rows of `val` where there are some; else, where
+    the backbone is `unseen` (it never saw the training rows), to cross-validation over them. Rows that the backbone was
+    trained on do not tell how far means err, so there the logarithmic law of `discriminant.shares` holds.
+    """
+    features_ND, labels_N, classes = clean(train), train.labels_N, len(train.counts_C)
+    if settings.borrow == "auto":
+        strength = _chosen(features_ND, labels_N, classes, settings, unseen, val, seed)
+    else:
+        strength = None if settings.borrow == "log" else settings.borrow
+    return mean_shifts(features_ND, labels_N, classes, Transfer(settings.shrinkage, strength))
+
+
+def _chosen(
+    features_ND: Tensor,
+    labels_N: Tensor,
+    classes: int,
+    settings: Retrain,
+    unseen: bool,
+    val: Features | None,
+    seed: int,
+) -> float | None:
+    if val is not None:
+        every_MD, every_labels_M = torch.cat([features_ND, clean(val)]), torch.cat([labels_N, val.labels_N])
+        fold_M = torch.cat([torch.full_like(labels_N, -1), torch.zeros_like(val.labels_N)])
+        strengths: tuple[float | None, ...] = (None, *LENDING)
+        on = "the rows of val"
+    elif unseen:
+        every_MD, every_labels_M = features_ND, labels_N
+        folds = max(1, min(FOLDS, WORK // max(1, features_ND.numel() * classes)))
+        fold_M = stratified_folds(labels_N, classes, FOLDS, seed)
+        fold_M = fold_M.masked_fill(fold_M >= folds, -1)
+        strengths, on = LENDING, f"{folds}-fold cross-validation"
+    else:
+        note("transfer: means move by .55 - .085 ln n, since the backbone was trained on these rows")
+        return None
+    if classes > MANY_CLASSES or not bool((fold_M >= 0).any()):
+        note(f"transfer: means move by k / (n + k) with k = {settings.transfer:g}, which no held-out rows chose")
+        return settings.transfer
+    strength = likeliest(every_MD, every_labels_M, classes, fold_M, settings.shrinkage, strengths)
+    law = ".55 - .085 ln n" if strength is None else f"k / (n + k) with k = {strength:g}"
+    note(f"transfer: means move by {law}, chosen on {on}")
+    return strength
+
+
+def likeliest(
+    features_MD: Tensor,
+    labels_M: Tensor,
+    classes: int,
+    fold_M: Tensor,
+    shrinkage: float,
+    strengths: tuple[float | None, ...] = LENDING,
+) -> float | None:
+    """The strength under which linear discriminants give held-out rows the greatest class-balanced log-likelihood.
+
+    `fold_M` says which fold holds a row out, -1 for none. None among `strengths` stands for the logarithmic law. A temperature
+    is fitted to each (`selection.log_likelihoods`).
+    """
+    held_out_M = fold_M >= 0
+    tried = held_out_scores(features_MD, labels_M, classes, fold_M, (shrinkage,), strengths, (Transfer().temperature,))
+    best, greatest = strengths[0], -torch.inf
+    for setting, scores_MC in tried:
+        choice = choose({"": scores_MC[held_out_M]}, labels_M[held_out_M], classes)
+        if choice.scores[""].likelihood > greatest:
+            best, greatest = setting.strength, choice.scores[""].likelihood
+    return best

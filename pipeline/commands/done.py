@@ -1,0 +1,17 @@
+"""What a command says when all its work was already done."""
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def say_if_done(proofs: Iterable[Path], started: float) -> None:
+    """Say that nothing was to be done where all the files that prove finished work are older than this command."""
+    from pipeline.progress import note
+
+    times = {path: path.stat().st_mtime for path in proofs}
+    if not times or max(times.values()) >= started:
+        return
+    newest = max(times, key=lambda path: times[path])
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(times[newest]))
+    note(f"coattail: done already: {newest.parent}, from {when}")

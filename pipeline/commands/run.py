@@ -1,0 +1,80 @@
+"""The commands that do all stages: demo, run."""
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import click
+
+from pipeline.commands.done import say_if_done
+from pipeline.commands.options import Command, Options, common
+from pipeline.commands.output import show
+from pipeline.commands.stage_options import cache_options, classifier_options, with_config, with_settings
+
+if TYPE_CHECKING:
+    from pipeline.compare import Comparison
+    from pipeline.settings import Settings
+
+
+@click.command(cls=Command)
+@common
+@click.option("--sample", help="Stages 2 and 3 only, on features that ship with coattail: cifar100-lt.")
+def demo(options: Options, sample: str | None) -> None:
+    """All three stages on embedded data, in about a minute; or, with --sample, on real features, in seconds."""
+    options = replace(options, preset=("retrain.seeds=5",))
+    if sample is None:
+        _run(options if options.config is not None else replace(options, config="digits-lt"), None)
+        return
+    from pipeline.commands.which_cache import sample_path
+
+    _run(options, str(sample_path(sample)))
+
+
+@click.command(cls=Command)
+@common
+@cache_options
+@classifier_options
+def run(options: Options, reference: str | None, **chosen: str | int | None) -> None:
+    """All stages: backbone, cache, STG, and the method beside its baselines; with --cache, those that need no images.
+
+    With --augmentation the trained head is compared with that one and with none, else with every augmentation.
+    """
+    _run(with_settings(options if reference else with_config(options), chosen), reference)
+
+
+def _run(options: Options, reference: str | None) -> None:
+    comparison = _compared(options, reference)
+    if comparison is None:
+        return
+    from pipeline.report.tables import comparison_text
+
+    show(comparison.model_dump(), options.as_json, comparison_text(comparison))
+
+
+def _compared(options: Options, reference: str | None) -> "Comparison | None":
+    import pipeline
+    from pipeline.artefacts.folders import runs_folder, stores_folder
+    from pipeline.commands.which_cache import resolve_settings, resolved_with_cache
+    from pipeline.settings.used import check_compare
+
+    started = time.time()
+    runs = runs_folder()
+    if reference is None:
+        resolved = resolve_settings(options)
+        check_compare(resolved.settings, resolved.given, cached=False)
+        augmentations = _augmentations(resolved.settings, resolved.given)
+        comparison = pipeline.run(resolved.settings, stores_folder(), runs, augmentations)
+    else:
+        resolved, cache = resolved_with_cache(options, reference, stores_folder())
+        check_compare(resolved.settings, resolved.given, cached=True)
+        augmentations = _augmentations(resolved.settings, resolved.given)
+        comparison = pipeline.run_cache(resolved.settings, cache, runs, augmentations)
+    say_if_done((runs / resolved.settings.name).glob("*/metrics.json"), started)
+    return comparison
+
+
+def _augmentations(settings: "Settings", given: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Those that the user wants compared; None: all."""
+    if "retrain.augmentation" not in given:
+        return None
+    return tuple(dict.fromkeys(("none", settings.retrain.augmentation)))

@@ -1,0 +1,77 @@
+"""The commands of stage 1, which alone reads images: train-backbone, extract."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipeline.commands.done import say_if_done
+from pipeline.commands.options import Command, Options, common
+from pipeline.commands.output import show
+from pipeline.commands.stage_options import with_config
+
+if TYPE_CHECKING:
+    from pipeline.settings import Settings
+
+
+@click.command("train-backbone", cls=Command)
+@common
+@click.option("--no-extract", is_flag=True, help="Train only; do not dump the features.")
+def train_backbone(options: Options, no_extract: bool) -> None:
+    """Stage 1: train the backbone, then dump every split's features into a cache."""
+    started = time.time()
+    settings = _stage1_settings(options)
+    from pipeline.artefacts.folders import runs_folder, stores_folder
+    from pipeline.stage1_backbone import stage1
+
+    backbone = stage1(settings, runs_folder())
+    document: dict[str, Any] = {"run": str(backbone.folder), **backbone.metrics}
+    proofs = [backbone.folder / "metrics.json"]
+    if not no_extract:
+        from pipeline.stage1_extract import extract as extract_features
+
+        path = extract_features(settings, backbone, stores_folder())
+        if path is None:  # another process prints
+            return
+        document |= {"cache": path.name, "path": str(path)}
+        proofs.append(path / "manifest.json")
+    say_if_done(proofs, started)
+    figures = {key: f"{document[key]:.1f} %" for key in ("accuracy",) if key in document}
+    lines = {key: document[key] for key in ("run", "path") if key in document} | figures
+    show(document, options.as_json, [f"{key}: {value}" for key, value in lines.items()])
+
+
+@click.command(cls=Command)
+@common
+@click.option("--backbone", type=click.Path(path_type=Path), help="A stage-1 run folder; by default the config's own.")
+@click.option(
+    "--backbone-module", metavar="MODULE:ATTRIBUTE", help="Your own nn.Module, images to (B, D); runs its code."
+)
+def extract(options: Options, backbone: Path | None, backbone_module: str | None) -> None:
+    """Dump a frozen backbone's features of every split into a cache."""
+    if backbone is not None and backbone_module is not None:
+        raise click.UsageError("--backbone and --backbone-module exclude each other")
+    started = time.time()
+    settings = _stage1_settings(options)
+    from pipeline.artefacts.folders import runs_folder, stores_folder
+    from pipeline.stage1_backbone import finished, given
+    from pipeline.stage1_extract import extract as extract_features
+
+    if backbone_module is not None:
+        settings, run = given(settings, runs_folder(), backbone_module)
+    else:
+        run = finished(settings, runs_folder(), backbone and backbone.absolute())
+    path = extract_features(settings, run, stores_folder())
+    if path is not None:
+        say_if_done([path / "manifest.json"], started)
+        show({"cache": path.name, "path": str(path)}, options.as_json, [str(path)])
+
+
+def _stage1_settings(options: Options) -> "Settings":
+    from pipeline.commands.which_cache import resolve_settings
+    from pipeline.settings.used import check_stages
+
+    resolved = resolve_settings(with_config(options))
+    check_stages(resolved.settings, resolved.given, cached=False)
+    return resolved.settings

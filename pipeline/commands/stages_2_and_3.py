@@ -1,0 +1,80 @@
+"""The commands that work on a cache alone: train-stg (stage 2), retrain (stage 3), evaluate."""
+
+import time
+from pathlib import Path
+
+import click
+
+from pipeline.commands.done import say_if_done
+from pipeline.commands.options import Command, Options, common
+from pipeline.commands.output import show
+from pipeline.commands.stage_options import cache_options, classifier_options, config_or_cache, with_settings
+
+
+@click.command("train-stg", cls=Command)
+@common
+@cache_options
+def train_stg(options: Options, reference: str | None) -> None:
+    """Stage 2: learn the Semantic Transformation Generator on the head classes of a cache."""
+    started = time.time()
+    from pipeline.artefacts.folders import runs_folder, stores_folder
+    from pipeline.commands.which_cache import resolved_with_cache
+    from pipeline.settings.used import check_stages
+
+    resolved, cache = resolved_with_cache(config_or_cache(options, reference), reference, stores_folder())
+    check_stages(resolved.settings, resolved.given, reference is not None)
+    from pipeline.report.tables import distance_line
+    from pipeline.stage2_stg import train_stg as train
+
+    folder, result = train(resolved.settings, cache, runs_folder())
+    say_if_done([folder / "metrics.json"], started)
+    line = f"{len(result.head_classes)} head classes, {result.steps} steps, {result.seconds:.1f} s: {folder}"
+    document = {"run": str(folder), **result.model_dump()}
+    show(document, options.as_json, [line, distance_line(result.held_out)])
+
+
+@click.command(cls=Command)
+@common
+@cache_options
+@click.option("--stg", type=click.Path(path_type=Path), help="A stage-2 run folder; by default the settings' own.")
+@classifier_options
+def retrain(options: Options, reference: str | None, stg: Path | None, **chosen: str | int | None) -> None:
+    """Stage 3: retrain the classifier on a cache, the tail's features augmented."""
+    started = time.time()
+    import pipeline
+    from pipeline.artefacts.folders import runs_folder, stores_folder
+    from pipeline.commands.which_cache import resolved_with_cache
+    from pipeline.settings.stage3 import uses_stg
+    from pipeline.settings.used import check_retrain
+
+    options = with_settings(config_or_cache(options, reference), chosen)
+    resolved, cache = resolved_with_cache(options, reference, stores_folder())
+    if stg is not None and not uses_stg(resolved.settings.retrain):
+        raise click.UsageError("--stg is for --augmentation stg with a head that is trained: crt, lws or generalized")
+    check_retrain(resolved.settings, resolved.given, reference is not None, stg is not None)
+    from pipeline.report.tables import retrained_table
+
+    folder, result = pipeline.retrain(resolved.settings, cache, runs_folder(), stg and stg.absolute())
+    say_if_done([folder / "metrics.json"], started)
+    document = {"run": str(folder), **result.model_dump()}
+    show(document, options.as_json, [retrained_table(result, cache.manifest, folder)])
+
+
+@click.command(cls=Command)
+@common
+@click.option("--run", "folder", required=True, type=click.Path(path_type=Path), help="A run folder of retrain.")
+@click.option("--split", default="test", show_default=True, help="A split of its cache: val, test, train.")
+@click.option("--cache", "reference", help="The cache, where it is not in stores/ under its key.")
+def evaluate(options: Options, folder: Path, split: str, reference: str | None) -> None:
+    """Figures of a finished classifier on a split of its cache."""
+    from cache import FeatureCache, catalog
+    from pipeline.artefacts.folders import read_result, stores_folder
+    from pipeline.report.tables import retrained_table
+    from pipeline.stage3_retrain import RetrainResult, evaluate_run
+
+    wanted = reference or read_result(folder, RetrainResult).cache
+    cache = FeatureCache.open(catalog.resolve(stores_folder(), wanted))
+    result = evaluate_run(folder, cache, split)
+    show(
+        {"run": str(folder), **result.model_dump()}, options.as_json, [retrained_table(result, cache.manifest, folder)]
+    )

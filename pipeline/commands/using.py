@@ -1,0 +1,157 @@
+"""Predict: a finished classifier on new images or features."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pipeline.commands.options import Command, output_options
+from pipeline.commands.output import show
+
+if TYPE_CHECKING:
+    from cache import FeatureCache
+    from pipeline.predict import Prediction
+
+LIKELIEST = 3
+"""Classes of a row that a line for people names."""
+NAMED = 20
+"""Broken images that are named on stderr; a file of predictions has all of them."""
+
+
+@click.command(cls=Command)
+@click.option("--run", "folder", required=True, type=click.Path(path_type=Path), help="A run folder of retrain.")
+@click.argument("paths", nargs=-1)
+@click.option("--features", type=click.Path(path_type=Path), help="Features (N, D) in place of images: .npy, .npz, …")
+@click.option(
+    "--top", default=5, show_default=True, type=click.IntRange(1, 1000), help="Classes to name for each image."
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="A .parquet, .csv or .jsonl file to write.")
+@click.option("--image-column", default="image", show_default=True, help="The column of Parquet files with images.")
+@click.option("--backbone", type=click.Path(path_type=Path), help="The stage-1 run folder; by default the cache's own.")
+@click.option("--cache", "reference", help="The cache, where it is not in stores/ under its key.")
+@output_options
+def predict(
+    folder: Path,
+    paths: tuple[str, ...],
+    features: Path | None,
+    top: int,
+    output: Path | None,
+    image_column: str,
+    backbone: Path | None,
+    reference: str | None,
+    as_json: bool,
+) -> None:
+    """The likeliest classes of images: files, folders, globs, Parquet files; or, with --features, of rows of features.
+
+    coattail predict --run runs/own/crt+stg-0123456789ab photos/new -o predictions.csv
+    """
+    if bool(paths) == bool(features):
+        raise click.UsageError("wanted images, or --features FILE, one of the two")
+    from pipeline.predict import predict_features, predict_images, predictor_of
+    from pipeline.predictions import PredictionFile, as_object, names_digest
+    from pipeline.progress import note, on_interrupt
+
+    cache = _cache_of(folder, reference, required=bool(paths))
+    predictor = predictor_of(folder, cache)
+    note(_calibration(predictor.temperature, cache))
+    top = min(top, len(predictor.classes))
+    made_from = {"classifier": predictor.digest, "temperature": predictor.temperature, "top": top}
+    if features is not None:
+        array = _features(features)
+        made_from["inputs"] = names_digest([[str(features.absolute()), str(features.stat().st_mtime_ns)]])
+    else:
+        from pipeline.artefacts.folders import runs_folder
+        from pipeline.encoder import encoder_of
+        from pipeline.images.gathering import gather_images
+
+        assert cache is not None
+        encoder = encoder_of(cache.manifest, runs_folder(), backbone)
+        origins = gather_images(paths, image_column)
+        made_from["inputs"] = names_digest(origin.names for origin in origins)
+    file = None if output is None else PredictionFile(output, made_from)
+    done = 0 if file is None else file.done
+    if features is not None:
+        batches = predict_features(predictor, array.blocks(), array.rows, top, array.where, done)
+    else:
+        batches = predict_images(predictor, encoder, origins, top, done)
+    if file is None:
+        rows = [row for batch in batches for row in batch]
+        broken = _say_broken(rows)
+        show(
+            {"predictions": [as_object(row) for row in rows], "broken": broken},
+            as_json,
+            [_line(row) for row in rows if row.classes],
+        )
+        return
+    with on_interrupt(f"what is predicted is kept in {file.part}, the same command goes on from there"):
+        for batch in batches:
+            file.write(batch)
+        broken = _say_broken(file.read())
+        count = sum(1 for _ in file.read())
+        file.publish(top)
+    show(
+        {"output": str(output), "rows": count, "broken": broken},
+        as_json,
+        [f"{count} predictions, {broken} images broken: {output}"],
+    )
+
+
+def _cache_of(folder: Path, reference: str | None, required: bool) -> "FeatureCache | None":
+    """The cache that the run was made from; None where it is not at hand and not `required`."""
+    from cache import FeatureCache, catalog
+    from cache.errors import CacheError
+    from pipeline.artefacts.folders import read_result, stores_folder
+    from pipeline.errors import LineageError
+    from pipeline.stage3_retrain import RetrainResult
+
+    wanted = read_result(folder, RetrainResult).cache
+    try:
+        cache = FeatureCache.open(catalog.resolve(stores_folder(), reference or wanted))
+    except CacheError:
+        if required or reference:
+            raise
+        return None
+    if cache.key != wanted:
+        raise LineageError(
+            f"{folder}: made from cache {wanted[:12]}, found {cache.key[:12]}; name the right one with --cache"
+        )
+    return cache
+
+
+def _features(path: Path):  # type: ignore[no-untyped-def]
+    """The one array of features in a user's file."""
+    from cache.exchange.formats import open_source
+    from pipeline.errors import DataError
+
+    arrays = [array for array in open_source(path).arrays if len(array.shape) == 2]
+    if len(arrays) != 1:
+        listed = ", ".join(str(array) for array in arrays) or "none"
+        raise DataError(f"{path}: wanted one array of features (N, D), found {listed}; save that array alone")
+    return arrays[0]
+
+
+def _calibration(temperature: float, cache: "FeatureCache | None") -> str:
+    if cache is not None and "val" in cache.splits:
+        return f"probabilities are calibrated on val: logits are divided by {temperature:.2f}"
+    why = "its cache is not at hand" if cache is None else "the cache has no val split"
+    return f"probabilities are not calibrated: {why}"
+
+
+def _say_broken(rows: "Iterable[Prediction]") -> int:
+    from pipeline.progress import note
+
+    count = 0
+    for row in rows:
+        if row.broken:
+            count += 1
+            if count <= NAMED:
+                note(f"{row.name}: cannot be decoded ({row.broken})")
+    if count > NAMED:
+        note(f"{count - NAMED} more images cannot be decoded")
+    return count
+
+
+def _line(row: "Prediction") -> str:
+    pairs = list(zip(row.classes, row.probabilities, strict=True))[:LIKELIEST]
+    return f"{row.name}: " + ", ".join(f"{name} {100 * value:.1f} %" for name, value in pairs)

@@ -1,0 +1,158 @@
+"""A finished classifier on new images or features: the likeliest classes of each, with probabilities."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cache import FeatureCache
+from pipeline import features
+from pipeline.artefacts import folders
+from pipeline.artefacts import tensors as checkpoint
+from pipeline.classifiers.linear import Classifier
+from pipeline.encoder import Encoder
+from pipeline.errors import DataError
+from pipeline.images.gathering import Named
+from pipeline.longtail import Rows
+from pipeline.progress import track
+from pipeline.stage3_retrain import RetrainResult
+
+CHUNK = 512
+"""Images that are decoded, predicted and written at a time."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One row: its name, the likeliest classes first with their probabilities, or the reason why there are none."""
+
+    name: str
+    classes: tuple[str, ...] = ()
+    probabilities: tuple[float, ...] = ()
+    broken: str = ""
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A run's classifier, its class names, and the temperature that its logits are divided by.
+
+    Replicas of several seeds are averaged: the mean of their probabilities.
+    """
+
+    classifier: Classifier
+    classes: tuple[str, ...]
+    digest: str
+    temperature: float = 1.0
+
+    def probabilities(self, features_BD: Tensor) -> Tensor:
+        """(B, D) -> (B, C)."""
+        return (self.classifier.logits(features_BD.float()) / self.temperature).softmax(dim=-1).mean(dim=0)
+
+    def top(self, names: Sequence[str], features_BD: Tensor, count: int) -> list[Prediction]:
+        """The `count` likeliest classes of each row."""
+        values_BK, classes_BK = self.probabilities(features_BD).topk(min(count, len(self.classes)), dim=1)
+        return [
+            Prediction(name, tuple(self.classes[c] for c in classes), tuple(values))
+            for name, classes, values in zip(names, classes_BK.tolist(), values_BK.tolist(), strict=True)
+        ]
+
+
+def predictor_of(folder: Path, cache: FeatureCache | None = None) -> Predictor:
+    """The classifier of a finished run of stage 3; calibrated on the `val` split where its cache is given and has one.
+
+    Raises DataError for a classifier that is not the one its run recorded, or is no linear map.
+    """
+    result = folders.read_result(folder, RetrainResult)
+    path = folder / "classifier.safetensors"
+    tensors, _ = checkpoint.load(path)
+    folders.prove(path, checkpoint.digest(tensors), result.digest)
+    if set(tensors) != {"weight", "bias"}:
+        raise DataError(
+            f"{path}: {result.method} is no linear map and is not read from its file again; retrain with a head that is, "
+            "such as crt, logistic, lda or transfer"
+        )
+    classifier = Classifier(tensors["weight"], tensors["bias"])
+    predictor = Predictor(classifier, tuple(result.classes), result.digest)
+    if cache is None or "val" not in cache.splits:
+        return predictor
+    val = features.load(cache, "val", views=False)
+    logits_RNC = torch.cat([classifier.logits(val.gather(0, rows_B)) for rows_B in val.blocks()], dim=1)
+    return Predictor(classifier, predictor.classes, predictor.digest, fit_temperature(logits_RNC, val.labels_N))
+
+
+def fit_temperature(logits_RNC: Tensor, labels_N: Tensor) -> float:
+    """T > 0 of the least mean -log softmax(z / T)_y over rows and replicas (Guo et al., 2017, section 4.2).
+
+    By golden sections over log T from 1/50 to 50: the loss has one minimum in 1 / T.
+    """
+    flat_MC = logits_RNC.double().flatten(0, 1)
+    target_M = labels_N.repeat(len(logits_RNC))
+
+    def loss(log_t: float) -> float:
+        return float(F.cross_entropy(flat_MC / math.exp(log_t), target_M))
+
+    low, high, ratio = -math.log(50), math.log(50), (math.sqrt(5) - 1) / 2
+    while high - low > 1e-4:
+        left, right = high - ratio * (high - low), low + ratio * (high - low)
+        low, high = (low, right) if loss(left) < loss(right) else (left, high)
+    return math.exp((low + high) / 2)
+
+
+def predict_images(
+    predictor: Predictor, encoder: Encoder, origins: Sequence[Named], count: int, done: int = 0
+) -> Iterator[list[Prediction]]:
+    """Predictions of all images but the first `done`, CHUNK at a time. What cannot be decoded is among them, with the reason."""
+    total = sum(len(origin.names) for origin in origins)
+    with track(total - done, "predicting", "images") as progress:
+        for origin in origins:
+            skipped = min(done, len(origin.names))
+            done -= skipped
+            for start in range(skipped, len(origin.names), CHUNK):
+                rows = np.arange(start, min(start + CHUNK, len(origin.names)))
+                yield _chunk(predictor, encoder, origin, rows, count)
+                progress.advance(len(rows))
+
+
+def _chunk(predictor: Predictor, encoder: Encoder, origin: Named, rows: Rows, count: int) -> list[Prediction]:
+    names = [origin.names[row] for row in rows]
+    features_BD, positions, broken = encoder.features(origin.take(rows))
+    readable = predictor.top([names[position] for position in positions], features_BD, count)
+    by_position = dict(zip(positions, readable, strict=True))
+    return [
+        by_position[position] if position in by_position else Prediction(name, broken=broken[position])
+        for position, name in enumerate(names)
+    ]
+
+
+def predict_features(
+    predictor: Predictor, blocks: Iterator[np.ndarray], total: int, count: int, where: str, done: int = 0
+) -> Iterator[list[Prediction]]:
+    """Predictions of rows of features (B, D), named by their numbers.
+
+    Raises DataError for features of another width and for a value that is not finite.
+    """
+    width = predictor.classifier.weight_RCD.shape[2]
+    first = 0
+    with track(total, "predicting", "rows") as progress:
+        for block_BD in blocks:
+            if block_BD.ndim != 2 or block_BD.shape[1] != width:
+                raise DataError(
+                    f"{where}: wanted features (N, {width}), found rows of shape {block_BD.shape[1:]}; give the features that "
+                    "this classifier was made for"
+                )
+            features_BD = torch.from_numpy(np.array(block_BD, dtype=np.float32))
+            bad_B = ~torch.isfinite(features_BD).all(dim=1)
+            if bad_B.any():
+                raise DataError(
+                    f"{where}: row {first + int(bad_B.int().argmax())}: a value is not finite; correct the file"
+                )
+            skip = max(0, min(done - first, len(features_BD)))
+            names = [str(first + row) for row in range(skip, len(features_BD))]
+            first += len(features_BD)
+            if names:
+                yield predictor.top(names, features_BD[skip:], count)
+            progress.advance(len(block_BD))
