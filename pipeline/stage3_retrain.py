@@ -141,9 +141,8 @@ def evaluate_run(folder: Path, cache: FeatureCache, split: str) -> RetrainResult
     tensors, _ = checkpoint.load(path)
     folders.prove(path, checkpoint.digest(tensors), result.digest)
     if set(tensors) != {"weight", "bias"}:
-        raise DataError(
-            f"{path}: {result.method} is no linear classifier; run retrain with --head {result.method} again"
-        )
+        head = result.method.partition("+")[0]
+        raise DataError(f"{path}: {result.method} is no linear classifier; run retrain with --head {head} again")
     settings = Settings.model_validate({"longtail": result.settings.get("longtail", {})})
     found = figures(cache, split, Classifier(tensors["weight"], tensors["bias"]), settings)
     same = result.model_dump(
