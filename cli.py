@@ -9,14 +9,19 @@ from pathlib import Path
 
 import click
 
-from pipeline.commands.about import config_group, doctor
+from pipeline.commands.about import doctor
 from pipeline.commands.caches import cache_group
+from pipeline.commands.comparing import compare, results
+from pipeline.commands.configs import config_group
 from pipeline.commands.failures import exit_code, terminate
+from pipeline.commands.inspecting import inspect
 from pipeline.commands.options import Commands
 from pipeline.commands.output import fail
+from pipeline.commands.reporting import report
 from pipeline.commands.run import demo, run
 from pipeline.commands.stage1 import extract, train_backbone
 from pipeline.commands.stages_2_and_3 import evaluate, retrain, train_stg
+from pipeline.commands.sweeping import sweep
 from pipeline.commands.using import predict
 
 # Read when torch loads: threads that spin while they wait take the cores that other processes want.
@@ -36,8 +41,9 @@ def cli() -> None:
 
 
 for command in (
-    demo, run, train_backbone, extract, train_stg, retrain, evaluate, predict, cache_group, config_group, doctor
-):  # fmt: skip
+    *(demo, run, train_backbone, extract, train_stg, retrain, evaluate, predict),
+    *(inspect, compare, sweep, results, report, cache_group, config_group, doctor),
+):
     cli.add_command(command)
 
 

@@ -69,10 +69,8 @@ def read_manifest(path: Path) -> Manifest:
     parsed = parse_manifest(opening.read(path, manifest.NAME, manifest.LIMIT), str(file))
     for name in ownership.names(path):
         if layout.KEY.fullmatch(name) and name != parsed.key:
-            raise CacheInvalid(
-                f"{file}: wanted the manifest of {name[:12]}, as the folder is called, found that of {parsed.key[:12]}; "
-                f"rename the folder to {parsed.key}, or delete it"
-            )
+            problem = f"wanted the manifest of {name[:12]}, as the folder is called, found that of {parsed.key[:12]}"
+            raise CacheInvalid.about(file, problem, f"rename the folder to {parsed.key}, or delete it")
     return parsed
 
 
@@ -86,7 +84,7 @@ def parse_manifest(content: bytes, where: str, remedy: str = opening.AGAIN) -> M
         reason = f"{field}: {first['msg'].removeprefix('Value error, ')}"
     except (ValueError, AttributeError, TypeError) as error:
         reason = str(error)
-    raise CacheInvalid(f"{where}: not a manifest of format {manifest.FORMAT}: {reason}; {remedy}")
+    raise CacheInvalid.about(where, f"not a manifest of format {manifest.FORMAT}: {reason}", remedy)
 
 
 def refuse_other_key(path: Path) -> None:

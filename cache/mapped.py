@@ -12,7 +12,7 @@ import numpy as np
 from cache import catalog
 from cache.disk import durable
 from cache.disk.locks import locked
-from cache.reader import FeatureCache
+from cache.reader import FeatureCache, Features
 
 BLOCK_BYTES = 64 << 20
 """How much of the features is held in RAM while a copy is made."""
@@ -20,7 +20,7 @@ BLOCK_BYTES = 64 << 20
 
 def mapped(
     cache: FeatureCache, split: str, views: int, stores: Path, advance: Callable[[int], None] = lambda rows: None
-) -> np.ndarray:
+) -> Features:
     """The first `views` views of a split, (V, N, D), memory-mapped and read-only. The copy is made where there is none.
 
     Checksums are compared as in `FeatureCache.features`. `advance` is called with the number of rows of each block. Where

@@ -37,10 +37,10 @@ def is_shaped(folder: Path) -> bool:
     """Whether a folder is called by a key, and holds files of a cache and no others. The files are not read."""
     if not any(layout.KEY.fullmatch(name) for name in names(folder)):
         return False
-    return not strangers(folder) and any(path.parent != folder for path in _walk(folder))
+    return not foreign_files(folder) and any(path.parent != folder for path in _walk(folder))
 
 
-def strangers(folder: Path) -> list[str]:
+def foreign_files(folder: Path) -> list[str]:
     """Files and links in a folder that no cache has, by their paths inside it and in order. Somebody put them there."""
     files = [os.path.relpath(path, folder).replace(os.sep, "/") for path in _walk(folder)]
     return sorted(file for file in files if not _FILE.fullmatch(file))

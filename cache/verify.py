@@ -76,7 +76,7 @@ def verify(
     try:
         manifest = catalog.read_manifest(path)
     except CacheInvalid as error:
-        return Verification(path.name, str(path), shown, 0, 0, (Finding(layout.MANIFEST, str(error)),))
+        return Verification(path.name, str(path), shown, 0, 0, (Finding(layout.MANIFEST, error.problem or str(error)),))
     except CacheNotFound:
         if not catalog.is_cache(path) and not (path / layout.FEATURES).is_dir():
             raise

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from cache import FeatureCache
     from pipeline.compare import Comparison
+    from pipeline.comparing.arms import Chosen
+    from pipeline.comparing.divergence import Divergence
+    from pipeline.comparing.methods import MethodComparison
     from pipeline.settings import Settings
     from pipeline.stage3_retrain import RetrainResult
 
@@ -18,6 +21,12 @@ def run(
 
     Of several processes, the first goes on alone after the cache; None in the others.
     """
+    cache = make_features(settings, stores, runs)
+    return None if cache is None else run_cache(settings, cache, runs, augmentations)
+
+
+def make_features(settings: "Settings", stores: Path, runs: Path) -> "FeatureCache | None":
+    """Images -> backbone -> feature cache: stage 1. Of several processes, the first has the cache; None in the others."""
     from cache import FeatureCache
     from pipeline.images.dataset import load
     from pipeline.longtail import head_classes
@@ -28,7 +37,7 @@ def run(
     head_classes(dataset.counts(), settings.stg)  # what stage 2 would refuse is refused before stage 1's hours
     backbone = stage1(settings, runs, dataset)
     path = extract(settings, backbone, stores)
-    return None if path is None else run_cache(settings, FeatureCache.open(path), runs, augmentations)
+    return None if path is None else FeatureCache.open(path)
 
 
 def run_cache(
@@ -52,3 +61,49 @@ def retrain(
     if stg is None and uses_stg(settings.retrain):
         stg, _ = train_stg(settings, cache, runs)
     return stage3(settings, cache, runs, stg)
+
+
+def compare_arms(
+    settings: "Settings", cache: "FeatureCache", runs: Path, chosen: "Chosen"
+) -> "tuple[MethodComparison, list[tuple[Path, RetrainResult]]]":
+    """The chosen methods on one cache, and by how much each differs from the baseline; a generator is learnt where one wants it.
+
+    Raises ConfigError for methods, a preset or a baseline that there is not.
+    """
+    from pipeline.comparing import arms, methods, presets
+    from pipeline.stage2_stg import train_stg
+
+    title, notes, baseline = "", [], chosen.baseline
+    if chosen.preset is not None:
+        preset = presets.read_preset(chosen.preset)
+        title, notes = preset.title, preset.notes
+        found, left_out = presets.preset_arms(preset, settings, cache)
+        if baseline is None:
+            wanted = [arm for arm in found if preset.baseline in (arm.method, arm.name)] or found
+            baseline = wanted[0].name if wanted else preset.baseline
+    elif chosen.methods:
+        baseline = baseline or (arms.PLAIN_HEAD if arms.PLAIN_HEAD in chosen.methods else chosen.methods[0])
+        found, left_out = arms.named(settings, cache, chosen.methods, baseline)
+    else:
+        baseline = baseline or arms.PLAIN_HEAD
+        found, left_out = arms.every(settings, cache, baseline)
+    return methods.compare_methods(
+        found,
+        left_out,
+        cache,
+        runs,
+        lambda own: train_stg(own, cache, runs)[0],
+        baseline,
+        chosen.metric,
+        strict=bool(chosen.methods),
+        title=title,
+        notes=notes,
+    )
+
+
+def divergence_of(settings: "Settings", cache: "FeatureCache", runs: Path) -> "Divergence":
+    """The paper's Table 5 on one cache: how much the transformations of five samples of a tail class differ."""
+    from pipeline.comparing.divergence import divergence as of_samples
+    from pipeline.stage2_stg import train_stg
+
+    return of_samples(settings, cache, train_stg(settings, cache, runs)[0])

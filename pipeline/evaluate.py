@@ -1,8 +1,15 @@
 """Figures of a backbone or a classifier on a split."""
 
+import json
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from cache import FeatureCache
 from pipeline import features
@@ -10,49 +17,167 @@ from pipeline.backbones.classifier import ImageClassifier
 from pipeline.backbones.inference import blocks, outputs
 from pipeline.classifiers.linear import Classifier
 from pipeline.classifiers.scored import Scored
+from pipeline.errors import ConfigError, DataError, TrainingError
 from pipeline.images.dataset import Dataset
 from pipeline.metrics import Metrics, evaluate
 from pipeline.progress import track
 from pipeline.settings import Settings
+from pipeline.settings.paths import home_expanded
+from pipeline.settings.stage1 import LongTail
 
 EVALUATION_BATCH = 500
+"""Images that go through a backbone at a time."""
+
+
+class NotFinite(ArithmeticError):
+    """A classifier's probabilities are not finite, so no figure can be given of it; which setting did it, the stage knows."""
 
 
 def measured(settings: Settings, dataset: Dataset) -> dict[str, Any]:
-    """What the figures hang on beside the weights; where it has changed, they are measured again."""
+    """What a backbone's figures depend on beside its weights; where that has changed, they are measured again."""
     groups = settings.longtail
     return {"test": dataset.splits["test"].content_digest(), "groups": [groups.many_above, groups.few_below]}
 
 
 def backbone_figures(settings: Settings, dataset: Dataset, model: ImageClassifier) -> dict[str, Any]:
+    """The metrics of a backbone and its classifier on the test images, with what was `measured`.
+
+    Raises TrainingError where its probabilities are not finite.
+    """
     test = dataset.splits["test"]
     model.eval()
+    blocks_of_rows = blocks(0, len(test), EVALUATION_BATCH)
     with track(len(test), "test images", "images") as progress:
         logits = []
-        for logits_BC in outputs(
-            model, test, blocks(0, len(test), EVALUATION_BATCH), settings.data, settings.stage1.amp
-        ):
+        for logits_BC in outputs(model, test, blocks_of_rows, settings.data, settings.stage1.amp):
             logits.append(logits_BC)
             progress.advance(len(logits_BC))
-    groups = settings.longtail
-    found = evaluate(
-        torch.cat(logits).softmax(dim=1),
-        torch.from_numpy(test.labels_N),
-        dataset.counts(),
-        groups.many_above,
-        groups.few_below,
-    )
-    return {**found.model_dump(mode="json"), "measured": measured(settings, dataset)}
+    labels_N = torch.from_numpy(test.labels_N)
+    try:
+        metrics = _metrics(torch.cat(logits), labels_N, "test", dataset.counts(), settings.longtail)
+    except NotFinite as error:
+        raise TrainingError(
+            f"stage 1: {error}; lower stage1.learning_rate, found {settings.stage1.learning_rate:g}, or set stage1.amp=off"
+        ) from None
+    return {**metrics.model_dump(mode="json"), "measured": measured(settings, dataset)}
+
+
+def class_shares(prior: str, classes: Sequence[str], counts_C: Tensor) -> Tensor:
+    """The shares (C,) of a class prior, summing to 1, float64: `train`, `uniform`, numbers with commas, or a .json file.
+
+    Raises ConfigError where the text or the file is none of these or its shares do not fit the classes.
+    """
+    if prior == "uniform":
+        return torch.full((len(classes),), 1 / len(classes), dtype=torch.float64)
+    if prior == "train":
+        return counts_C.double() / counts_C.sum()
+    if prior.endswith(".json"):
+        values = _shares_in(Path(home_expanded("evaluate.prior", prior)), classes)
+    else:
+        values = [_number(text, f"evaluate.prior {prior[:60]!r}") for text in prior.split(",")]
+    where = f"evaluate.prior {prior[:60]}"
+    if len(values) != len(classes):
+        raise ConfigError(f"{where}: wanted {len(classes)} shares, one a class, found {len(values)}")
+    shares_C = torch.tensor(values, dtype=torch.float64)
+    if not bool((shares_C >= 0).all()) or not 0 < float(shares_C.sum()) < math.inf:
+        raise ConfigError(
+            f"{where}: wanted shares of at least 0 that are not all 0, found {min(values):g} to {max(values):g}"
+        )
+    return shares_C / shares_C.sum()
+
+
+def _shares_in(path: Path, classes: Sequence[str]) -> list[float]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"evaluate.prior {path}: cannot be read as JSON: {error}") from None
+    if isinstance(content, dict):
+        unknown, missing = sorted(set(content) - set(classes)), [name for name in classes if name not in content]
+        if unknown or missing:
+            found = f"no share of {missing[0]!r}" if missing else f"a share of {unknown[0]!r}, which is no class"
+            raise ConfigError(
+                f"evaluate.prior {path}: wanted a share for each of {len(classes)} classes, found {found}"
+            )
+        content = [content[name] for name in classes]
+    if not isinstance(content, list):
+        raise ConfigError(
+            f"evaluate.prior {path}: wanted a list or an object of shares, found {type(content).__name__}"
+        )
+    return [_number(value, f"evaluate.prior {path}") for value in content]
+
+
+def _number(value: object, where: str) -> float:
+    if isinstance(value, (int, float, str)) and not isinstance(value, bool):
+        with suppress(ValueError, OverflowError):
+            return float(value)
+    raise ConfigError(f"{where}: wanted train, uniform, a .json file or a number a class, found {str(value)[:40]!r}")
+
+
+def prior_shift(shares_C: Tensor, counts_C: Tensor, power: float) -> Tensor:
+    """What is added to logits (C,) to make them those under a prior of these shares: log p_c - power log n_c / N, float32.
+
+    `power` is how much of the training prior the logits have, as in `Classifier.prior_power`. An empty class counts as one row; a
+    share of 0 gives -inf.
+    """
+    train_C = counts_C.double().clamp(min=1)
+    return (shares_C.log() - power * (train_C / train_C.sum()).log()).float()
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Each replica's metrics on a split, and the class that it predicts for each row, int32 (R, N)."""
+
+    metrics: list[Metrics]
+    predicted_RN: Tensor
+
+
+def figures(
+    cache: FeatureCache,
+    split: str,
+    classifier: Classifier | Scored,
+    settings: Settings,
+    shares_C: Tensor | None = None,
+) -> list[Metrics]:
+    """Each replica's metrics on a split's clean features; groups by the training counts. `shares_C` as in `measure`."""
+    return measure(cache, split, classifier, settings, shares_C).metrics
 
 
 @torch.no_grad()
-def figures(cache: FeatureCache, split: str, classifier: Classifier | Scored, settings: Settings) -> list[Metrics]:
-    """Each replica's metrics on a split's clean features; groups by the training counts."""
-    tested = features.load(cache, split, views=False, ram_limit=settings.ram_limit)
+def measure(
+    cache: FeatureCache,
+    split: str,
+    classifier: Classifier | Scored,
+    settings: Settings,
+    shares_C: Tensor | None = None,
+) -> Measured:
+    """As `figures`, with the predictions that they were taken from.
+
+    With `shares_C` (C,) the logits are those under this class prior. Raises DataError for a classifier whose scores are no log
+    probabilities, NotFinite where a probability is not finite.
+    """
+    rows = features.load(cache, split, views=False, ram_limit=settings.ram_limit)
     counts = cache.counts("train").tolist()
-    logits_RNC = torch.cat([classifier.logits(tested.gather(0, rows_B)) for rows_B in tested.blocks()], dim=1)
-    groups = settings.longtail
-    return [
-        evaluate(logits_NC.softmax(dim=1), tested.labels_N, counts, groups.many_above, groups.few_below)
-        for logits_NC in logits_RNC
-    ]
+    logits_RNC = torch.cat([classifier.logits(rows.gather(0, rows_B)) for rows_B in rows.blocks()], dim=1)
+    if shares_C is not None:
+        if classifier.prior_power is None:
+            raise DataError(
+                "evaluate.prior: this head's scores are no log probabilities, so no prior can be put to them"
+            )
+        logits_RNC = logits_RNC + prior_shift(shares_C, torch.tensor(counts), classifier.prior_power)
+    return measured_logits(logits_RNC, rows.labels_N, split, counts, settings.longtail)
+
+
+def measured_logits(logits_RNC: Tensor, labels_N: Tensor, split: str, counts: list[int], groups: LongTail) -> Measured:
+    """Metrics and predictions of logits (R, N, C) on a split; `counts` are the training rows of each class.
+
+    `groups` has the limits between many, medium and few. Raises NotFinite where a probability is not finite.
+    """
+    metrics = [_metrics(logits_NC, labels_N, split, counts, groups) for logits_NC in logits_RNC]
+    return Measured(metrics, logits_RNC.argmax(dim=2).int())
+
+
+def _metrics(logits_NC: Tensor, labels_N: Tensor, split: str, counts: list[int], groups: LongTail) -> Metrics:
+    probabilities_NC = logits_NC.softmax(dim=1)
+    if not bool(torch.isfinite(probabilities_NC).all()):
+        raise NotFinite(f"on the {split} split the classifier's probabilities are not finite")
+    return evaluate(probabilities_NC, labels_N, counts, groups.many_above, groups.few_below)

@@ -85,19 +85,21 @@ def _draw_cao(labels_N: Rows, counts: Sequence[int]) -> Rows:
     return np.sort(np.concatenate(kept))
 
 
-def hold_out(labels_N: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
+def hold_out(labels_N: Rows, share: float, seed: int, singles_stay: bool = False) -> tuple[Rows, Rows]:
     """Sorted rows kept and sorted rows held out: `share` of each class, rounded, at least one row on either side.
 
-    Raises DataError where a class has a single row.
+    A class with a single row is kept whole where `singles_stay`; else it raises DataError.
     """
     shuffled_N = np.random.default_rng(seed).permutation(len(labels_N))
     held = []
     for c in np.unique(labels_N):
         rows = shuffled_N[labels_N[shuffled_N] == c]
+        if len(rows) < 2 and singles_stay:
+            continue
         if len(rows) < 2:
             raise DataError(f"class {c}: wanted at least 2 images to hold one out, found {len(rows)}")
         held.append(rows[: min(max(round(share * len(rows)), 1), len(rows) - 1)])
-    held_out = np.sort(np.concatenate(held))
+    held_out = np.sort(np.concatenate([np.empty(0, dtype=np.int64), *held]))
     return np.setdiff1d(np.arange(len(labels_N)), held_out), held_out
 
 

@@ -1,5 +1,8 @@
 """What is reported of a classifier: accuracy by group, per class, balanced, and calibration. Pure."""
 
+import math
+from collections.abc import Sequence
+
 import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
@@ -62,6 +65,15 @@ def evaluate(
         ece=expected_calibration_error(probabilities_NC, labels_N),
         per_class=per_class,
     )
+
+
+def worst_tenth(per_class: Sequence[float | None]) -> float:
+    """Mean accuracy of the worst tenth of the classes, one at least, in the unit of `per_class`; None is left out."""
+    present = sorted(value for value in per_class if value is not None)
+    if not present:
+        raise ValueError("worst_tenth: no class has rows")
+    worst = present[: max(1, math.ceil(len(present) / 10))]
+    return sum(worst) / len(worst)
 
 
 def _mean(per_class: list[float | None], group: list[int]) -> float | None:

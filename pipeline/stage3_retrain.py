@@ -1,32 +1,43 @@
 """Stage 3: cache + generator -> classifier, and its figures (paper, section 3.4)."""
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import torch
 from pydantic import BaseModel, ConfigDict, field_validator
+from torch import Tensor
 
 from cache import FeatureCache
 from pipeline.artefacts import folders
 from pipeline.artefacts import tensors as checkpoint
 from pipeline.artefacts.figures import Digest, Percent, Seconds
-from pipeline.classifiers import train_classifier
+from pipeline.classifiers import settled, train_classifier
 from pipeline.classifiers.linear import Classifier
-from pipeline.classifiers.scored import Selection
-from pipeline.errors import DataError, LineageError
-from pipeline.evaluate import figures
+from pipeline.classifiers.scored import Scored, Selection
+from pipeline.errors import DataError, LineageError, TrainingError
+from pipeline.evaluate import Measured, NotFinite, class_shares, figures, measure
 from pipeline.metrics import Metrics
 from pipeline.progress import note
 from pipeline.settings import Settings
 from pipeline.settings.method_names import stage3_method
 from pipeline.settings.stage3 import uses_stg
+from pipeline.settings.used import HEADS
 from pipeline.stg import trained as stg_file
 
 TRANSFER_RULES = {"head_classes", "head_above", "head_share_limit", "head_share", "similarity"}
 """The settings of `stg` that say what a tail sample borrows, with or without a generator."""
-MADE_BY = {"seed", "coordinates", "longtail", "stg", "retrain", "choice"}
+MADE_BY = {"seed", "coordinates", "longtail", "stg", "retrain", "choice", "evaluate"}
 """The settings that a classifier and its figures come from, beside the cache."""
+SPLIT_FIGURES = "figures-{split}.json"
+"""In a run folder, beside metrics.json of the test split: the figures on another split."""
+PREDICTIONS = "predictions.safetensors"
+"""In a run folder: the class predicted for each test row by each seed, int32 (R, N), so that runs can be compared by row."""
+NAME = "classifier.safetensors"
+NUMBERS = {"retrain.learning_rate", "retrain.tau", "retrain.weight_decay", "retrain.classifier_factor", "retrain.l2"}
+"""Settings of a head that have no upper bound, so that a classifier can overflow."""
 FIGURES = ("accuracy", "many", "medium", "few", "balanced_accuracy", "ece")
 
 
@@ -58,21 +69,35 @@ class RetrainResult(BaseModel):
     each_seed: list[Metrics]
     settings: dict[str, Any] = {}
     """Every setting that made it, by section."""
+    prior: str = ""
+    """The class prior that the figures are for, as `evaluate.prior` names it; empty for the classifier as it is."""
+    prior_power: float | None = None
+    """How much of the training prior is in the logits, as in `Classifier.prior_power`. Earlier runs do not say it."""
     seconds: Seconds
 
     @field_validator("mean", "std")
     @classmethod
-    def _every_figure(cls, found: dict[str, float | None]) -> dict[str, float | None]:
-        if found.keys() != set(FIGURES):
+    def _every_figure(cls, by_name: dict[str, float | None]) -> dict[str, float | None]:
+        if by_name.keys() != set(FIGURES):
             raise ValueError(f"wanted {', '.join(FIGURES)}")
-        return found
+        return by_name
 
 
-def retrain(settings: Settings, cache: FeatureCache, root: Path, stg: Path | None = None) -> tuple[Path, RetrainResult]:
-    """Retrain the classifier on a cache, or take the run as it is where an equal key says it is done.
+@dataclass(frozen=True)
+class Run:
+    """One run of stage 3: its settings, its folder, and the generator that it uses."""
 
-    With `retrain.augmentation = "stg"` the generator is that of `stg`, a stage-2 run folder. Raises LineageError where `stg` was
-    learnt from another cache, DataError where the cache lacks a split or the stage-1 classifier that the head starts from.
+    settings: Settings
+    folder: Path
+    method: str
+    generator: stg_file.TrainedSTG | None
+    generator_digest: str | None
+
+
+def planned(settings: Settings, cache: FeatureCache, root: Path, stg: Path | None = None) -> Run:
+    """The run that these settings mean; `stg` is the stage-2 run folder, where they want a generator.
+
+    Raises LineageError where `stg` was learnt from another cache.
     """
     trained, stg_digest = None, None
     if uses_stg(settings.retrain):
@@ -82,8 +107,11 @@ def retrain(settings: Settings, cache: FeatureCache, root: Path, stg: Path | Non
     method = stage3_method(settings.retrain)
     transfers = settings.retrain.is_trained and settings.retrain.augmentation in ("stg", "closed-form")
     rules = settings.stg.model_dump(include=TRANSFER_RULES) if transfers else None
+    shares_C = _shares(settings.evaluate.prior, cache)
+    prior = {} if shares_C is None else {"prior": shares_C.tolist()}
     key = folders.key_of(
-        retrain=settings.retrain.keyed(),
+        **prior,
+        retrain=settled(settings, cache).keyed(),
         choice=settings.choice,
         coordinates=settings.coordinates,
         seed=settings.seed,
@@ -92,27 +120,64 @@ def retrain(settings: Settings, cache: FeatureCache, root: Path, stg: Path | Non
         rules=rules,
         cache=cache.key,
     )
-    folder = folders.run_folder(root, settings.name, method, key)
-    if folders.is_done(folder):
-        result = folders.read_result(folder, RetrainResult)
-        path = folder / "classifier.safetensors"
-        folders.prove(path, checkpoint.digest(checkpoint.load(path)[0]), result.digest)
-        note(f"done already: {folder}", level=2)
-        return folder, result
-    started = time.monotonic()
-    folders.start(folder, settings)
-    seeds = seeds_of(settings)
-    classifier = train_classifier(settings, cache, seeds, trained)
-    found = figures(cache, "test", classifier, settings)
+    return Run(settings, folders.run_folder(root, settings.name, method, key), method, trained, stg_digest)
+
+
+def done_already(run: Run) -> RetrainResult | None:
+    """The figures of a run that is done; None where it is not. Raises DataError where its files do not hold together."""
+    if not folders.is_done(run.folder):
+        return None
+    note(f"done already: {run.folder}", level=2)
+    return _result(run.folder)
+
+
+def _result(folder: Path) -> RetrainResult:
+    """The figures of a finished run, whose classifier is the one that it recorded."""
+    result = folders.read_result(folder, RetrainResult)
+    folders.prove(folder / NAME, checkpoint.digest(checkpoint.load(folder / NAME)[0]), result.digest)
+    return result
+
+
+def retrain(settings: Settings, cache: FeatureCache, root: Path, stg: Path | None = None) -> tuple[Path, RetrainResult]:
+    """Retrain the classifier on a cache, or take the run as it is where an equal key says it is done.
+
+    With `retrain.augmentation = "stg"` the generator is that of `stg`, a stage-2 run folder. Raises LineageError where `stg` was
+    learnt from another cache, DataError where the cache lacks a split or the stage-1 classifier that the head starts from,
+    TrainingError for a loss or for probabilities that are not finite. Where another process trains the same classifier, this
+    one waits and takes it.
+    """
+    run = planned(settings, cache, root, stg)
+    with folders.work_to_do(run.folder, "classifier") as to_do:
+        if to_do:
+            started = time.monotonic()
+            classifier = train_classifier(settings, cache, seeds_of(settings), run.generator)
+            return run.folder, publish(run, cache, classifier, started)
+    return run.folder, _result(run.folder)
+
+
+def publish(run: Run, cache: FeatureCache, classifier: Classifier | Scored, started: float) -> RetrainResult:
+    """Measure a run's classifier on the test split and write its folder, metrics.json last.
+
+    `started`: the time, of time.monotonic, from which the run's seconds count.
+    """
+    settings, seeds = run.settings, seeds_of(run.settings)
+    folders.start(run.folder, settings)
+    shares_C = _shares(settings.evaluate.prior, cache)
+    if shares_C is not None and classifier.prior_power is None:
+        note(f"{run.method}: its scores are no log probabilities; its figures are not moved to evaluate.prior")
+        shares_C = None
+    measured = _measured(settings, cache, classifier, shares_C)
     tensors = classifier.tensors()
-    metadata = {"stage": "classifier", "method": method, "cache": cache.key, "stg": stg_digest or ""}
-    checkpoint.save(folder / "classifier.safetensors", tensors, metadata)
-    lineage = {"dataset": cache.manifest.provenance.name, "cache": cache.key, "stg": stg_digest}
+    metadata = {"stage": "classifier", "method": run.method, "cache": cache.key, "stg": run.generator_digest or ""}
+    checkpoint.save(run.folder / NAME, tensors, metadata)
+    checkpoint.save(run.folder / PREDICTIONS, {"test": measured.predicted_RN}, {"cache": cache.key})
     result = summarise(
-        found,
+        measured.metrics,
         seeds,
-        method=method,
-        **lineage,
+        method=run.method,
+        dataset=cache.manifest.provenance.name,
+        cache=cache.key,
+        stg=run.generator_digest,
         digest=checkpoint.digest(tensors),
         split="test",
         selection=classifier.selection
@@ -120,14 +185,55 @@ def retrain(settings: Settings, cache: FeatureCache, root: Path, stg: Path | Non
         chosen=settings.retrain.head == "auto",
         classes=list(cache.classes),
         seconds=round(time.monotonic() - started, 3),
+        prior="" if shares_C is None else settings.evaluate.prior,
+        prior_power=classifier.prior_power,
         settings=settings.model_dump(mode="json", include=MADE_BY),
     )
-    folders.write_json(folder / "metrics.json", result)
-    return folder, result
+    folders.write_json(run.folder / "metrics.json", result)
+    return result
 
 
-def evaluate_run(folder: Path, cache: FeatureCache, split: str) -> RetrainResult:
+def _measured(
+    settings: Settings, cache: FeatureCache, classifier: Classifier | Scored, shares_C: Tensor | None
+) -> Measured:
+    """The figures on the test split. Raises TrainingError, with the settings that can do it, where they are not finite."""
+    try:
+        return measure(cache, "test", classifier, settings, shares_C)
+    except NotFinite as error:
+        head = settings.retrain.head
+        numbers = sorted(HEADS[head] & NUMBERS)
+        remedy = f"of the settings that retrain.head={head} uses, set back {' or '.join(numbers)}"
+        raise TrainingError(
+            f"retrain: {error}; {remedy if numbers else 'look at the features with cache verify'}"
+        ) from None
+
+
+def split_figures(run: Run, split: str) -> RetrainResult | None:
+    """The figures of a run on another split than test, where they were kept; None where they were not."""
+    name = SPLIT_FIGURES.format(split=split)
+    return folders.read_result(run.folder, RetrainResult, name) if (run.folder / name).is_file() else None
+
+
+def publish_split(run: Run, split: str, measured: Measured) -> None:
+    """Keep a finished run's figures on another split than test, beside metrics.json."""
+    result = folders.read_result(run.folder, RetrainResult)
+    same = result.model_dump(include=_same_for_all_splits())
+    figures_there = summarise(measured.metrics, result.seeds, **{**same, "split": split})
+    folders.write_json(run.folder / SPLIT_FIGURES.format(split=split), figures_there)
+
+
+def _same_for_all_splits() -> set[str]:
+    return {*RetrainResult.model_fields} - {*Metrics.model_fields, "mean", "std", "each_seed", "seeds"}
+
+
+def _shares(prior: str, cache: FeatureCache) -> Tensor | None:
+    return class_shares(prior, cache.classes, torch.from_numpy(cache.counts("train"))) if prior else None
+
+
+def evaluate_run(folder: Path, cache: FeatureCache, split: str, prior: str | None = None) -> RetrainResult:
     """The figures of a finished run's classifier on a split of the cache that it was made from.
+
+    `prior` as in `evaluate.prior`; None: that of the run, empty: none.
 
     Raises LineageError for another cache, DataError where the cache lacks the split, the classifier is not the one that the
     run recorded, or it is not linear: those are not taken up from their file again.
@@ -137,18 +243,23 @@ def evaluate_run(folder: Path, cache: FeatureCache, split: str) -> RetrainResult
         raise LineageError(
             f"{folder}: made from cache {result.cache[:12]}, wanted {cache.key[:12]}; name it with --cache"
         )
-    path = folder / "classifier.safetensors"
+    path = folder / NAME
     tensors, _ = checkpoint.load(path)
     folders.prove(path, checkpoint.digest(tensors), result.digest)
     if set(tensors) != {"weight", "bias"}:
         head = result.method.partition("+")[0]
         raise DataError(f"{path}: {result.method} is no linear classifier; run retrain with --head {head} again")
     settings = Settings.model_validate({"longtail": result.settings.get("longtail", {})})
-    found = figures(cache, split, Classifier(tensors["weight"], tensors["bias"]), settings)
-    same = result.model_dump(
-        include={*RetrainResult.model_fields} - {*Metrics.model_fields, "mean", "std", "each_seed", "seeds"}
-    )
-    return summarise(found, result.seeds, **{**same, "split": split})
+    prior = result.prior if prior is None else prior
+    if prior and result.prior_power is None:
+        raise DataError(
+            f"{folder}: the scores of {result.method} are not known to be log probabilities, so no prior can be put to them; run "
+            "retrain again where it is of an earlier version, or leave out --prior"
+        )
+    classifier = Classifier(tensors["weight"], tensors["bias"], prior_power=result.prior_power)
+    each_seed = figures(cache, split, classifier, settings, _shares(prior, cache))
+    same = result.model_dump(include=_same_for_all_splits())
+    return summarise(each_seed, result.seeds, **{**same, "split": split, "prior": prior})
 
 
 def seeds_of(settings: Settings) -> list[int]:

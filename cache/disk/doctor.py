@@ -109,8 +109,8 @@ def _tried(name: str, attempt: Callable[[Path], Iterator[Check]], probe: Path) -
     try:
         check = next(attempt(probe))
     except OSError as error:
-        what = attempt.__name__.strip("_").replace("_", " ")
-        check = Check(what, "fail", f"{what} failed ({_reason(error)})", "look at the disk, or use another")
+        label = attempt.__name__.strip("_").replace("_", " ")
+        check = Check(label, "fail", f"{label} failed ({_reason(error)})", "look at the disk, or use another")
     return Check(f"{name} {check.name}", check.state, check.found, check.remedy)
 
 

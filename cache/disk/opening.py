@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 BLOCK = 1 << 20
 """Bytes that are read at a time."""
-AGAIN = "`cache rm` it, then pull or extract it again"
+AGAIN = "`cache rm` it, then pull, extract or import it again"
 """The remedy for a damaged cache. It must be removed first: as long as it is there, `extract` finds its work done."""
 FOREIGN = "coattail did not write it"
 """What an error says of a file that no version of coattail writes."""

@@ -8,8 +8,10 @@ a column for each view. It has no place for a classifier.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cache.errors import CacheInvalid
 from cache.exchange.appearing import appearing
@@ -96,7 +98,7 @@ def _tables(cache: FeatureCache, splits: list[str]) -> Iterator[SourceArray]:
         yield from _plain(f"{split}/", {"labels": frame["label"].to_numpy(), "sample_ids": ids})
 
 
-def _plain(prefix: str, arrays: Mapping[str, np.ndarray]) -> Iterator[SourceArray]:
+def _plain(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> Iterator[SourceArray]:
     """Arrays that lie in RAM, in the order of their names, `prefix` before each name."""
     for name, array in sorted(arrays.items()):
         yield SourceArray(prefix + name, "", array.shape, str(array.dtype), lambda array=array: iter([array]))  # type: ignore[misc]

@@ -91,20 +91,20 @@ def _sort(split: str, source: Source, names: Mapping[str, str]) -> Arrays:
     arrays: Arrays = {}
     of_others: Arrays = {}
     for array in source.arrays:
-        what = meaning(array.name, array.local, names, split)
-        if len(source.arrays) == 1 and not array.local and (what is None or what.role not in ("weight", "bias")):
+        named = meaning(array.name, array.local, names, split)
+        if len(source.arrays) == 1 and not array.local and (named is None or named.role not in ("weight", "bias")):
             # A file that is one array holds features, whatever it is called.
-            key = (split or (what.split if what else "") or "train", "features", "clean")
-        elif what is None or (split and what.role == "split"):
+            key = (split or (named.split if named else "") or "train", "features", "clean")
+        elif named is None or (split and named.role == "split"):
             continue
-        elif what.role == "classes":
-            key = (split or what.split, "classes", "")
-        elif what.role in ("weight", "bias"):
-            key = ("", what.role, "")
+        elif named.role == "classes":
+            key = (split or named.split, "classes", "")
+        elif named.role in ("weight", "bias"):
+            key = ("", named.role, "")
         else:
-            key = (split or what.split or "train", what.role, what.view)
+            key = (split or named.split or "train", named.role, named.view)
         # The user said train=FILE, and the array is called after test. It is taken only if train has no other.
-        other = what is not None and split != "" and what.split not in ("", split)
+        other = named is not None and split != "" and named.split not in ("", split)
         _merge(of_others if other else arrays, {key: array})
     return of_others | arrays
 
@@ -152,7 +152,7 @@ def only(path: Path, role: str, names: Mapping[str, str]) -> SourceArray:
     """The labels, ids or class names in a file of their own: its only array, or the one whose name says so."""
     arrays = open_source(path).arrays
     meanings = [meaning(array.name, array.local, names) for array in arrays]
-    fitting = [array for array, what in zip(arrays, meanings, strict=True) if what is not None and what.role == role]
+    fitting = [array for array, named in zip(arrays, meanings, strict=True) if named is not None and named.role == role]
     if len(arrays) != 1 and len(fitting) != 1:
         raise CacheInvalid(f"{path}: no {role} among {_listing(arrays)}; say which with --column {role}=NAME")
     return arrays[0] if len(arrays) == 1 else fitting[0]

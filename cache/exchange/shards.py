@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,8 +45,10 @@ def _join(base: str, group: list[tuple[int, SourceArray, str | None]]) -> Source
         wrong = numbers[-1] + 1
     if wrong is not None:
         twice = wrong - 1 in numbers and numbers.count(wrong - 1) > 1
-        what = f"two shards {wrong - 1}; name them apart" if twice else f"no shard {wrong}; copy it beside the others"
-        raise CacheInvalid(f"{first.where} is one of {len(numbers)} shards: found {what}")
+        problem = (
+            f"two shards {wrong - 1}; name them apart" if twice else f"no shard {wrong}; copy it beside the others"
+        )
+        raise CacheInvalid(f"{first.where} is one of {len(numbers)} shards: found {problem}")
     for part in parts:
         if part.classes != first.classes:
             raise CacheInvalid(
@@ -63,7 +66,7 @@ def _join(base: str, group: list[tuple[int, SourceArray, str | None]]) -> Source
     if any(part.missing_N is not None for part in parts):
         missing_N = np.concatenate([_missing(part) for part in parts])
 
-    def blocks() -> Iterator[np.ndarray]:
+    def blocks() -> Iterator[NDArray[Any]]:
         for part in parts:
             for block in part.blocks():
                 yield block if text else block.astype(dtype, copy=False)

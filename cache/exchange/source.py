@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,7 @@ class SourceArray:
     shape: tuple[int, ...]
     dtype: str
     """NumPy's name of the type that `blocks` yields. The bytes are in the order of this machine."""
-    blocks: Callable[[], Iterator[np.ndarray]]
+    blocks: Callable[[], Iterator[NDArray[Any]]]
     local: str = ""
     """Its name within its file; empty where the file is a single array."""
     missing_N: NDArray[np.bool_] | None = None
@@ -38,7 +39,7 @@ class SourceArray:
     def rows(self) -> int:
         return self.shape[0] if self.shape else 0
 
-    def read(self) -> np.ndarray:
+    def read(self) -> NDArray[Any]:
         """The whole array at once. Raises CacheInvalid for one that is larger than WHOLE_BYTES."""
         size = math.prod(self.shape) * np.dtype(self.dtype).itemsize
         if size > WHOLE_BYTES:
@@ -67,6 +68,6 @@ def step(shape: tuple[int, ...], dtype: np.dtype) -> int:
     return max(1, BLOCK_BYTES // max(1, math.prod(shape[1:]) * dtype.itemsize))
 
 
-def native(block: np.ndarray) -> np.ndarray:
+def native(block: NDArray[Any]) -> NDArray[Any]:
     """The block with its rows one after another and in this machine's byte order. The values do not change."""
     return np.ascontiguousarray(block, dtype=block.dtype.newbyteorder("="))

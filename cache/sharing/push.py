@@ -170,6 +170,6 @@ def _missing(bucket: Bucket, home: str, manifest: Manifest) -> str:
     there = bucket.sizes(home)
     for entry in manifest.inventory:
         if there.get(entry.file) != entry.size:
-            found = f"{there[entry.file]} bytes" if entry.file in there else "none"
-            return f"{bucket.url}/{home}/{entry.file}: wanted {entry.size} bytes, found {found}"
+            size = f"{there[entry.file]} bytes" if entry.file in there else "none"
+            return f"{bucket.url}/{home}/{entry.file}: wanted {entry.size} bytes, found {size}"
     return ""

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from torch import Tensor
+
 from cache import FeatureCache
 from pipeline.augment import UNCHANGED, augmentation_for
 from pipeline.classifiers.kinds import kind
@@ -11,7 +13,8 @@ from pipeline.classifiers.mean_shift import mean_shift
 from pipeline.classifiers.problem import Problem
 from pipeline.classifiers.scored import Scored
 from pipeline.features import corrects_the_prior, is_unseen, load, stage1_classifier, training_rows
-from pipeline.settings import Settings, register
+from pipeline.settings import Retrain, Settings
+from pipeline.settings.stage3 import VALIDATES
 from pipeline.stg.trained import TrainedSTG
 
 
@@ -19,14 +22,31 @@ def train_classifier(
     settings: Settings, cache: FeatureCache, seeds: Sequence[int], trained: TrainedSTG | None
 ) -> Classifier | Scored:
     """The classifier that the settings ask for, one replica a seed; `trained` is the generator where they want one."""
-    retrain = settings.retrain
+    return train_classifiers([settings], cache, seeds, trained)
+
+
+def train_classifiers(
+    variants: Sequence[Settings],
+    cache: FeatureCache,
+    seeds: Sequence[int],
+    trained: TrainedSTG | None,
+    rows_N: Tensor | None = None,
+) -> Classifier | Scored:
+    """The classifiers of settings that are trained side by side: replica = (settings, seed).
+
+    They may differ in `replicas.PER_REPLICA` of `retrain`, and a head that is computed takes one alone. With `rows_N` only
+    those training rows are used.
+    """
+    settings = variants[0]
+    retrain = settled(settings, cache)
     train = training_rows(cache, settings, views=retrain.is_trained and retrain.views)
+    train = train if rows_N is None else train.select(rows_N)
     stage1 = stage1_classifier(cache)
     if stage1 is not None and train.coordinates is not None:
         stage1 = train.coordinates.unfold(*stage1)
     transfers = retrain.is_trained and retrain.augmentation == "transfer"
     val = None
-    if (register.HEADS[retrain.head].reads_val or transfers) and "val" in cache.splits:
+    if (retrain.head in VALIDATES or transfers) and "val" in cache.splits:
         val = replace(load(cache, "val", views=False, ram_limit=settings.ram_limit), coordinates=train.coordinates)
     shift_CD = mean_shift(retrain, train, is_unseen(cache), val, settings.seed) if transfers else None
     augmentation = augmentation_for(settings, train, stage1, trained, shift_CD) if retrain.is_trained else UNCHANGED
@@ -41,6 +61,12 @@ def train_classifier(
         val,
         settings.choice.metric,
         f"cache {cache.key[:12]}",
+        [variant.retrain for variant in variants],
     )
     classifier = kind(retrain.head)(problem)
     return classifier if train.coordinates is None else classifier.folded(train.coordinates)
+
+
+def settled(settings: Settings, cache: FeatureCache) -> Retrain:
+    """The settings of `retrain` with a number in place of each `auto` that is not chosen on rows of this cache."""
+    return settings.retrain.settled(chooses=is_unseen(cache) or "val" in cache.splits)

@@ -1,33 +1,71 @@
-"""Heads that are computed from the training rows' clean features: the rows of the register for them, and `auto`."""
+"""Heads that are computed from the training rows' clean features. Each function here is a row of the register in `kinds.py`."""
 
 import torch
 from torch import Tensor
 
 from pipeline.classifiers import candidates, committee
 from pipeline.classifiers.discriminant import Transfer
+from pipeline.classifiers.held_out import compared_rows, likeliest
 from pipeline.classifiers.linear import Classifier
 from pipeline.classifiers.neighbours import fit_neighbours
+from pipeline.classifiers.present import on_present
 from pipeline.classifiers.problem import Problem
 from pipeline.classifiers.ridge import fit_ridge
+from pipeline.classifiers.scaling import fit_scaling, scaled
 from pipeline.classifiers.scored import Scored, Selection
+from pipeline.classifiers.selection import Choice, Score
 from pipeline.features import Features
 
+TRIED: dict[str, tuple[float, ...]] = {
+    "l2": (0.003, 0.01, 0.03, 0.1, 0.3),
+    "shrinkage": (0.1, 0.3, 0.6, 0.8, 0.95),
+    "transfer": (0.0, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0),
+}
+"""The values among which a head chooses where the setting is `auto`, about a factor of 2 or 3 apart."""
+TAUS = {"balanced": (1.0, 1.25), "accuracy": (0.0, 0.25, 0.5, 1.0)}
+"""The same for `tau`, by metric. Below 1 the training prior still counts, which suits those who will meet it again."""
 
+
+@on_present
 def logistic(problem: Problem) -> Classifier:
-    """L2-regularised logistic regression on the rows as they are, then adjusted by the training prior."""
-    settings = problem.settings
-    return _linear(problem, candidates.Logistic(settings.l2, settings.tau))
+    """Logistic regression with an L2 penalty on rows sampled as they are, its bias then adjusted by the training prior."""
+    strengths, taus = _values(problem, "l2"), _values(problem, "tau")
+    return _likeliest(problem, [candidates.Logistic(strength, tau) for strength in strengths for tau in taus])
 
 
+@on_present
 def lda(problem: Problem) -> Classifier:
     """Linear discriminants with a shrunk covariance and a flat prior."""
-    return _linear(problem, Transfer(problem.settings.shrinkage, 0.0))
+    return _likeliest(problem, [Transfer(shrinkage, 0.0) for shrinkage in _values(problem, "shrinkage")])
 
 
+@on_present
 def transfer(problem: Problem) -> Classifier:
-    """Linear discriminants whose class means move towards those of classes like them, the rarest furthest."""
-    settings = problem.settings
-    return _linear(problem, Transfer(settings.shrinkage, settings.transfer))
+    """Linear discriminants whose class means move towards those of similar classes; the rarer a class, the further."""
+    shrinkages, strengths = _values(problem, "shrinkage"), _values(problem, "transfer")
+    return _likeliest(problem, [Transfer(shrinkage, strength) for shrinkage in shrinkages for strength in strengths])
+
+
+def scaling(problem: Problem) -> Classifier:
+    """Vector scaling: each class's logit times a scale of its own, plus a shift of its own (MARC: Wang et al., 2022).
+
+    It acts on the stage-1 classifier, or on logistic regression where the cache has none. The two numbers of a class are learnt
+    on the `val` split. Without one they are learnt on held-out folds in the second case, and in the first, as in the paper, on
+    the training rows.
+    """
+    rows_ND, labels_N, classes = clean(problem.train), problem.train.labels_N, problem.classes
+    base = candidates.Logistic(tau=0.0, shrinkage=None)
+    weight_CD, bias_C = problem.stage1 or candidates.fit(base, rows_ND, labels_N, classes)
+    if problem.val is not None:
+        logits_HC, labels_H = clean(problem.val) @ weight_CD.T + bias_C, problem.val.labels_N
+    else:
+        logits_HC, labels_H = rows_ND @ weight_CD.T + bias_C, labels_N
+        held_out_rows = compared_rows(rows_ND, labels_N, classes, 1, problem.metric, problem.seeds[0])
+        if problem.stage1 is None and held_out_rows.folds:
+            logits_HC, labels_H = held_out_rows.scores([base], classes)[base], held_out_rows.labels_H
+    scale_C, shift_C = fit_scaling(logits_HC, labels_H, weight_CD.norm(dim=1), problem.metric)
+    weight_CD, bias_C = scaled(weight_CD, bias_C, scale_C, shift_C)
+    return Classifier(weight_CD[None], bias_C[None], prior_power=_learnt_prior(problem))
 
 
 def knn(problem: Problem) -> Scored:
@@ -40,40 +78,28 @@ def knn(problem: Problem) -> Scored:
 def ridge(problem: Problem) -> Scored:
     """Ridge regression on random ReLU features, its strength by rows held out (RanPAC)."""
     fitted = fit_ridge(clean(problem.train), problem.train.labels_N, problem.classes, problem.seeds[0])
-    return Scored(fitted.scores, {"projection": fitted.projection_DM, "weight": fitted.weight_MC})
+    parts = {"projection": fitted.projection_DM, "weight": fitted.weight_MC}
+    return Scored(fitted.scores, parts, prior_power=None)
 
 
+@on_present
 def auto(problem: Problem) -> Classifier:
-    """The likeliest of these arms, averaged, chosen without the test split.
+    """The arms that are likeliest on held-out rows, averaged; the test split has no part in it.
 
-    On the `val` split where there is one; else by cross-validation over the training rows where the backbone never saw them;
-    else by a fixed rule, since rows that the backbone was trained on say nothing of new ones.
+    The held-out rows are the `val` split where there is one, else folds of the training rows where the backbone never saw them.
+    Else there are none: a backbone is right on nearly all rows it was trained on. A fixed rule is then taken, and named as such.
     """
     rows_ND, labels_N, classes = clean(problem.train), problem.train.labels_N, problem.classes
-    metric = problem.metric
-    if problem.val is None and not problem.unseen:
+    if not problem.chooses:
         weight_CD, bias_C = candidates.fit(candidates.SEEN, rows_ND, labels_N, classes)
         selection = Selection(
             on="a fixed rule: the backbone was trained on these rows", members={candidates.name(candidates.SEEN): 1.0}
         )
         return Classifier(weight_CD[None], bias_C[None], selection)
-    val = None if problem.val is None else (clean(problem.val), problem.val.labels_N)
-    elected = committee.elect(rows_ND, labels_N, classes, metric, problem.seeds[0], val)
-    on = (
-        "val"
-        if val
-        else f"{elected.folds}-fold cross-validation"
-        if elected.folds
-        else "nothing: no class has two rows"
-    )
-    selection = Selection(
-        on=on,
-        metric=metric,
-        score=None if elected.score is None else elected.score.accuracy,
-        certain=None if elected.choice is None else elected.choice.certain,
-        members={candidates.name(arm): share for arm, share in elected.members.items()},
-    )
-    return Classifier(elected.weight_CD[None], elected.bias_C[None], selection)
+    elected = committee.elect(rows_ND, labels_N, classes, problem.metric, problem.seeds[0], _val(problem))
+    members = {candidates.name(arm): share for arm, share in elected.members.items()}
+    selection = _selection(problem, elected.on, elected.score, elected.choice, members)
+    return Classifier(elected.weight_CD[None], elected.bias_C[None], selection, _learnt_prior(problem))
 
 
 def clean(rows: Features) -> Tensor:
@@ -81,6 +107,46 @@ def clean(rows: Features) -> Tensor:
     return torch.cat([rows.gather(0, rows_B) for rows_B in rows.blocks()])
 
 
-def _linear(problem: Problem, arm: candidates.Arm) -> Classifier:
-    weight_CD, bias_C = candidates.fit(arm, clean(problem.train), problem.train.labels_N, problem.classes)
-    return Classifier(weight_CD[None], bias_C[None])
+def _values(problem: Problem, name: str) -> tuple[float, ...]:
+    """The values of a setting to choose among, the one that `auto` otherwise stands for first; the number given alone."""
+    value = getattr(problem.settings, name)
+    if value != "auto":
+        return (float(value),)
+    usual = problem.settings.number(name)
+    tried = TAUS[problem.metric] if name == "tau" else TRIED[name]
+    return usual, *(other for other in tried if other != usual)
+
+
+def _likeliest(problem: Problem, arms: list[candidates.Arm]) -> Classifier:
+    """The arm that is likeliest on held-out rows, fitted on all training rows; a single arm is not compared."""
+    rows_ND, labels_N, classes = clean(problem.train), problem.train.labels_N, problem.classes
+    arm, selection = arms[0], None
+    if len(arms) > 1:
+        arm, choice, on = likeliest(arms, rows_ND, labels_N, classes, problem.metric, problem.seeds[0], _val(problem))
+        name = candidates.name(arm)
+        selection = _selection(problem, on, None if choice is None else choice.scores[name], choice, {name: 1.0})
+    weight_CD, bias_C = candidates.fit(arm, rows_ND, labels_N, classes)
+    power = 1 - arm.tau if isinstance(arm, candidates.Logistic) else 0.0
+    return Classifier(weight_CD[None], bias_C[None], selection, power)
+
+
+def _learnt_prior(problem: Problem) -> float:
+    """The prior's power in logits that were fitted to rows weighted by the metric: flat, or as the training rows are."""
+    return 0.0 if problem.metric == "balanced" else 1.0
+
+
+def _val(problem: Problem) -> tuple[Tensor, Tensor] | None:
+    """Features and labels of the `val` split, where there is one."""
+    return None if problem.val is None else (clean(problem.val), problem.val.labels_N)
+
+
+def _selection(
+    problem: Problem, on: str, score: Score | None, choice: Choice | None, members: dict[str, float]
+) -> Selection:
+    return Selection(
+        on=on,
+        metric=problem.metric,
+        score=None if score is None else score.accuracy,
+        certain=None if choice is None else choice.certain,
+        members=members,
+    )

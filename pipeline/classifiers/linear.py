@@ -100,6 +100,9 @@ class Classifier:
     weight_RCD: Tensor
     bias_RC: Tensor
     selection: Selection | None = None
+    prior_power: float | None = 0.0
+    """How much of the training prior is in the logits: they are log probabilities, up to a constant a row, where class c has the
+    prior n_c^power. 0 is a flat prior, 1 the training rows' own; None: the scores are no log probabilities."""
 
     def logits(self, features_BD: Tensor) -> Tensor:
         """(B, D) -> (R, B, C)."""
@@ -108,7 +111,7 @@ class Classifier:
 
     def folded(self, coordinates: Coordinates) -> "Classifier":
         """The same classifiers on raw features; these act on features in the coordinates."""
-        return Classifier(*coordinates.fold(self.weight_RCD, self.bias_RC), self.selection)
+        return Classifier(*coordinates.fold(self.weight_RCD, self.bias_RC), self.selection, self.prior_power)
 
     def tensors(self) -> dict[str, Tensor]:
         """What is saved."""

@@ -14,7 +14,7 @@ BLOCK_VALUES = 1 << 23
 """Logits that are held at a time, 32 MiB."""
 
 ROUNDING = 1e-5
-"""A gradient of this size, in the same norm, is float32's rounding: half its square is what the loss could still fall by."""
+"""A gradient smaller than this, in the same norm, is the rounding of float32: the loss could still fall by half its square."""
 
 MEMORY = 10
 """Pairs of steps and gradient changes that L-BFGS remembers."""
@@ -92,14 +92,14 @@ class _Problem:
 
     def size(self, gradient_PCD: Tensor) -> Tensor:
         """Each problem's norm of the gradient, (P,)."""
-        return (gradient_PCD * self.soften(gradient_PCD)).sum(dim=(1, 2)).sqrt()
+        return _dot(gradient_PCD.flatten(1), self.soften(gradient_PCD).flatten(1)).sqrt()
 
     def loss(self, parameters_PCD: Tensor) -> tuple[Tensor, Tensor]:
         """Each problem's loss (P,), float64, and gradient (P, C, D + 1)."""
         problems, classes, width = parameters_PCD.shape
         weight_PCD = parameters_PCD.clone()
         weight_PCD[..., -1] = 0
-        loss_P = 0.5 * self.strength_P * weight_PCD.double().square().sum(dim=(1, 2))
+        loss_P = 0.5 * self.strength_P * _dot(weight_PCD.flatten(1), weight_PCD.flatten(1)).double()
         gradient_PCD = self.strength_P.float()[:, None, None] * weight_PCD
         flat_KD, flat_gradient_KD = parameters_PCD.view(-1, width), gradient_PCD.view(-1, width)
         for rows_B in torch.arange(len(self.labels_N)).split(max(1, BLOCK_VALUES // (problems * classes))):
@@ -131,6 +131,36 @@ def _softness(prior_FC: Tensor, strength_P: Tensor, spread_D: Tensor) -> Tensor:
     return torch.cat([1 / weight_PCD, 1 / curvature_PC[..., None]], dim=2).float()
 
 
+@dataclass(frozen=True)
+class _Pair:
+    """One taken step of each problem that L-BFGS remembers; both are 0 for a problem whose step was not taken."""
+
+    moved_AK: Tensor
+    """By how much the parameters changed, flat."""
+    change_AK: Tensor
+    """By how much the gradient changed."""
+    inverse_A: Tensor
+    """1 / (moved . change), 0 where that is not positive: the pair then says nothing."""
+    scale_A: Tensor
+    """How far the expected curvature was wrong along this step; NaN where the pair says nothing."""
+
+    @staticmethod
+    def of(problem: _Problem, moved_ACD: Tensor, change_ACD: Tensor) -> "_Pair":
+        moved_AK, change_AK = moved_ACD.flatten(1), change_ACD.flatten(1)
+        product_A = _dot(moved_AK, change_AK)
+        square_A = _dot(change_AK, problem.soften(change_ACD).flatten(1)).clamp(min=1e-38)
+        inverse_A = torch.where(product_A > 0, 1 / product_A, 0.0)
+        return _Pair(moved_AK, change_AK, inverse_A, torch.where(product_A > 0, product_A / square_A, torch.nan))
+
+    def only(self, kept_A: Tensor) -> "_Pair":
+        return _Pair(self.moved_AK[kept_A], self.change_AK[kept_A], self.inverse_A[kept_A], self.scale_A[kept_A])
+
+
+def _dot(first_AK: Tensor, second_AK: Tensor) -> Tensor:
+    """The product of each problem's two vectors, (A,): one pass over memory, where multiplying and summing is two."""
+    return torch.bmm(first_AK[:, None], second_AK[..., None])[:, 0, 0]
+
+
 def _minimise(problem: _Problem, start_PCD: Tensor, tolerance: float, limit: int) -> tuple[Tensor, Tensor, int]:
     """Each problem's minimum (P, C, D), whether it was reached (P,), and the evaluations made.
 
@@ -140,20 +170,18 @@ def _minimise(problem: _Problem, start_PCD: Tensor, tolerance: float, limit: int
     active_A = torch.arange(len(start_PCD))
     at_ACD, (loss_A, gradient_ACD) = start_PCD, problem.loss(start_PCD)
     wanted_A = (tolerance * problem.size(gradient_ACD)).clamp(min=ROUNDING)
-    memory: list[tuple[Tensor, Tensor]] = []
+    memory: list[_Pair] = []
     length_A = torch.ones(len(start_PCD))
     direction_ACD = -problem.soften(gradient_ACD)
     for step in range(1, limit + 1):
-        slope_A = (direction_ACD * gradient_ACD).double().sum(dim=(1, 2))
+        slope_A = _dot(direction_ACD.flatten(1), gradient_ACD.flatten(1)).double()
         tried_ACD = torch.addcmul(at_ACD, length_A[:, None, None], direction_ACD)
         tried_loss_A, tried_gradient_ACD = problem.loss(tried_ACD)
         noise_A = 1e-7 * loss_A.abs()
         taken_A = tried_loss_A <= loss_A + 1e-4 * length_A * slope_A + noise_A
         taken_A11 = taken_A[:, None, None]
-        memory = [
-            *memory[-MEMORY + 1 :],
-            ((tried_ACD - at_ACD) * taken_A11, (tried_gradient_ACD - gradient_ACD) * taken_A11),
-        ]
+        moved_ACD, change_ACD = (tried_ACD - at_ACD) * taken_A11, (tried_gradient_ACD - gradient_ACD) * taken_A11
+        memory = [*memory[-MEMORY + 1 :], _Pair.of(problem, moved_ACD, change_ACD)]
         at_ACD = torch.where(taken_A11, tried_ACD, at_ACD)
         gradient_ACD = torch.where(taken_A11, tried_gradient_ACD, gradient_ACD)
         loss_A = torch.where(taken_A, tried_loss_A, loss_A)
@@ -171,34 +199,24 @@ def _minimise(problem: _Problem, start_PCD: Tensor, tolerance: float, limit: int
                 length_A[kept_A],
             )
             at_ACD, gradient_ACD, loss_A = at_ACD[kept_A], gradient_ACD[kept_A], loss_A[kept_A]
-            memory = [(moved[kept_A], change[kept_A]) for moved, change in memory]
+            memory = [pair.only(kept_A) for pair in memory]
         direction_ACD = -_inverse_curvature(problem, gradient_ACD, memory)
     result_PCD[active_A] = at_ACD
     return result_PCD, done_P, limit
 
 
-def _inverse_curvature(problem: _Problem, gradient_ACD: Tensor, memory: list[tuple[Tensor, Tensor]]) -> Tensor:
+def _inverse_curvature(problem: _Problem, gradient_ACD: Tensor, memory: list[_Pair]) -> Tensor:
     """L-BFGS's two-loop recursion for each problem: the inverse Hessian, as remembered, times the gradient."""
     direction_AK = gradient_ACD.flatten(1).clone()
-    pairs = [(moved.flatten(1), change.flatten(1)) for moved, change in memory]
-    products = [(moved * change).sum(dim=1, keepdim=True) for moved, change in pairs]
-    inverses = [torch.where(product > 0, 1 / product, 0.0) for product in products]
+    scale_A = torch.ones(len(direction_AK))
     shares: list[Tensor] = []
-    for (moved_AK, change_AK), inverse_A1 in zip(reversed(pairs), reversed(inverses), strict=True):
-        shares.append(inverse_A1 * (moved_AK * direction_AK).sum(dim=1, keepdim=True))
-        direction_AK.addcmul_(shares[-1], change_AK, value=-1)
-    softened_AK = problem.soften(direction_AK.view_as(gradient_ACD)).flatten(1)
-    direction_AK = softened_AK * _scale(problem, memory, products)
-    for (moved_AK, change_AK), inverse_A1, share_A1 in zip(pairs, inverses, reversed(shares), strict=True):
-        back_A1 = inverse_A1 * (change_AK * direction_AK).sum(dim=1, keepdim=True)
-        direction_AK.addcmul_(share_A1 - back_A1, moved_AK)
+    for pair in reversed(memory):
+        shares.append(pair.inverse_A * _dot(pair.moved_AK, direction_AK))
+        direction_AK.addcmul_(shares[-1][:, None], pair.change_AK, value=-1)
+    for pair in memory:
+        scale_A = torch.where(pair.scale_A.isnan(), scale_A, pair.scale_A)
+    direction_AK = problem.soften(direction_AK.view_as(gradient_ACD)).flatten(1) * scale_A[:, None]
+    for pair, share_A in zip(memory, reversed(shares), strict=True):
+        back_A = pair.inverse_A * _dot(pair.change_AK, direction_AK)
+        direction_AK.addcmul_((share_A - back_A)[:, None], pair.moved_AK)
     return direction_AK.view_as(gradient_ACD)
-
-
-def _scale(problem: _Problem, memory: list[tuple[Tensor, Tensor]], products: list[Tensor]) -> Tensor:
-    """How far each problem's last taken step found the expected curvature wrong, (A, 1); 1 before the first."""
-    scale_A1 = torch.ones_like(products[0])
-    for (_, change_ACD), product_A1 in zip(memory, products, strict=True):
-        square_A1 = (change_ACD * problem.soften(change_ACD)).sum(dim=(1, 2))[:, None]
-        scale_A1 = torch.where(product_A1 > 0, product_A1 / square_A1.clamp(min=1e-38), scale_A1)
-    return scale_A1

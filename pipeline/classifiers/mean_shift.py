@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from pipeline.classifiers.committee import FOLDS, MANY_CLASSES, WORK
 from pipeline.classifiers.computed import clean
 from pipeline.classifiers.discriminant import Transfer, held_out_scores, mean_shifts
-from pipeline.classifiers.selection import choose, stratified_folds
+from pipeline.classifiers.held_out import MANY_CLASSES, compared_rows
+from pipeline.classifiers.selection import choose
 from pipeline.features import Features
 from pipeline.progress import note
 from pipeline.settings.stage3 import Retrain
@@ -27,7 +27,7 @@ def mean_shift(settings: Retrain, train: Features, unseen: bool, val: Features |
         strength = _chosen(features_ND, labels_N, classes, settings, unseen, val, seed)
     else:
         strength = None if settings.borrow == "log" else settings.borrow
-    return mean_shifts(features_ND, labels_N, classes, Transfer(settings.shrinkage, strength))
+    return mean_shifts(features_ND, labels_N, classes, Transfer(settings.number("shrinkage"), strength))
 
 
 def _chosen(
@@ -39,30 +39,24 @@ def _chosen(
     val: Features | None,
     seed: int,
 ) -> float | None:
-    if val is not None:
-        every_MD, every_labels_M = torch.cat([features_ND, clean(val)]), torch.cat([labels_N, val.labels_N])
-        fold_M = torch.cat([torch.full_like(labels_N, -1), torch.zeros_like(val.labels_N)])
-        strengths: tuple[float | None, ...] = (None, *LENDING)
-        on = "the rows of val"
-    elif unseen:
-        every_MD, every_labels_M = features_ND, labels_N
-        folds = max(1, min(FOLDS, WORK // max(1, features_ND.numel() * classes)))
-        fold_M = stratified_folds(labels_N, classes, FOLDS, seed)
-        fold_M = fold_M.masked_fill(fold_M >= folds, -1)
-        strengths, on = LENDING, f"{folds}-fold cross-validation"
-    else:
+    if val is None and not unseen:
         note("transfer: means move by .55 - .085 ln n, since the backbone was trained on these rows")
         return None
-    if classes > MANY_CLASSES or not bool((fold_M >= 0).any()):
-        note(f"transfer: means move by k / (n + k) with k = {settings.transfer:g}, which no held-out rows chose")
-        return settings.transfer
-    strength = likeliest(every_MD, every_labels_M, classes, fold_M, settings.shrinkage, strengths)
+    strengths: tuple[float | None, ...] = LENDING if val is None else (None, *LENDING)
+    rows_of_val = None if val is None else (clean(val), val.labels_N)
+    rows = compared_rows(features_ND, labels_N, classes, len(strengths), "balanced", seed, rows_of_val)
+    if classes > MANY_CLASSES or not rows.folds:
+        k = settings.number("transfer")
+        note(f"transfer: means move by k / (n + k) with k = {k:g}, which no held-out rows chose")
+        return k
+    shrinkage = settings.number("shrinkage")
+    strength = likeliest_strength(rows.features_MD, rows.labels_M, classes, rows.fold_M, shrinkage, strengths)
     law = ".55 - .085 ln n" if strength is None else f"k / (n + k) with k = {strength:g}"
-    note(f"transfer: means move by {law}, chosen on {on}")
+    note(f"transfer: means move by {law}, chosen on {rows.on}")
     return strength
 
 
-def likeliest(
+def likeliest_strength(
     features_MD: Tensor,
     labels_M: Tensor,
     classes: int,

@@ -47,6 +47,9 @@ def objective(problem: Problem) -> StepLoss:
     weight_C = losses.class_balanced(problem.train.counts_C, settings.reweight_beta)
     sampler = RowSampler(meta.labels_N)
     sources = [generator(seed, "retrain", "meta") for seed in problem.seeds]
+    variants = problem.side_by_side
+    rates = torch.tensor([variant.learning_rate for variant in variants])
+    rate_R = rates.repeat_interleave(len(problem.seeds) // len(variants))
 
     def training_loss(heads: LinearHeads, step: Step, covariance_RCD: Tensor) -> Tensor:
         ratio = settings.semantic_strength * step.progress
@@ -59,8 +62,9 @@ def objective(problem: Problem) -> StepLoss:
         covariance_RCD = covariances.covariance.clone().requires_grad_(True)
         tried = training_loss(heads, step, covariance_RCD)
         weight, bias = torch.autograd.grad(tried, (heads.weight_RCD, heads.bias_RC), create_graph=True)
-        rate = settings.learning_rate
-        after = LinearHeads(heads.weight_RCD - rate * weight, heads.bias_RC - rate * bias, heads.scale_RC)
+        after = LinearHeads(
+            heads.weight_RCD - rate_R[:, None, None] * weight, heads.bias_RC - rate_R[:, None] * bias, heads.scale_RC
+        )
         meta_loss = cross_entropies(after.logits(meta.gather(0, rows_RM)), meta.labels_N[rows_RM]).mean(dim=1).sum()
         # Without progress the spread has no weight yet, and so the covariances no gradient.
         (gradient,) = torch.autograd.grad(meta_loss, covariance_RCD, allow_unused=True)

@@ -1,43 +1,22 @@
-"""Nearest neighbours with balanced votes, and nearest class means in both metrics. Pure."""
+"""Nearest neighbours with balanced votes. Pure."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from pipeline.classifiers.whitening import Whitening, class_means, fit_whitening
-
-METRICS = ("l2", "cosine")
+from pipeline.classifiers.whitening import Whitening, fit_whitening
 
 BLOCK_VALUES = 1 << 24
-"""Distances that are held at a time, 64 MiB."""
+"""Distances between rows that are held in memory at a time: 64 MiB."""
 
 LEAST_VOTE = 1e-6
-"""A class without a vote has its logarithm: softmax of the scores is the share of votes."""
-
-
-def nearest_mean(features_ND: Tensor, labels_N: Tensor, classes: int, metric: str = "l2") -> tuple[Tensor, Tensor]:
-    """Weight (C, D) and bias (C,) on raw features whose argmax is the nearest class mean in standardised columns.
-
-    In l2, w = m and b = -|m|^2 / 2; in cosine, the direction of the mean of the rows' directions, b = 0. A class without rows
-    gets bias -inf. (`post_hoc.nearest_class_mean` takes raw features, whose offset counts.)
-    """
-    if metric not in METRICS:
-        raise ValueError(f"nearest_mean: unknown metric {metric!r}; wanted {' or '.join(METRICS)}")
-    coordinates = fit_whitening(features_ND, labels_N, classes, shrinkage=None)
-    columns_ND = coordinates.apply(features_ND)
-    if metric == "cosine":
-        columns_ND = functional.normalize(columns_ND, dim=1)
-    mean_CD, count_C = class_means(columns_ND, labels_N, classes)
-    weight_CD = mean_CD if metric == "l2" else functional.normalize(mean_CD, dim=1)
-    bias_C = -0.5 * mean_CD.square().sum(dim=1) if metric == "l2" else torch.zeros(classes, dtype=torch.float64)
-    return coordinates.fold(weight_CD, bias_C.masked_fill(count_C == 0, -torch.inf))
+"""The share of votes that a class without any is given, so that its score, a logarithm, is finite."""
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Training rows in standardised columns (N, D), labels (N,), and how many of the nearest vote."""
+    """Training rows in standardised columns (N, D), their labels (N,), and how many of the nearest rows vote."""
 
     coordinates: Whitening
     columns_ND: Tensor
@@ -46,9 +25,10 @@ class Neighbours:
     neighbours: int
 
     def scores(self, features_BD: Tensor) -> Tensor:
-        """Raw features (B, D) -> log share of votes (B, C), float32: a neighbour of class c has a vote of 1 / n_c.
+        """Raw features (B, D) -> logarithm of each class's share of the votes (B, C), float32.
 
-        Euclidean distance; of equally far rows the first are taken.
+        A neighbour of class c counts 1 / n_c, n_c being the class's training rows, so that large classes do not outvote small
+        ones. Distance is Euclidean. A class without training rows has -inf.
         """
         count_C = torch.bincount(self.labels_N, minlength=self.classes)
         vote_N = 1 / count_C[self.labels_N].float()
@@ -65,7 +45,7 @@ class Neighbours:
 
 
 def fit_neighbours(features_ND: Tensor, labels_N: Tensor, classes: int, neighbours: int = 10) -> Neighbours:
-    """A vote of the nearest rows, at most as many as there are."""
+    """The `neighbours` nearest training rows vote; all of them where there are fewer."""
     coordinates = fit_whitening(features_ND, labels_N, classes, shrinkage=None)
     number = min(neighbours, len(labels_N))
     return Neighbours(coordinates, coordinates.apply(features_ND), labels_N, classes, number)

@@ -26,15 +26,28 @@ class Problem:
     corrected: bool
     """Whether the stage-1 classifier corrects the training prior already; adjusting its logits would correct it twice."""
     val: Features | None
-    """Labelled rows to choose on, where the cache has a `val` split and the head chooses."""
+    """Labelled rows that no stage trained on, where the cache has a `val` split and the head learns or chooses there."""
     metric: str
     """What a choice is by: `balanced` or `accuracy`."""
     origin: str
     """Where the rows come from, for errors: `cache 802e10c36cb5`."""
 
+    variants: Sequence[Retrain] = ()
+    """Settings that are trained side by side, for heads that are trained; none: `settings` alone."""
+
+    @property
+    def side_by_side(self) -> Sequence[Retrain]:
+        """The settings to train: replica = (one of these, seed)."""
+        return self.variants or (self.settings,)
+
     @property
     def classes(self) -> int:
         return len(self.train.counts_C)
+
+    @property
+    def chooses(self) -> bool:
+        """Whether there are rows to choose on: a `val` split, or training rows that the backbone never saw."""
+        return self.unseen or self.val is not None
 
     def stage1_classifier(self, wanted_by: str, remedy: str) -> tuple[Tensor, Tensor]:
         """The stage-1 classifier; DataError, naming what wants it and what to do, where there is none."""

@@ -20,7 +20,9 @@ from pipeline.samplers import RowSampler
 from pipeline.settings.stage3 import Retrain
 
 Started = TypeVar("Started", bound=Heads)
-PER_REPLICA = ("learning_rate", "strength", "threshold", "dropout", "noise")
+LOSS_SETTINGS = ("tau", "smoothing_head", "smoothing_tail")
+"""Settings that a head's loss alone reads."""
+PER_REPLICA = ("learning_rate", "strength", "threshold", "dropout", "noise", *LOSS_SETTINGS)
 """Settings that may differ between variants trained side by side; the others shape the program."""
 
 

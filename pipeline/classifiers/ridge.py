@@ -1,4 +1,4 @@
-"""Ridge regression on random ReLU features: what a linear head cannot say, in closed form.
+"""Ridge regression on random ReLU features: a head that is not linear in the features, in closed form.
 
 The head of RanPAC (McDonnell et al., Random Projections and Pre-trained Models for Continual Learning, 2023), with each class
 counting alike. It is not linear in the features, so it does not fold into a classifier of (C, D) weights.
@@ -57,18 +57,21 @@ def fit_ridge(
         [_random_features(coordinates, projection_DM, block) for block in features_ND.split(BLOCK_ROWS)]
     )
     known_C = torch.bincount(labels_N, minlength=classes) > 0
-    held_out_N = stratified_folds(labels_N, classes, 5, seed) == 0
+    # Classes without rows are left out of the work: their weights stay 0.
+    labels_N, present = (known_C.cumsum(0) - 1)[labels_N], int(known_C.sum())
+    held_out_N = stratified_folds(labels_N, present, 5, seed) == 0
     strength = strengths[len(strengths) // 2]
     if len(strengths) > 1 and bool(held_out_N.any()):
-        weight_SMC = _solve(random_NM[~held_out_N], labels_N[~held_out_N], classes, strengths)
+        weight_SMC = _solve(random_NM[~held_out_N], labels_N[~held_out_N], present, strengths)
         labels_H = labels_N[held_out_N]
-        weight_H = row_weights(labels_H, classes)
+        weight_H = row_weights(labels_H, present)
         likely = []
         for weight_MC in weight_SMC:
             likelihood_H, _ = log_likelihoods(random_NM[held_out_N] @ weight_MC, labels_H, weight_H)
             likely.append(float((weight_H * likelihood_H).sum()))
         strength = strengths[max(range(len(strengths)), key=lambda position: likely[position])]
-    weight_MC = _solve(random_NM, labels_N, classes, [strength])[0]
+    weight_MC = torch.zeros(width, classes)
+    weight_MC[:, known_C] = _solve(random_NM, labels_N, present, [strength])[0]
     return RandomRidge(coordinates, projection_DM, weight_MC, known_C, strength)
 
 
@@ -79,7 +82,8 @@ def _random_features(coordinates: Whitening, projection_DM: Tensor, features_BD:
 def _solve(random_NM: Tensor, labels_N: Tensor, classes: int, strengths: Sequence[float]) -> Tensor:
     """(H'H + strength tr(H'H) / M I)^-1 H'Y for each strength, (S, M, C), rows weighted so that each class counts alike.
 
-    Through the smaller of H'H and HH'.
+    It is solved through the smaller of H'H and HH'. These are computed in float32: where its rounding is larger than a strength
+    and the matrix is not positive definite, as of features of a single column, the strength is raised tenfold until it is.
     """
     root_N1 = (row_weights(labels_N, classes) * len(labels_N)).sqrt()[:, None]
     random_NM = random_NM * root_N1.float()
@@ -90,6 +94,15 @@ def _solve(random_NM: Tensor, labels_N: Tensor, classes: int, strengths: Sequenc
     unit = float(square.trace()) / random_NM.shape[1] or 1.0
     solved = []
     for strength in strengths:
-        lower = torch.linalg.cholesky(square + strength * unit * torch.eye(len(square), dtype=torch.float64))
+        lower, failed = _factor(square, strength * unit)
+        while failed:
+            strength *= 10
+            lower, failed = _factor(square, strength * unit)
         solved.append(torch.cholesky_solve(right, lower).float())
     return torch.stack([random_NM.T @ weight if dual else weight for weight in solved])
+
+
+def _factor(square: Tensor, added: float) -> tuple[Tensor, bool]:
+    """The Cholesky factor of the matrix with `added` on its diagonal, and whether there is none."""
+    lower, failed = torch.linalg.cholesky_ex(square + added * torch.eye(len(square), dtype=torch.float64))
+    return lower, bool(failed)

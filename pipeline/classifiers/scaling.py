@@ -10,11 +10,12 @@ def fit_scaling(
     logits_NC: Tensor, labels_N: Tensor, norms_C: Tensor, metric: str = "balanced", penalty: float = 0.01
 ) -> tuple[Tensor, Tensor]:
     """a (C,) and b (C,) of the logits a_c z_c + b_c |w_c|, float32 (MARC: Wang et al., Margin Calibration for Long-Tailed
-    Visual Recognition, 2022, Eq. 7).
+    Visual Recognition, 2022, Eq. 7), from logits (N, C) and the norms of the classifier's weights (C,).
 
-    Least cross entropy, each class counting alike, by L-BFGS in float64 from a = 1, b = 0, to which `penalty` draws them: a class
-    of few rows keeps near what it was. Norms are in units of their mean, logits in units of their spread. A class whose logits
-    are -inf keeps a = 1, b = 0.
+    They minimise the cross entropy of the rows, weighted by `metric`: for `balanced`, each class counts alike. L-BFGS in float64
+    starts at a = 1, b = 0, the classifier as it is; `penalty` draws both towards that, so that a class of few rows stays near it.
+    Norms are divided by their mean and shifts multiplied by the logits' standard deviation, so no unit matters. A class whose
+    logits are -inf, one without training rows, keeps a = 1 and b = 0.
     """
     classes = logits_NC.shape[1]
     known_C = torch.isfinite(logits_NC).all(dim=0)

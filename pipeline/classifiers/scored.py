@@ -32,6 +32,8 @@ class Scored:
     parts: dict[str, Tensor]
     coordinates: Coordinates | None = None
     selection: Selection | None = field(default=None)
+    prior_power: float | None = 0.0
+    """As in `linear.Classifier`."""
 
     def logits(self, features_BD: Tensor) -> Tensor:
         """(B, D) -> (R, B, C), R = 1 for one classifier."""
@@ -41,7 +43,7 @@ class Scored:
 
     def folded(self, coordinates: Coordinates) -> "Scored":
         """The same classifier on raw features; this one acts on features in the coordinates."""
-        return Scored(self.scores, self.parts, coordinates, self.selection)
+        return Scored(self.scores, self.parts, coordinates, self.selection, self.prior_power)
 
     def tensors(self) -> dict[str, Tensor]:
         """What is saved."""

@@ -1,6 +1,6 @@
 """Heads that are trained step by step: what each trains and the loss it minimises."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,13 +13,14 @@ from pipeline.classifiers import budget, linear
 from pipeline.classifiers.linear import Classifier, LinearHeads
 from pipeline.classifiers.post_hoc import logit_adjustment
 from pipeline.classifiers.problem import Problem
-from pipeline.classifiers.replicas import train_heads
+from pipeline.classifiers.replicas import LOSS_SETTINGS, train_heads
 from pipeline.classifiers.scored import Scored
 from pipeline.classifiers.step import Heads, Loss, StepLoss, of_logits
 from pipeline.errors import DataError
 from pipeline.features import Features
+from pipeline.settings import register
 from pipeline.settings.method_names import stage3_method
-from pipeline.settings.stage3 import Retrain
+from pipeline.settings.stage3 import PRIOR_AWARE, Retrain
 
 VECTOR = 16
 """Numbers that a processor's widest instruction takes at a time, float32."""
@@ -93,7 +94,7 @@ def label_aware(settings: Retrain, counts_C: Tensor) -> Loss:
 def under_the_prior(settings: Retrain, counts_C: Tensor) -> Loss:
     """Cross entropy on z + tau log prior (Menon et al., 2021, Eq. 10), for rows sampled as they are."""
     plain = cross_entropy(settings, counts_C)
-    shift_C = settings.tau * torch.log(counts_C.clamp(min=1) / counts_C.clamp(min=1).sum())
+    shift_C = settings.number("tau") * torch.log(counts_C.clamp(min=1) / counts_C.clamp(min=1).sum())
     return lambda logits_RBC, labels_RB: plain(logits_RBC + shift_C, labels_RB)
 
 
@@ -102,9 +103,17 @@ def head(training: Training) -> Callable[[Problem], Classifier | Scored]:
 
     def fit(problem: Problem) -> Classifier | Scored:
         prepared = training.prepare(problem)
-        return training.finish(_fit(prepared, training), prepared)
+        found = training.finish(_fit(prepared, training), _a_seed_a_replica(prepared))
+        return replace(found, prior_power=_prior_power(problem.settings))
 
     return fit
+
+
+def _prior_power(settings: Retrain) -> float:
+    """As in `Classifier`: rows sampled as they are teach their own prior, less what the loss takes off."""
+    if settings.head in PRIOR_AWARE:
+        return 1 - settings.number("tau") if "retrain.tau" in register.HEADS[settings.head].uses else 0.0
+    return 0.0 if settings.sampled == "balanced" else 1.0
 
 
 FIRST = Training(weights_and_bias, cross_entropy)
@@ -146,18 +155,40 @@ def _trained(
     steps: int,
     go_on: Callable[[int, Heads], bool] | None = None,
 ) -> Any:
-    settings = problem.settings
-    heads = training.begin(problem, start)
-    tensors = training.tensors(heads, settings)
-    if training.objective is not None:
-        objective = training.objective(problem)
-    else:
-        assert training.loss is not None
-        objective = of_logits(training.loss(settings, problem.train.counts_C))
-    name = stage3_method(settings)
+    variants, wide = problem.side_by_side, _a_seed_a_replica(problem)
+    heads = training.begin(wide, start)
+    tensors = training.tensors(heads, problem.settings)
+    objective = _objective(training, wide, variants)
+    name = stage3_method(problem.settings)
     return train_heads(
-        rows, heads, tensors, objective, [settings], problem.seeds, problem.augmentation, steps, name, go_on
+        rows, heads, tensors, objective, variants, problem.seeds, problem.augmentation, steps, name, go_on
     )
+
+
+def _a_seed_a_replica(problem: Problem) -> Problem:
+    """With as many seeds as replicas are trained: those of the first variant, of the second …"""
+    return replace(problem, seeds=[*problem.seeds] * len(problem.side_by_side))
+
+
+def _objective(training: Training, problem: Problem, variants: Sequence[Retrain]) -> StepLoss:
+    if training.objective is not None:
+        return training.objective(problem)
+    assert training.loss is not None
+    return of_logits(_loss_of_each(training.loss, variants, problem.train.counts_C))
+
+
+def _loss_of_each(loss_of: Callable[[Retrain, Tensor], Loss], variants: Sequence[Retrain], counts_C: Tensor) -> Loss:
+    """The loss of all replicas; variants whose loss differs get their own, on their part of the replicas."""
+    first = variants[0]
+    if all(getattr(variant, name) == getattr(first, name) for variant in variants for name in LOSS_SETTINGS):
+        return loss_of(first, counts_C)
+    losses_V = [loss_of(variant, counts_C) for variant in variants]
+
+    def loss(logits_RBC: Tensor, labels_RB: Tensor) -> Tensor:
+        parts = zip(losses_V, logits_RBC.chunk(len(losses_V)), labels_RB.chunk(len(losses_V)), strict=True)
+        return torch.stack([part(logits, labels) for part, logits, labels in parts]).sum()
+
+    return loss
 
 
 def _starts_fresh(problem: Problem) -> bool:
@@ -166,7 +197,7 @@ def _starts_fresh(problem: Problem) -> bool:
 
 def _start(problem: Problem, settings: Retrain) -> LinearHeads:
     if _starts_fresh(problem):
-        return linear.fresh(problem.classes, problem.train.width, problem.seeds)
+        return linear.fresh(problem.classes, problem.train.width, [*problem.seeds] * len(problem.side_by_side))
     weight_CD, bias_C = problem.stage1_classifier(f"retrain.start={settings.start}", "use --set retrain.start=fresh")
     if settings.start == "adjusted" and problem.corrected:
         raise DataError(
@@ -175,4 +206,4 @@ def _start(problem: Problem, settings: Retrain) -> LinearHeads:
         )
     if settings.start == "adjusted" or (settings.start == "auto" and not problem.corrected):
         bias_C = logit_adjustment(bias_C, problem.train.counts_C)
-    return linear.from_classifier(weight_CD, bias_C, len(problem.seeds))
+    return linear.from_classifier(weight_CD, bias_C, len(problem.side_by_side) * len(problem.seeds))

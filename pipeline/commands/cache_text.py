@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from cache.exchange.exporting import Exported
     from cache.explain import Difference
     from cache.manifest import Manifest
-    from cache.remove import Candidate, Removal
+    from cache.prune import Candidate
+    from cache.remove import Removal
     from cache.sharing.offers import Shared
     from cache.verify import Verification
 

@@ -151,7 +151,7 @@ def rm(references: tuple[str, ...], yes: bool, as_json: bool) -> None:
 @output_options
 def prune(older_than: float | None, keep: tuple[str, ...], yes: bool, as_json: bool) -> None:
     """List what is damaged, or half extracted and untouched for a day; with --yes delete it."""
-    from cache.remove import prune as candidates
+    from cache.prune import prune as candidates
     from pipeline.commands import cache_text
 
     stores = stores_path()

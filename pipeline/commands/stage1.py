@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.commands.done import say_if_done
-from pipeline.commands.options import Command, Options, common
+from pipeline.commands.options import Command, HomePath, Options, common
 from pipeline.commands.output import show
 from pipeline.commands.stage_options import with_config
 
@@ -44,7 +44,7 @@ def train_backbone(options: Options, no_extract: bool) -> None:
 
 @click.command(cls=Command)
 @common
-@click.option("--backbone", type=click.Path(path_type=Path), help="A stage-1 run folder; by default the config's own.")
+@click.option("--backbone", type=HomePath(), help="A stage-1 run folder; by default the config's own.")
 @click.option(
     "--backbone-module", metavar="MODULE:ATTRIBUTE", help="Your own nn.Module, images to (B, D); runs its code."
 )

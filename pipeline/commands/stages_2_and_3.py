@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from pipeline.commands.done import say_if_done
-from pipeline.commands.options import Command, Options, common
+from pipeline.commands.options import Command, HomePath, Options, common
 from pipeline.commands.output import show
 from pipeline.commands.stage_options import cache_options, classifier_options, config_or_cache, with_settings
 
@@ -36,7 +36,7 @@ def train_stg(options: Options, reference: str | None) -> None:
 @click.command(cls=Command)
 @common
 @cache_options
-@click.option("--stg", type=click.Path(path_type=Path), help="A stage-2 run folder; by default the settings' own.")
+@click.option("--stg", type=HomePath(), help="A stage-2 run folder; by default the settings' own.")
 @classifier_options
 def retrain(options: Options, reference: str | None, stg: Path | None, **chosen: str | int | None) -> None:
     """Stage 3: retrain the classifier on a cache, the tail's features augmented."""
@@ -62,10 +62,11 @@ def retrain(options: Options, reference: str | None, stg: Path | None, **chosen:
 
 @click.command(cls=Command)
 @common
-@click.option("--run", "folder", required=True, type=click.Path(path_type=Path), help="A run folder of retrain.")
+@click.option("--run", "folder", required=True, type=HomePath(), help="A run folder of retrain.")
 @click.option("--split", default="test", show_default=True, help="A split of its cache: val, test, train.")
 @click.option("--cache", "reference", help="The cache, where it is not in stores/ under its key.")
-def evaluate(options: Options, folder: Path, split: str, reference: str | None) -> None:
+@click.option("--prior", help="Class shares to expect: train, uniform, a .json file, or 0.5,0.3,… in class order.")
+def evaluate(options: Options, folder: Path, split: str, reference: str | None, prior: str | None) -> None:
     """Figures of a finished classifier on a split of its cache."""
     from cache import FeatureCache, catalog
     from pipeline.artefacts.folders import read_result, stores_folder
@@ -74,7 +75,7 @@ def evaluate(options: Options, folder: Path, split: str, reference: str | None) 
 
     wanted = reference or read_result(folder, RetrainResult).cache
     cache = FeatureCache.open(catalog.resolve(stores_folder(), wanted))
-    result = evaluate_run(folder, cache, split)
+    result = evaluate_run(folder, cache, split, prior)
     show(
         {"run": str(folder), **result.model_dump()}, options.as_json, [retrained_table(result, cache.manifest, folder)]
     )

@@ -1,6 +1,9 @@
 """The comparison that every run ends with: the method beside the baselines that cost nothing, from one cache."""
 
 from pathlib import Path
+from statistics import mean, stdev
+
+import polars as pl
 
 from cache import Manifest
 from pipeline.compare import Comparison
@@ -11,26 +14,42 @@ from pipeline.stg.distance import Distance
 
 NOT_LEARNT = " (not learnt)"
 """Put to the name of an arm whose generator predicts no better than no shift."""
+WHERE_CHOSEN = "held out"
+"""The column of what an arm has on the rows that it was chosen on, in the metric of the choice."""
 CHOSEN = "> "
 """Put before the name of the arm that was chosen without the test split."""
 
 
 def results_table(results: list[RetrainResult], stage1: str, title: str, learnt: bool = True) -> Table:
-    """Percent on the test split, mean ± spread over seeds; `learnt`: whether the generator predicts better than no shift."""
-    columns = (*names("method"), *figures("all", "balanced", "many", "medium", "few", "ECE", "seeds", "s"))
-    return Table(title, columns, tuple(_row(result, stage1, learnt) for result in results))
+    """Percent on the test split, mean ± spread over seeds; `learnt`: whether the generator predicts better than no shift.
+
+    Where arms were compared on held-out rows, a column has their figure there beside those on the test split.
+    """
+    compared = figures(WHERE_CHOSEN) if any(result.selection.score is not None for result in results) else ()
+    columns = (*names("method"), *compared, *figures("all", "balanced", "many", "medium", "few", "ECE", "seeds", "s"))
+    return Table(title, columns, tuple(_row(result, stage1, learnt, bool(compared)) for result in results))
 
 
 def retrained_table(result: RetrainResult, manifest: Manifest, folder: Path) -> Table:
     """The table of one run of stage 3 on the cache of this manifest."""
-    return results_table([result], stage1_label(manifest), f"{result.dataset}, {result.split} split: {folder}")
+    return results_table(
+        [result], stage1_label(manifest), f"{result.dataset}, {result.split} split{for_prior([result])}: {folder}"
+    )
 
 
-def _row(result: RetrainResult, stage1: str, learnt: bool) -> tuple[str, ...]:
+def for_prior(results: list[RetrainResult]) -> str:
+    """`, for the class prior uniform` where figures are for a prior that the user states; else nothing."""
+    stated = next((result.prior for result in results if result.prior), "")
+    return f", for the class prior {stated}" if stated else ""
+
+
+def _row(result: RetrainResult, stage1: str, learnt: bool, compared: bool) -> tuple[str, ...]:
     percent = [_cell(result, name) for name in ("accuracy", "balanced_accuracy", "many", "medium", "few", "ece")]
     name = (CHOSEN if result.chosen else "") + label(result.method, stage1)
     name += "" if learnt or result.stg is None else NOT_LEARNT
-    return name, *percent, str(len(result.seeds)), f"{result.seconds:.1f}"
+    score = result.selection.score
+    held_out = (("–" if score is None else f"{score:.1f}"),) if compared else ()
+    return name, *held_out, *percent, str(len(result.seeds)), f"{result.seconds:.1f}"
 
 
 def _cell(result: RetrainResult, name: str) -> str:
@@ -45,7 +64,8 @@ def comparison_text(comparison: Comparison) -> list[Part]:
     many_above, few_below = comparison.limits
     sizes = {"many": f"> {many_above}", "medium": f"{few_below} to {many_above}", "few": f"< {few_below}"}
     groups = ", ".join(f"{name} {count} ({sizes[name]} rows)" for name, count in comparison.groups.items())
-    title = f"{comparison.dataset}, cache {comparison.cache[:12]}: top-1 % and ECE % on the test split, last epoch"
+    on = f"on the test split{for_prior(comparison.arms)}, last epoch"
+    title = f"{comparison.dataset}, cache {comparison.cache[:12]}: top-1 % and ECE % {on}"
     return [
         results_table(comparison.arms, comparison.stage1, title, comparison.held_out.learnt),
         "",
@@ -58,6 +78,10 @@ def comparison_text(comparison: Comparison) -> list[Part]:
 def _choice_lines(arms: list[RetrainResult], stage1: str) -> list[str]:
     """What was chosen without the test split, how, how sure, and what hindsight says of it."""
     lines = []
+    scored = next((arm.selection for arm in arms if arm.selection.score is not None), None)
+    if scored is not None:
+        metric = "accuracy" if scored.metric == "accuracy" else "balanced accuracy"
+        lines.append(f"{WHERE_CHOSEN}: {metric} on the rows that the arm's settings were chosen on: {scored.on}")
     for arm in (arm for arm in arms if arm.chosen):
         selection = arm.selection
         metric = "accuracy" if selection.metric == "accuracy" else "balanced_accuracy"
@@ -85,3 +109,32 @@ def distance_line(distance: Distance) -> str:
         f"{distance.mean_cosine:.3f}, norm ratio {distance.mean_norm_ratio:.2f}, relative error of the means "
         f"{distance.mean_relative_error:.3f}, of the log variances {distance.log_variance_relative_error:.3f}"
     )
+
+
+def runs_table(rows: pl.DataFrame, title: str) -> Table:
+    """A row a method, settings and split of `pipeline.results`' rows: percent, mean ± spread over the seeds."""
+    columns = (
+        *names("data set", "cache", "method", "run", "split"),
+        *figures("all", "balanced", "many", "medium", "few", "worst 10th", "ECE", "seeds", "s"),
+    )
+    by = ["dataset", "cache", "method", "run", "split"]
+    grouped = rows.group_by(by, maintain_order=True)
+    return Table(title, columns, tuple(_run_row(part) for _, part in grouped))
+
+
+def _run_row(part: pl.DataFrame) -> tuple[str, ...]:
+    first = part.row(0, named=True)
+    words = (first["dataset"], first["cache"][:12], first["method"], first["run"], first["split"])
+    cells = [mean_cell(part[name].drop_nulls().to_list()) for name in COLUMNS]
+    return *words, *cells, str(len(part)), f"{part['seconds'].sum():.1f}"
+
+
+COLUMNS = ("accuracy", "balanced_accuracy", "many", "medium", "few", "worst_tenth", "ece")
+"""The figures of a table, in its order."""
+
+
+def mean_cell(values: list[float]) -> str:
+    """Mean ± sample standard deviation; the value alone where there is one, a dash where there is none."""
+    if not values:
+        return "–"
+    return f"{mean(values):.1f} ± {stdev(values):.1f}" if len(values) > 1 else f"{values[0]:.1f}"

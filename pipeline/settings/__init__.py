@@ -1,6 +1,6 @@
-"""Every setting of the three stages: frozen models, defaults from the paper.
+"""Every setting of the three stages, as frozen models; the defaults are the paper's.
 
-A config file gives any of them, `--set section.key=value` overrides one. `config.py` reads both; nothing here reads anything.
+A config file gives any of them, and `--set section.key=value` overrides one: see `load.py`.
 """
 
 from typing import Annotated, Literal
@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from pipeline.settings.section import NonNegative, Section
 from pipeline.settings.stage1 import Backbone, Data, Extract, LongTail, Stage1
 from pipeline.settings.stage2 import STG
-from pipeline.settings.stage3 import Choice, Retrain
+from pipeline.settings.stage3 import Choice, Evaluate, Retrain
 
 
 class Settings(Section):
@@ -32,6 +32,7 @@ class Settings(Section):
     stg: STG = STG()
     retrain: Retrain = Retrain()
     choice: Choice = Choice()
+    evaluate: Evaluate = Evaluate()
 
     @model_validator(mode="after")
     def _the_sample_can_be_left_out(self) -> "Settings":
@@ -52,6 +53,15 @@ class Settings(Section):
             raise ValueError(
                 f"backbone.ending=bbn has two batches a step and mixes none, found stage1.mixing={self.stage1.mixing}; "
                 "set stage1.mixing=none"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _there_is_one_val_split(self) -> "Settings":
+        if self.data.val and self.data.val_share:
+            raise ValueError(
+                f"data.val_share is for an empty data.val, found data.val_share={self.data.val_share:g} and {self.data.val}; "
+                "leave one out"
             )
         return self
 

@@ -6,10 +6,19 @@ from typing import Any
 
 from pipeline.errors import ConfigError
 
-PATHS = (("data", "train"), ("data", "val"), ("data", "test"), ("data", "root"), ("backbone", "weights"))
+PATHS = (
+    ("data", "train"),
+    ("data", "val"),
+    ("data", "test"),
+    ("data", "root"),
+    ("backbone", "weights"),
+    ("evaluate", "prior"),
+)
 """Section and key of every setting that may name a file or a folder."""
 WEIGHTS = ".safetensors"
 """How a file of weights ends; other texts in `backbone.weights` are names of ready-made ones."""
+SOMETIMES = {"backbone.weights": WEIGHTS, "evaluate.prior": ".json"}
+"""Settings that name a file only where their text ends so."""
 
 
 def home_expanded(where: str, text: str) -> Path:
@@ -38,7 +47,7 @@ def make_absolute(values: dict[str, Any], where: str, folder: Path) -> None:
 
 def absolute(key: str, text: str, where: str, folder: Path) -> str:
     """One setting's text, as `make_absolute` changes it."""
-    if not text or (key == "backbone.weights" and not text.endswith(WEIGHTS)):
+    if not text or not text.endswith(SOMETIMES.get(key, "")):
         return text
     path = home_expanded(f"{where}: {key}", text)
     if path.is_absolute() or text[0] in "~$":

@@ -54,6 +54,10 @@ def _computed(label: str, made_by: str, *uses: str) -> Head:
     return Head(label, made_by, _retrain(*uses))
 
 
+def _choosing(label: str, made_by: str, *uses: str) -> Head:
+    return Head(label, made_by, _retrain(*uses) | {"choice.metric"}, reads_val=True)
+
+
 def _trained(label: str, made_by: str, *uses: str, prior_aware: bool = False, reads_val: bool = False) -> Head:
     return Head(label, made_by, _retrain(*TRAINING, *uses), True, prior_aware, reads_val)
 
@@ -64,13 +68,14 @@ HEADS: dict[str, Head] = {
     "stage1": _computed("stage 1", "post_hoc.stage1"),
     "logit-adjustment": _computed("logit adjustment", "post_hoc.adjusted", "tau"),
     "tau-norm": _computed("tau-normalisation", "post_hoc.tau_norm", "tau"),
-    "ncm": _computed("nearest class mean", "post_hoc.ncm"),
+    "scaling": _choosing("vector scaling", "computed.scaling"),
+    "ncm": _computed("nearest class mean", "post_hoc.ncm", "distance"),
     "knn": _computed("nearest neighbours", "computed.knn", "neighbours"),
     "ridge": _computed("random ridge", "computed.ridge"),
-    "logistic": _computed("logistic regression", "computed.logistic", "l2", "tau"),
-    "lda": _computed("LDA", "computed.lda", "shrinkage"),
-    "transfer": _computed("LDA, means transferred", "computed.transfer", "shrinkage", "transfer"),
-    "auto": Head("auto", "computed.auto", frozenset({"choice.metric"}), reads_val=True),
+    "logistic": _choosing("logistic regression", "computed.logistic", "l2", "tau"),
+    "lda": _choosing("LDA", "computed.lda", "shrinkage"),
+    "transfer": _choosing("LDA, means transferred", "computed.transfer", "shrinkage", "transfer"),
+    "auto": _choosing("auto", "computed.auto"),
     "crt": _trained("cRT", "trained.cross_entropy"),
     "lws": _trained("LWS", "trained.LWS"),
     "generalized": _trained(

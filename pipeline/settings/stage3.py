@@ -1,9 +1,11 @@
 """[retrain]: heads, augmentations, their labels."""
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, PlainValidator, model_validator
+from pydantic import Field, PlainValidator, ValidationError, WrapValidator, model_validator
+from pydantic_core import PydanticCustomError
 
 from pipeline.settings import register
 from pipeline.settings.section import Count, NonNegative, Positive, Section, Share
@@ -24,6 +26,23 @@ AUGMENTATIONS: dict[str, str] = {name: row.label for name, row in register.AUGME
 """What people call each augmentation."""
 COMPARED = tuple(name for name, row in register.AUGMENTATIONS.items() if row.label and row.compared)
 """Augmentations that are arms of every comparison."""
+VALIDATES = tuple(name for name, row in register.HEADS.items() if row.reads_val)
+"""Heads that learn or choose something on rows held out: on the `val` split, where the cache has one."""
+AUTOMATIC: dict[str, float] = {"tau": 1.0, "l2": 0.03, "shrinkage": 0.6, "transfer": 3.0}
+"""What `auto` stands for in these settings where no rows can be held out, or where the head does not choose."""
+CHOOSES: dict[str, tuple[str, ...]] = {
+    "logistic": ("l2", "tau"),
+    "lda": ("shrinkage",),
+    "transfer": ("shrinkage", "transfer"),
+}
+"""Head -> those of AUTOMATIC that it chooses itself, from rows held out, where they are `auto`."""
+ADDED: dict[str, object] = {
+    "distance": "cosine", "borrow": "auto", "steps": 0, "warmup_steps": 0, "focal_gamma": 1.0, "reweight_beta": 0.9999,
+    "reweight_start": 0.8, "reweight_power": 1.2, "margin": 0.5, "cosine_scale": 30.0, "cloud": 0.5, "semantic_strength": 0.5,
+    "covariance": "diagonal", "meta_rate": 0.1, "max_norm": 0.1, "hidden": 512, "fused": 0.25, "neighbour_classes": 2,
+    "spread": 0.21,
+}  # fmt: skip
+"""Settings of `retrain` that came later, with what was done before there were any: at that value they change no run's key."""
 
 
 def _auto_log_or_k(value: object) -> object:
@@ -38,15 +57,37 @@ def _auto_log_or_k(value: object) -> object:
 Borrow = Annotated[float | Literal["auto", "log"], PlainValidator(_auto_log_or_k)]
 
 
+def _auto_or_number(value: Any, validate: Callable[[Any], Any]) -> Any:
+    try:
+        return validate(value)
+    except ValidationError as error:
+        # The union's own errors are two, and name the types inside it.
+        bound = error.errors()[-1]["msg"].removeprefix("Input should be ")
+        bound = f"a number {bound}" if bound.startswith(("greater", "less")) else bound
+        raise PydanticCustomError("auto_or_number", "Input should be 'auto' or {bound}", {"bound": bound}) from None
+
+
+AUTO = WrapValidator(_auto_or_number)
+"""Lets a setting be `auto` beside the numbers that its type allows."""
+
+
 class Choice(Section):
-    """What `auto` chooses by."""
+    """What `auto` chooses by: the head `auto`, and the settings of other heads that are `auto`."""
 
     metric: Literal["balanced", "accuracy"] = "balanced"
     """Every class counts alike, or every row does: for those who will meet the training prior."""
 
 
-class FirstRetrain(Section):
-    """The settings of `[retrain]` that every run key holds. Those that came later stand in `Retrain`."""
+class Evaluate(Section):
+    """What figures are taken for."""
+
+    prior: str = ""
+    """The class shares that a classifier will meet: `train`, `uniform`, a .json file of a share by class name or in class order,
+    or shares in class order, such as 0.5,0.3,0.2. Logits are moved to that prior before anything is counted. Empty: not moved."""
+
+
+class Retrain(Section):
+    """The classifier on cached features (paper, section 3.4)."""
 
     head: HeadName = "crt"
     augmentation: AugmentationName = "stg"
@@ -77,22 +118,23 @@ class FirstRetrain(Section):
     smoothing_head: Share = 0.4
     smoothing_tail: Share = 0.1
     """`generalized`: label-aware smoothing of the largest and of the smallest class."""
-    tau: NonNegative = 1.0
-    """Strength of `logit-adjustment`, `logit-adjusted`, `tau-norm` and of the adjustment of `logistic`."""
-    l2: Positive = 0.03
-    """`logistic`: strength of the penalty, on a mean loss and standardised columns."""
-    shrinkage: Annotated[float, Field(ge=0, le=1)] = 0.6
-    """`lda`, `transfer`: how far the covariance within classes is drawn to a multiple of the identity."""
-    transfer: NonNegative = 3.0
-    """Head `transfer`: k of s = k / (n_c + k), the share of the way that the mean of a class of n_c rows moves."""
+    tau: Annotated[Literal["auto"] | NonNegative, AUTO] = "auto"
+    """Strength of `logit-adjustment`, `logit-adjusted`, `tau-norm` and of the adjustment of `logistic`. `auto`: for `logistic`
+    the likeliest on rows held out, where the backbone never saw the training rows or the cache has a `val` split; else 1."""
+    l2: Annotated[Literal["auto"] | Positive, AUTO] = "auto"
+    """`logistic`: strength of the penalty, on a mean loss and whitened columns. `auto`: as for `tau`; else 0.03."""
+    shrinkage: Annotated[Literal["auto"] | Annotated[float, Field(ge=0, le=1)], AUTO] = "auto"
+    """`lda`, `transfer`: how far the covariance within classes is drawn to a multiple of the identity. `auto`: as for `tau`;
+    else 0.6."""
+    transfer: Annotated[Literal["auto"] | NonNegative, AUTO] = "auto"
+    """Head `transfer`: k of s = k / (n_c + k), the share of the way that the mean of a class of n_c rows moves. `auto`: as for
+    `tau`; else 3."""
+    distance: Literal["cosine", "l2"] = "cosine"
+    """`ncm`: which class mean is nearest, by the angle between normalised features or by Euclidean distance."""
     neighbours: Annotated[int, Field(ge=1, le=100_000)] = 10
     """`knn`: how many vote."""
     seeds: Annotated[int, Field(ge=1, le=1000)] = 1
     """Replicas trained at once, with seeds `seed`, `seed` + 1, …"""
-
-
-class Retrain(FirstRetrain):
-    """The classifier on cached features (paper, section 3.4)."""
 
     borrow: Borrow = "auto"
     """Augmentation `transfer`: k of s = k / (n_c + k), the share of the way that the rows of a class of n_c rows move. `auto`:
@@ -133,11 +175,10 @@ class Retrain(FirstRetrain):
     """`distribution-calibration`, `tailcalibx`: what is added to the covariance that is borrowed."""
 
     def keyed(self) -> dict[str, Any]:
-        """What a run's key is made of. A setting that came later is left out at its default, so older keys hold."""
-        later = {name: field for name, field in Retrain.model_fields.items() if name not in FirstRetrain.model_fields}
-        return self.model_dump(
-            mode="json", exclude={name for name, field in later.items() if getattr(self, name) == field.default}
-        )
+        """What a run's key is made of. A setting that came later is left out where it is at what was done before, so older
+        keys hold."""
+        values = self.model_dump(mode="json")
+        return {name: value for name, value in values.items() if name not in ADDED or value != ADDED[name]}
 
     @property
     def is_trained(self) -> bool:
@@ -150,6 +191,17 @@ class Retrain(FirstRetrain):
         if self.sampling != "auto":
             return self.sampling
         return "instance" if self.head in PRIOR_AWARE else "balanced"
+
+    def number(self, name: str) -> float:
+        """The value of one of AUTOMATIC; what `auto` stands for without rows held out."""
+        value = getattr(self, name)
+        return AUTOMATIC[name] if value == "auto" else float(value)
+
+    def settled(self, chooses: bool) -> "Retrain":
+        """These settings with a number for each `auto` of AUTOMATIC that the head does not choose; `chooses`: whether there are
+        rows to choose on."""
+        left = CHOOSES.get(self.head, ()) if chooses else ()
+        return self.model_copy(update={name: self.number(name) for name in AUTOMATIC if name not in left})
 
     @model_validator(mode="after")
     def _the_prior_is_corrected_once(self) -> "Retrain":

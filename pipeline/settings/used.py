@@ -34,12 +34,15 @@ class Condition:
 
 MIXED = ("mixup", "remix", "cutmix")
 CONDITIONS = (
-    Condition("data.train", "data.source", ("parquet", "cifar10", "cifar100", "folder", "list")),
-    Condition("data.val", "data.source", ("parquet", "folder", "list")),
-    Condition("data.test", "data.source", ("parquet", "folder", "list")),
-    Condition("data.root", "data.source", ("list",)),
-    Condition("data.image_column", "data.source", ("parquet",)),
-    Condition("data.label_column", "data.source", ("parquet",)),
+    Condition(
+        "data.train", "data.source", ("parquet", "cifar10", "cifar100", "folder", "list", "table", "npz", "webdataset")
+    ),
+    Condition("data.val", "data.source", ("parquet", "folder", "list", "table", "npz", "webdataset")),
+    Condition("data.test", "data.source", ("parquet", "folder", "list", "table", "npz", "webdataset")),
+    Condition("data.root", "data.source", ("parquet", "list", "table")),
+    Condition("data.image_column", "data.source", ("parquet", "table", "npz")),
+    Condition("data.label_column", "data.source", ("parquet", "table", "npz", "webdataset")),
+    Condition("data.split_column", "data.source", ("table",)),
     Condition("data.download", "data.source", ("cifar10", "cifar100")),
     Condition("longtail.imbalance_factor", "longtail.profile", ("exponential",)),
     Condition("longtail.draw", "longtail.profile", ("exponential",)),

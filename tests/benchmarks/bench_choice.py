@@ -24,9 +24,10 @@ from cache import FeatureCache
 from pipeline.classifiers import candidates, committee
 from pipeline.classifiers.candidates import PLAIN, SEEN, Arm, Logistic
 from pipeline.classifiers.discriminant import LDA, Transfer
-from pipeline.classifiers.neighbours import fit_neighbours, nearest_mean
-from pipeline.classifiers.post_hoc import logit_adjustment
+from pipeline.classifiers.neighbours import fit_neighbours
+from pipeline.classifiers.post_hoc import logit_adjustment, nearest_class_mean
 from pipeline.classifiers.ridge import fit_ridge
+from pipeline.classifiers.whitening import fit_whitening
 from pipeline.rng import generator
 
 TAILS = ((30, 1), (24, 2))
@@ -104,8 +105,11 @@ def measure(draw: Draw) -> dict[str, float]:
     shown = [*SHOWN, SEEN] if draw.stage1 else list(SHOWN)
     fits = candidates.fit_all(shown, train, labels, classes)
     figures = {candidates.name(arm): linear(draw, *fits[arm]) for arm in shown}
-    for metric in ("l2", "cosine"):
-        figures[f"nearest mean {metric}"] = linear(draw, *nearest_mean(train, labels, classes, metric))
+    columns = fit_whitening(train, labels, classes, shrinkage=None)
+    for distance in ("l2", "cosine"):
+        blocks = [(columns.apply(train), labels)]
+        means = nearest_class_mean(blocks, classes, train.shape[1], distance)
+        figures[f"nearest mean {distance}"] = linear(draw, *columns.fold(*means))
     figures["10 neighbours"] = accuracies(
         fit_neighbours(train, labels, classes).scores(draw.test_MD), draw.test_labels_M
     )

@@ -14,7 +14,7 @@ import toy_caches as toys
 from faulty_disk import Disk, Operation, in_a_fork, killing, strays, watched
 from power_loss import Power, lay_out
 
-from cache import CacheWriter, FeatureCache, Identity, Provenance, catalog, remove
+from cache import CacheWriter, FeatureCache, Identity, Provenance, catalog, prune
 
 Work = Callable[[Path], object]
 
@@ -228,9 +228,9 @@ def test_the_model_of_the_disk_is_the_disk(memory):
 def test_what_a_killed_extraction_left_can_be_pruned(tmp_path):
     with CacheWriter(tmp_path, TOY, Provenance(name="toy"), 8) as writer:
         toys.fill(writer, 3)
-        (held,) = remove.prune(tmp_path, incomplete_after=-1, yes=True)
+        (held,) = prune.prune(tmp_path, incomplete_after=-1, yes=True)
         assert held.kept.endswith("being written; wait until the extraction is done, then try again")
-    (found,) = remove.prune(tmp_path, incomplete_after=-1, yes=True)
+    (found,) = prune.prune(tmp_path, incomplete_after=-1, yes=True)
     assert found.kept == ""
     assert catalog.ls(tmp_path) == []
 
@@ -238,6 +238,6 @@ def test_what_a_killed_extraction_left_can_be_pruned(tmp_path):
 def test_what_a_kill_after_publishing_left_is_pruned_at_once(tmp_path):
     extract(tmp_path)
     (tmp_path / ".staging" / TOY.key() / "data").mkdir(parents=True)
-    (found,) = remove.prune(tmp_path, yes=True)
+    (found,) = prune.prune(tmp_path, yes=True)
     assert (found.reason, found.kept) == ("left over; the cache is published", "")
     assert [one.state for one in catalog.ls(tmp_path)] == ["published"]

@@ -177,7 +177,7 @@ def into_itself(path: Path) -> None:
 
 
 CHUNK_NAME = "features.zarr/train/clean/c/0"
-AGAIN = "`cache rm` it, then pull or extract it again"
+AGAIN = "`cache rm` it, then pull, extract or import it again"
 NO_MANIFEST = f"{layout.MANIFEST}: not a manifest of format 1: "
 NO_LIST = f"{NO_MANIFEST}whole: the inventory is not the list of files that the identity asks for; {AGAIN}"
 CASES: dict[str, tuple[Case, str]] = {

@@ -14,7 +14,8 @@ from conftest import ROOT
 from cache import CacheNotFound, CacheWriter, FeatureCache, Provenance, catalog
 from cache import sharing as remote
 from cache.errors import CacheInUse, CacheInvalid
-from cache.remove import prune, rm
+from cache.prune import prune
+from cache.remove import rm
 from cache.sharing import push as share
 from cache.verify import verify
 

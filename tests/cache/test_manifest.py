@@ -121,7 +121,8 @@ def test_a_huge_row_count_is_refused_before_anything_is_listed(cache_path):
 @pytest.mark.parametrize("content", [b"", b"[]", b"null", b"[" * 100_000, b'{"key": NaN}', b"\xff\xfe", b'"x"'])
 def test_strange_json_is_one_line(content):
     with pytest.raises(
-        CacheInvalid, match=r"^there: not a manifest of format 1: [^\n]+; `cache rm` it, then pull or extract it again$"
+        CacheInvalid,
+        match=r"^there: not a manifest of format 1: [^\n]+; `cache rm` it, then pull, extract or import it again$",
     ):
         catalog.parse_manifest(content, "there")
 
@@ -151,7 +152,7 @@ def test_what_would_cost_too_much_is_not_parsed(content, monkeypatch):
         catalog.parse_manifest(content, "x")
     assert str(caught.value) == (
         "x: not a manifest of format 1: more than 262144 fields, 2097152 texts or 8388608 values; "
-        "`cache rm` it, then pull or extract it again"
+        "`cache rm` it, then pull, extract or import it again"
     )
 
 

@@ -10,7 +10,8 @@ import toy_caches as toys
 
 from cache import CacheInvalid, CacheNotFound, FeatureCache, catalog, ownership
 from cache import sharing as remote
-from cache.remove import prune, rm
+from cache.prune import prune
+from cache.remove import rm
 from cache.sharing import offers, pull
 from cache.sharing import push as share
 

@@ -76,7 +76,7 @@ def test_a_flipped_bit_in_any_chunk_stops_the_read(cache_path):
         file.write_bytes(content[:5] + bytes([content[5] ^ 4]) + content[6:])
         with pytest.raises(
             CacheCorrupt,
-            match=r"/0 \(rows \d+ to \d+\): its checksum is not that of its bytes; `cache rm` it, then pull or extract it again",
+            match=r"/0 \(rows \d+ to \d+\): its checksum is not that of its bytes; `cache rm` it, then pull, extract or import it again",
         ):
             FeatureCache.open(cache_path).features("train")
         file.write_bytes(content)
@@ -87,7 +87,7 @@ def test_a_missing_chunk_stops_open_and_an_already_open_read(cache_path):
     cache = FeatureCache.open(cache_path)
     file = cache_path / "features.zarr/train/clean/c/3/0"
     file.unlink()
-    with pytest.raises(CacheCorrupt, match=r"c/3/0: missing; `cache rm` it, then pull or extract it again"):
+    with pytest.raises(CacheCorrupt, match=r"c/3/0: missing; `cache rm` it, then pull, extract or import it again"):
         FeatureCache.open(cache_path)
     with pytest.raises(CacheCorrupt, match=r"c/3/0: missing"):
         cache.features("train")
@@ -214,7 +214,7 @@ def test_chunks_that_changed_places_stop_a_plain_read(cache_path):
         cache.features("train")
     assert str(caught.value) == (
         f"{one} (rows 8 to 15): its checksum is not the manifest's: it is damaged or holds other rows; "
-        "`cache rm` it, then pull or extract it again"
+        "`cache rm` it, then pull, extract or import it again"
     )
     np.testing.assert_array_equal(
         cache.slice("train", "clean", 0, 8), toys.expected(toys.identity(), "train", "clean")[:8]
@@ -281,5 +281,5 @@ def test_a_classifier_that_is_all_description_is_not_parsed(tmp_path, monkeypatc
         FeatureCache(path, catalog.read_manifest(path)).classifier()
     assert str(caught.value) == (
         f"{path}/classifier.safetensors: wanted a header of at most 65536 bytes, found 131072; "
-        "`cache rm` it, then pull or extract it again"
+        "`cache rm` it, then pull, extract or import it again"
     )

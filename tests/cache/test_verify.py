@@ -6,7 +6,8 @@ import toy_caches as toys
 from cache import CacheNotFound, FeatureCache, catalog
 from cache.errors import CacheInUse
 from cache.explain import explain
-from cache.remove import prune, rm
+from cache.prune import prune
+from cache.remove import rm
 from cache.verify import verify
 
 

@@ -7,7 +7,8 @@ from conftest import write_cache
 
 from cache import CacheCorrupt, catalog
 from cache import mapped as local
-from cache.remove import prune, rm
+from cache.prune import prune
+from cache.remove import rm
 from pipeline import features, retrain
 from pipeline.features import Features
 from pipeline.settings.load import load

@@ -107,3 +107,11 @@ def test_hold_out_refuses_a_class_of_one():
     with pytest.raises(DataError) as error:
         hold_out(_labels([5, 1]), 0.2, 0)
     assert str(error.value) == "class 1: wanted at least 2 images to hold one out, found 1"
+
+
+def test_a_class_of_one_stays_where_that_is_asked_for():
+    kept, held_out = hold_out(_labels([5, 1, 10]), 0.2, 0, singles_stay=True)
+    assert np.bincount(_labels([5, 1, 10])[held_out], minlength=3).tolist() == [1, 0, 2]
+    assert sorted([*kept, *held_out]) == list(range(16))
+    kept, held_out = hold_out(_labels([1, 1]), 0.2, 0, singles_stay=True)
+    assert (kept.tolist(), held_out.tolist()) == ([0, 1], [])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pipeline.longtail import group_limits, shot_groups
-from pipeline.metrics import evaluate
+from pipeline.metrics import evaluate, worst_tenth
 
 
 def test_accuracy_is_over_rows_and_groups_are_means_over_classes():
@@ -39,3 +39,11 @@ def test_a_limit_that_is_given_is_kept():
     assert group_limits((60, 50, 40, 30, 20, 10), 45) == (45, 30)
     assert group_limits((60, 50, 40, 30, 20, 10), 0, 15) == (40, 15)
     assert group_limits((500, 30, 4), 10) == (10, 11)
+
+
+def test_worst_tenth_is_the_mean_of_the_worst_classes_with_rows():
+    values = [float(value) for value in range(25)]
+    assert worst_tenth([None, *reversed(values)]) == 1.0  # 0, 1 and 2 of 25
+    assert worst_tenth([50.0, 20.0, None]) == 20.0
+    with pytest.raises(ValueError, match="worst_tenth: no class has rows"):
+        worst_tenth([None])

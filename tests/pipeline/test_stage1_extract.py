@@ -125,7 +125,7 @@ def test_a_damaged_cache_is_not_called_done(run, tmp_path):
     with pytest.raises(CacheCorrupt) as caught:
         extract(extracting(views=0), run, tmp_path)
     assert str(caught.value) == (
-        f"{chunk}: its sha256 is not the manifest's; `cache rm` it, then pull or extract it again"
+        f"{chunk}: its sha256 is not the manifest's; `cache rm` it, then pull, extract or import it again"
     )
 
 

@@ -61,7 +61,7 @@ def test_an_import_is_held_out_retrained_and_found_again(coattail, digits, tmp_p
     assert exported.json["rows"] == {"train": 1438, "test": 359}, exported.err
     _one_line(
         coattail("cache", "export", cache.key[:8], "out"), 1,
-        "out: is there already and is not replaced; remove it or export to another name",
+        "out: is there already and is not replaced; remove it, or export to another name",
     )  # fmt: skip
 
 

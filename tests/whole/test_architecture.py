@@ -23,7 +23,9 @@ LEVELS = (
     {"pipeline.commands"},
     {"pipeline.report"},
     {"pipeline"},
-    {"pipeline.compare"},
+    {"pipeline.compare", "pipeline.sweep"},
+    {"pipeline.sweeping"},
+    {"pipeline.comparing"},
     {"a stage"},
     {"pipeline.evaluate"},
     {"pipeline.classifiers", "pipeline.training"},
@@ -43,7 +45,7 @@ GROUND = {f"pipeline.{name}" for name in ("losses", "samplers", "rng", "errors",
 GROUND |= {"pipeline.report.printable"}  # pure text, which `progress`, too, prints through
 TWICE = {
     "__all__": "Python's own word",
-    "train_backbone train_stg extract retrain run evaluate": "the command, and the function of the science that it calls",
+    "train_backbone train_stg extract retrain run evaluate compare sweep": "the command, and the function of the science that it calls",
     "load save": "of a module named for what is loaded: tensors.load, dataset.load, settings.load, features.load",
     "digest": "of tensors, of images: both named with their module",
     "build": "a backbone, a generator, a manifest: named with their module",
@@ -166,7 +168,7 @@ def test_stages_do_not_call_stages():
         others = {name for name, _ in imports(path) if name.startswith("pipeline.stage")}
         if own.startswith("pipeline.stage"):
             calls |= {(own, name) for name in others if name.partition("_")[0] != stage}
-        elif own == "pipeline.compare":
+        elif own == "pipeline.compare" or own.startswith("pipeline.comparing"):
             calls |= {(own, name) for name in others if name == "pipeline.stage2_stg"}
     assert not calls
 
@@ -258,6 +260,7 @@ def test_modules_are_short(path):
         ["--help"],
         ["run", "--help"],
         ["retrain", "--help"],
+        ["report", "--help"],
         ["config", "show"],
         ["config", "show", "--json"],
         ["cache", "ls"],

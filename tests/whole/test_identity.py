@@ -24,6 +24,7 @@ from pipeline.stage1_identity import _identity, identity_wanted
 ROWS = {
     "seed": "identity.views_seed",
     "data.test_share": "identity.splits.test.rows",
+    "data.val_share": "identity.splits.train.rows",
     "data.classes": "identity.classes[0]",
     "data.image_size": "identity.transform.size",
     "data.mean": "identity.transform.mean[0]",
@@ -43,10 +44,10 @@ ROWS = {
     "extract.bn": "identity.bn",
 }
 """Settings that change rows by themselves, and a field of the identity that says so."""
-FILES = {"source", "train", "val", "test", "root", "image_column", "label_column"}
+FILES = {"source", "train", "val", "test", "root", "image_column", "label_column", "split_column"}
 """Of `data`: which files are read, and how. What they hold changes rows, where they lie does not."""
 WORK = {
-    "name", "ram_limit", "data.download", "data.broken", "data.ram_limit", "data.workers", "longtail.many_above",
+    "name", "ram_limit", "data.download", "data.on_bad", "data.bad_limit", "data.ram_limit", "data.workers", "longtail.many_above",
     "longtail.few_below", "stage1.device", "stage1.compile", "stage1.checkpoint_minutes", "extract.batch_size",
 }  # fmt: skip
 """How the work is done, or what is made of the rows afterwards, as in all of `stg` and `retrain`."""
@@ -109,7 +110,7 @@ def keys(wanted) -> list[str]:
 
 
 def later(key: str) -> bool:
-    return key.startswith(("stg.", "retrain.", "choice.")) or key == "coordinates"
+    return key.startswith(("stg.", "retrain.", "choice.", "evaluate.")) or key == "coordinates"
 
 
 def test_every_setting_is_of_one_kind():

@@ -41,7 +41,7 @@ def open_npy(path: Path, prefix: str) -> SourceArray:
         shape, fortran, dtype = _header(file, str(path), path.stat().st_size)
         start = file.tell()
 
-    def blocks() -> Iterator[np.ndarray]:
+    def blocks() -> Iterator[NDArray[Any]]:
         if math.prod(shape) == 0:
             return
         mapped = np.memmap(path, dtype, "r", start, shape, "F" if fortran else "C")
@@ -94,7 +94,7 @@ def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, prefix:
     with archive.open(info) as file:
         shape, fortran, dtype = _header(file, where, info.file_size)
 
-    def blocks() -> Iterator[np.ndarray]:
+    def blocks() -> Iterator[NDArray[Any]]:
         try:
             with _archive(path) as again, again.open(info.filename) as file:
                 _header(file, where, info.file_size)

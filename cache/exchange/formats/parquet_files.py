@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from polars.io.plugins import register_io_source
 
 from cache.errors import CacheInvalid
@@ -41,8 +42,8 @@ def open_parquet(path: Path, prefix: str) -> Source:
         scan = pl.scan_parquet(path, glob=False)
         schema = scan.collect_schema()
         rows = scan.select(pl.len()).collect().item()
-        said = pl.read_parquet_metadata(path)
-        metadata, classes = _metadata(said.get(METADATA)), _hub_classes(said.get(HUB))
+        footer = pl.read_parquet_metadata(path)
+        metadata, classes = _metadata(footer.get(METADATA)), _hub_classes(footer.get(HUB))
         half = metadata.get("dtype") == "float16"
         arrays = [_column(path, scan, name, dtype, rows, prefix, half) for name, dtype in schema.items()]
     passed_over = [
@@ -76,7 +77,7 @@ def _column(
     plain = dtype if dtype.is_numeric() or dtype == pl.Boolean else pl.String
     shown = "str" if plain == pl.String else str(pl.Series([], dtype=plain).to_numpy().dtype)
 
-    def blocks() -> Iterator[np.ndarray]:
+    def blocks() -> Iterator[NDArray[Any]]:
         with _reading(path):
             values = scan.select(pl.col(local).cast(plain)).collect()[local]
         if values.null_count():
@@ -111,7 +112,7 @@ def _features(path: Path, scan: pl.LazyFrame, local: str, dtype: Any, rows: int,
     width = int(np.prod(shape[1:]))
     size = max(1, BLOCK_BYTES // max(1, width * 8))
 
-    def blocks() -> Iterator[np.ndarray]:
+    def blocks() -> Iterator[NDArray[Any]]:
         for start in range(0, rows, size):
             with _reading(path):
                 values = scan.select(column).slice(start, size).collect()[local]
@@ -200,10 +201,10 @@ def write_parquet(
             stopped.append(error)
             raise
 
-    said = json.dumps({"classes": json.dumps(cache.classes), "dtype": identity.dtype})
+    metadata = json.dumps({"classes": json.dumps(cache.classes), "dtype": identity.dtype})
     scan = register_io_source(source, schema=schema)
     try:
-        scan.sink_parquet(path, row_group_size=step, statistics=False, metadata={METADATA: said})
+        scan.sink_parquet(path, row_group_size=step, statistics=False, metadata={METADATA: metadata})
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         if stopped:
             raise stopped[0] from None

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import safetensors.numpy
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from cache.errors import CacheInvalid
@@ -98,7 +99,7 @@ def _tensor(path: Path, local: str, entry: dict[str, Any], start: int, prefix: s
         raise CacheInvalid(f"{where}: wanted a tensor of at most {AXES} axes, found {len(shape)}; save it with fewer")
     dtype, half = np.dtype(DTYPES[entry["dtype"]]), entry["dtype"] == "BF16"
 
-    def blocks() -> Iterator[np.ndarray]:
+    def blocks() -> Iterator[NDArray[Any]]:
         if math.prod(shape) == 0:
             return
         mapped = np.memmap(path, dtype, "r", start + entry["data_offsets"][0], shape)

@@ -18,6 +18,7 @@ from cache.exchange.formats import open_source
 from cache.exchange.request import Request, named_path
 
 FEATURES, LABELS = np.ones((4, 2), np.float32), np.arange(4) % 2
+NOBODY = ": nobody has that name here, so there is no home folder; give the whole path"
 NO_FILE = "wanted a file, found a device or a pipe; save the arrays to a file first"
 
 
@@ -64,14 +65,14 @@ def test_headers_that_are_too_long(tmp_path):
         file.write(struct.pack("<Q", size))
         file.truncate(size + 100)
     assert refused(Request((("", path),))) == (
-        f"{path}: a header of {size} bytes, at most {32 << 20} wanted; save fewer tensors in it"
+        f"{path}: wanted a header of at most {32 << 20} bytes, found {size}; save fewer tensors in it"
     )
     path = tmp_path / "a.npy"
     with path.open("wb") as file:
         file.write(b"\x93NUMPY\x02\x00" + struct.pack("<I", size))
         file.truncate(size + 100)
     assert refused(Request((("", path),))) == (
-        f"{path}: not a NumPy array, or damaged (a header of {size} bytes, at most 10000 wanted); save or copy the file again"
+        f"{path}: not a NumPy array, or damaged (wanted a header of at most 10000 bytes, found {size}); save or copy the file again"
     )
 
 
@@ -91,12 +92,12 @@ def test_safetensors_headers_that_are_short_and_hold_too_much(tmp_path):
     )
     for path, texts in ((many, 1_500_000), (notes, 2_000_001)):
         assert refused(Request((("", path),))) == (
-            f"{path}: a header of {texts} texts, at most 80000 wanted; save fewer tensors in it"
+            f"{path}: wanted a header of at most 80000 texts, found {texts}; save fewer tensors in it"
         )
     axes = ",".join(["1"] * 10**6)
     deep = with_header(tmp_path / "c.safetensors", f'{{"x":{{"dtype":"U8","shape":[{axes}],"data_offsets":[0,1]}}}}', 1)
     assert refused(Request((("", deep),))) == (
-        f"{deep}[x]: a tensor of 1000000 axes, at most 32 wanted; save it with fewer"
+        f"{deep}[x]: wanted a tensor of at most 32 axes, found 1000000; save it with fewer"
     )
 
 
@@ -117,7 +118,7 @@ def test_an_npz_directory_that_is_too_long(tmp_path):
             archive.filelist.append(entry)
         archive._didModify = True
     assert refused(Request((("", path),))) == (
-        f"{path}: not a .npz file, or damaged (a directory of {150_000 * 52} bytes, at most {4 << 20} wanted); "
+        f"{path}: not a .npz file, or damaged (wanted a directory of at most {4 << 20} bytes, found {150_000 * 52}); "
         "save or copy it again"
     )
 
@@ -133,7 +134,7 @@ def test_an_npz_of_as_many_arrays_as_a_file_may_hold(tmp_path):
     assert len(open_source(path).arrays) == 10_000
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("one-more.npy", content)
-    assert refused(Request((("", path),))) == f"{path}: 10001 arrays, at most 10000 wanted"
+    assert refused(Request((("", path),))) == f"{path}: wanted at most 10000 arrays, found 10001"
 
 
 def test_texts_that_would_take_the_room_of_the_longest(tmp_path, sound):
@@ -142,23 +143,23 @@ def test_texts_that_would_take_the_room_of_the_longest(tmp_path, sound):
     assert refused(Request((sound,), ids=(("train", path),))) == (
         f"{path}: wanted 4 ids, one for each row of {sound[1]}[x], found ({(2 << 20) + 1},)"
     )
-    assert refused(Request((sound,), classes=path)) == f"{path}: 16 GiB, at most 4 wanted; use Parquet"
+    assert refused(Request((sound,), classes=path)) == f"{path}: wanted at most 4 GiB, found 16; use Parquet"
     frame = pl.DataFrame({"classes": ["a"] * (1 << 20) + ["b" * (2 << 10)]})
     frame.write_parquet(tmp_path / "c.parquet")
     assert refused(Request((sound,), classes=tmp_path / "c.parquet")) == (
-        f"{tmp_path}/c.parquet[classes]: 8 GiB of text, at most 4 wanted; shorten the longest"
+        f"{tmp_path}/c.parquet[classes]: wanted at most 4 GiB of text, found 8; shorten the longest"
     )
 
 
 def test_a_name_of_a_megabyte(tmp_path, sound):
     np.savez(tmp_path / "b.npz", **{"n" * 60_000: FEATURES})
     assert refused(Request((("", tmp_path / "b.npz"),))) == (
-        f"{tmp_path}/b.npz: 1 arrays, the longest name of 60000 characters; wanted at most 10000 arrays and 200 characters"
+        f"{tmp_path}/b.npz: wanted at most 10000 arrays with names of at most 200 characters, found 1 arrays and a name of 60000 characters"
     )
     label = "7" * 1_000_000
     (tmp_path / "y.txt").write_text(f"0\n1\n0\n{label}\n")
     assert refused(Request((sound,), labels=(("", tmp_path / "y.txt"),))) == (
-        f"labels: '{'7' * 60}'… (1000000 characters) is too long; wanted at most 1024 characters"
+        f"labels: wanted at most 1024 characters, found '{'7' * 60}'… (1000000 characters)"
     )
     refused(Request(((label, sound[1]),)))
     table = np.zeros(4, [(f"field{n}", "f4") for n in range(200)])
@@ -171,9 +172,8 @@ def test_a_name_of_a_megabyte(tmp_path, sound):
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("~nobody-of-that-name/x.npz", "{}: no user of that name, so no home folder; write the whole path"),
-        ("train=~nobody-of-that-name/x.npz", "~nobody-of-that-name/x.npz: no user of that name, so no home "
-         "folder; write the whole path"),
+        ("~nobody-of-that-name/x.npz", f"{{}}{NOBODY}"),
+        ("train=~nobody-of-that-name/x.npz", f"~nobody-of-that-name/x.npz{NOBODY}"),
         ("a\0b.npz", "'a\\x00b.npz': a path cannot hold NUL"),
     ],
 )  # fmt: skip

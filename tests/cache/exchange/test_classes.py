@@ -147,7 +147,7 @@ def test_spellings_of_one_name_are_one_class(tmp_path):
         ([CALF, CAFE], f"the names of classes 0 and 1, {CALF!r} and {CAFE!r}, look alike: they differ only in spaces or in how "
          "an accent is written; give them names that differ"),
         (["tea", " "], "the name of class 1 is blank; give it one, or take the line out"),
-        (["tea", "7" * 5000], f"'{'7' * 60}'… (5000 characters) is too long; wanted at most 1024 characters"),
+        (["tea", "7" * 5000], f"wanted at most 1024 characters, found '{'7' * 60}'… (5000 characters)"),
     ],
     ids=["twins", "blank", "long"],
 )  # fmt: skip

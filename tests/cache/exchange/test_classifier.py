@@ -1,4 +1,4 @@
-"""Classifiers as others save them: which row is of which class, and which axis is which."""
+"""Classifiers as other programs save them: which row belongs to which class, and which axis is which."""
 
 from pathlib import Path
 
@@ -41,8 +41,8 @@ def test_text_labels_want_the_order_of_the_classifier_s_rows(tmp_path):
     source = npz(tmp_path / "a.npz", x=features, y=names[labels])
     bare = npz(tmp_path / "bare.npz", weight=weight)
     assert refused(source, classifier=bare) == (
-        f"{bare}[weight]: the labels are names, and nothing says which row of the weight is of which class; give the "
-        "classes in the order of the rows with --classes FILE"
+        f"{bare}[weight]: the labels are names, and nothing says which row of the weight belongs to which class; give the "
+        "class names in the order of the rows with --classes FILE"
     )
     (tmp_path / "c.txt").write_text("\n".join(names))
     ordered = read(source, classifier=bare, classes=tmp_path / "c.txt")

@@ -166,7 +166,7 @@ def test_nothing_is_replaced_and_nothing_half_is_left(cache_path, tmp_path, name
     with pytest.raises(CacheStorage) as storage:
         export(cache, folder / name)
     assert str(storage.value) == (
-        f"{folder / name}: is there already and is not replaced; remove it or export to another name"
+        f"{folder / name}: is there already and is not replaced; remove it, or export to another name"
     )
     assert toys.snapshot(folder) == before
 
@@ -215,7 +215,7 @@ def test_of_two_exports_to_one_name_the_second_is_refused(cache_path, tmp_path, 
     with pytest.raises(CacheStorage) as caught:
         export(cache, tmp_path / name, advance=other_export)
     assert str(caught.value) == (
-        f"{tmp_path / name}: is there already and is not replaced; remove it or export to another name"
+        f"{tmp_path / name}: is there already and is not replaced; remove it, or export to another name"
     )
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(f".{name}")] == []
     whole = Request((("train", tmp_path / name),))

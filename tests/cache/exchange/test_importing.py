@@ -265,7 +265,7 @@ def test_arrays_that_are_not_used_are_named(tmp_path):
     dataset = read_dataset(request(path))
     assert list(dataset.splits) == ["train"]
     assert dataset.notes[-1] == (
-        "not used: xt (4, 3) float32, yt (4,) int64; say --column SPLIT/ROLE=NAME where one belongs to a split"
+        "not used: xt (4, 3) float32, yt (4,) int64; give --column SPLIT/ROLE=NAME for one that belongs to a split"
     )
     dataset = read_dataset(request(path, names={"test/features": "xt", "test/labels": "yt"}))
     assert dataset.splits["test"].labels_N.tolist() == LABELS[:4].tolist()
@@ -317,19 +317,19 @@ REFUSED = [
     ({"x": _features(np.nan)}, "[x]: row 4 (id '4'): feature 1 is nan; wanted finite numbers: leave the row out"),
     ({"x": _features(-np.inf)}, "[x]: row 4 (id '4'): feature 1 is -inf; wanted finite numbers: leave the row out"),
     ({"x": _features(1e300, float)}, "[x]: row 4 (id '4'): 1e+300 does not fit float32; scale the features"),
-    ({"x": LABELS[:, None]}, "[x]: features are int64, wanted float16, float32, float64 or bfloat16"),
-    ({"x": FEATURES[None]}, "[x]: wanted (rows, features), found (1, 7, 3); pool to one feature a row"),
-    ({"x": FEATURES[:0]}, "[x]: empty, (0, 3)"),
+    ({"x": LABELS[:, None]}, "[x]: wanted features of float16, float32, float64 or bfloat16, found int64"),
+    ({"x": FEATURES[None]}, "[x]: wanted (rows, features), found (1, 7, 3); pool to one feature vector a row"),
+    ({"x": FEATURES[:0]}, "[x]: wanted at least one row and one feature, found (0, 3)"),
     ({"y": LABELS[:5]}, "[y]: wanted 7 labels, one for each row of {}[x], found (5,)"),
     ({"y": LABELS - 1}, "[y]: row 0: label -1, wanted 0 to 1048575; "
      "-1 often marks rows without a label (3 here): leave them out, or number the classes from 0"),
     ({"y": LABELS - 2}, "[y]: row 0: label -2, wanted 0 to 1048575"),
     ({"y": LABELS + 1, "classes": np.array(["a", "b", "c"])},
      "[y]: row 2: label 3, wanted 0 to 2; the labels begin at 1: subtract 1 from all"),
-    ({"y": np.full((N, 3), 0.4)}, "[y]: wanted one label a row, found (7, 3); one-hot rows hold a single 1 and zeros, "
-     "others become labels with scores.argmax(axis=1)"),
+    ({"y": np.full((N, 3), 0.4)}, "[y]: wanted one label a row, or one-hot rows of a single 1 and zeros, found (7, 3); "
+     "make labels of scores with scores.argmax(axis=1)"),
     ({"y": LABELS << 40}, "[y]: row 1: label 1099511627776, wanted 0 to 1048575"),
-    ({"y": LABELS / 1}, "[y]: labels are float64, wanted whole numbers or text; save labels.astype(int)"),
+    ({"y": LABELS / 1}, "[y]: wanted labels as whole numbers or text, found float64; save labels.astype(int)"),
     ({"classes": np.array(["a", "b"])}, "[y]: row 2: label 2, wanted 0 to 1"),
     ({"ids": np.array(list("abcdefa"))}, "[ids]: id 'a' stands twice (rows 0 and 6); ids are unique in a split"),
     ({"ids": IDS[:2]}, "[ids]: wanted 7 ids, one for each row of {}[x], found (2,)"),
@@ -365,7 +365,7 @@ def test_missing_splits_features_and_labels(tmp_path):
     path = npz(tmp_path / "c.npz", x=FEATURES, y=LABELS)
     assert refused(request(("test", path))) == "no split train, found test; name its file with train=FILE"
     assert refused(request(path, names={"feature": "x"})) == (
-        "--column feature: no such role; wanted one of features, labels, ids, split, classes, weight, bias, or SPLIT/ROLE"
+        "--column feature: wanted a role of features, labels, ids, split, classes, weight, bias, or SPLIT/ROLE"
     )
 
 
@@ -386,7 +386,7 @@ DAMAGED = {
     "empty.parquet": (b"", r"not Parquet, or damaged \(.*\); save or copy the file again"),
     "huge.npy": (
         _huge_header((1 << 40, 1 << 20)),
-        r"\(1099511627776, 1048576\) of float32 takes 4611686018427388032 bytes, found 128; save or copy the file again",
+        r"wanted 4611686018427388032 bytes for \(1099511627776, 1048576\) of float32, found 128; save or copy the file again",
     ),
     "huge.safetensors": (struct.pack("<Q", 1 << 60) + b"{}", r"not safetensors, or damaged \(.*\); save or .*"),
     "model.pt": (b"PK", r"a pickle, which can run code when it is read; save the arrays as \.npz or \.safetensors instead"),
@@ -437,11 +437,11 @@ def test_ragged_and_missing_rows_of_parquet(tmp_path):
     rows = FEATURES.tolist()
     path = tmp_path / "a.parquet"
     pl.DataFrame({"x": [*rows[:5], [1.0, 2.0], rows[6]], "y": LABELS}).write_parquet(path)
-    assert refused(request(path)) == f"{path}[x]: row 5 has 2 numbers, wanted 3 as in the first row"
+    assert refused(request(path)) == f"{path}[x]: row 5: wanted 3 numbers as in the first row, found 2"
     pl.DataFrame({"x": [*rows[:5], None, rows[6]], "y": LABELS}).write_parquet(path)
     assert refused(request(path)).startswith(f"{path}[x]: row 5 (id '5'): feature 0 is nan")
     pl.DataFrame({"x": rows, "y": [0, None, 1, 0, 0, 0, 0]}).write_parquet(path)
-    assert refused(request(path)) == f"{path}[y]: row 1 holds nothing; fill it or leave the row out"
+    assert refused(request(path)) == f"{path}[y]: row 1 holds nothing; fill it, or leave the row out"
 
 
 def test_a_file_that_changes_while_it_is_read(tmp_path):
@@ -508,5 +508,5 @@ def test_parquet_whose_path_is_no_utf_8(tmp_path):
     path = tmp_path / "\udcff.parquet"
     pl.DataFrame({"features": [[1.0]], "label": [0]}).write_parquet(tmp_path / "x.parquet")
     (tmp_path / "x.parquet").rename(path)
-    with pytest.raises(CacheInvalid, match=r"\\udcff\.parquet'; rename it, or link to it$"):
+    with pytest.raises(CacheInvalid, match=r"\\udcff\.parquet'; rename the file, or link to it$"):
         open_parquet(path, "")

@@ -49,7 +49,7 @@ def test_shards_are_joined_in_the_order_of_their_numbers(tmp_path, width):
         f"train: features {tmp_path}/own/img_emb/img_emb_{first}.npy and 11 more shards (12, 3), "
         f"labels {tmp_path}/own/metadata/metadata_{first}.parquet[label] and 11 more shards, "
         f"ids {tmp_path}/own/metadata/metadata_{first}.parquet[sample_id] and 11 more shards",
-        "not used: image_path (12,) str; say --column SPLIT/ROLE=NAME where one belongs to a split",
+        "not used: image_path (12,) str; give --column SPLIT/ROLE=NAME for one that belongs to a split",
     )
 
 

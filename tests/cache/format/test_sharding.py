@@ -87,7 +87,7 @@ def test_a_flip_of_any_bit_stops_the_read_and_verify_names_the_rows(sharded):
     for position in range(0, len(content), 3):
         file.write_bytes(content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :])
         with pytest.raises(
-            CacheCorrupt, match=r"c/1/0 \(rows \d+ to \d+\): .*; `cache rm` it, then pull or extract it again"
+            CacheCorrupt, match=r"c/1/0 \(rows \d+ to \d+\): .*; `cache rm` it, then pull, extract or import it again"
         ):
             cache.features("train")
     assert [str(finding) for finding in verify(sharded).findings] == [

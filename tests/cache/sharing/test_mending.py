@@ -131,7 +131,7 @@ def test_work_over_a_damaged_cache_is_not_called_done(small, kind, error, proble
         with pytest.raises(error) as caught:
             act()
         assert str(caught.value).startswith(f"{small}/{problem}")
-        assert str(caught.value).endswith("; `cache rm` it, then pull or extract it again")
+        assert str(caught.value).endswith("; `cache rm` it, then pull, extract or import it again")
 
 
 def test_the_bytes_of_a_large_cache_are_left_to_verify(small, monkeypatch):

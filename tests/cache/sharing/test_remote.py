@@ -44,12 +44,12 @@ def test_places(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("ftp://team/x", "ftp://team/x: ftp:// is not known; wanted a folder, s3://, gs:// or az://BUCKET/FOLDER"),
-        ("file:///x", "file:///x: file:// is not known; wanted a folder, s3://, gs:// or az://BUCKET/FOLDER"),
+        ("ftp://team/x", "ftp://team/x: wanted a folder, s3://, gs:// or az://BUCKET/FOLDER, found ftp://"),
+        ("file:///x", "file:///x: wanted a folder, s3://, gs:// or az://BUCKET/FOLDER, found file://"),
         *(
             (
                 text,
-                f"{text}: wanted s3://BUCKET/FOLDER, of letters, digits and . _ = + @ - between single slashes",
+                f"{text}: wanted s3://BUCKET/FOLDER of letters, digits and . _ = + @ - between single slashes",
             )
             for text in ("s3://", "s3:///x", "s3://team/../x", "s3://team/a//b", "s3://team/a b", "s3://team/x?y")
         ),
@@ -142,7 +142,7 @@ def test_objects_appear_whole_and_are_created_once(s3):
     assert place.create(NAME, b"mine")
     assert not place.create(NAME, b"theirs")
     assert place.read(NAME, 9)[0] == b"mine"
-    with pytest.raises(CacheInvalid, match="4 bytes, at most 3 wanted"):
+    with pytest.raises(CacheInvalid, match="wanted at most 3 bytes, found 4"):
         place.read(NAME, 3)
     assert place.sizes("ab" * 32) == {"manifest.json": 4}
     assert place.names() == ["ab" * 32]

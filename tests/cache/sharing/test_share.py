@@ -354,11 +354,11 @@ def test_limits_hold_before_anything_is_stored(s3, small, tmp_path, monkeypatch)
     with pytest.raises(CacheStorage) as caught:
         pull.pull(offer, tmp_path / "yours")
     assert str(caught.value) == (
-        f"{tmp_path}/yours/.staging/{small.name}.pull/data: {offer.manifest.size} bytes of {s3.url}/{small.name} are still "
-        "to come, 100 are free; free space, then run the same command again"
+        f"{tmp_path}/yours/.staging/{small.name}.pull/data: wanted {offer.manifest.size} bytes for the rest of "
+        f"{s3.url}/{small.name}, found 100 free; free space, then run the same command again"
     )
     monkeypatch.setattr(offers, "LIMIT", 1000)
-    with pytest.raises(CacheInvalid, match=r"manifest.json: \d+ bytes, at most 1000 wanted"):
+    with pytest.raises(CacheInvalid, match=r"manifest.json: wanted at most 1000 bytes, found \d+"):
         pull.find(remote.at(s3.url), small.name)
 
 
@@ -413,7 +413,7 @@ def test_the_commands_say_what_came_of_it(s3, coattail, tmp_path, small):
     done = coattail("cache", "ls", "ftp://x")
     assert (done.code, done.err) == (
         2,
-        "coattail: ftp://x: ftp:// is not known; wanted a folder, s3://, gs:// or az://BUCKET/FOLDER\n",
+        "coattail: ftp://x: wanted a folder, s3://, gs:// or az://BUCKET/FOLDER, found ftp://\n",
     )
 
 

@@ -91,5 +91,5 @@ def test_a_header_that_would_cost_too_much(tmp_path):
     with pytest.raises(DataError) as caught:
         checkpoint.load(path)
     assert str(caught.value) == (
-        f"{path}: a header of {99 << 20} bytes, at most {32 << 20} wanted; save fewer tensors in it"
+        f"{path}: wanted a header of at most {32 << 20} bytes, found {99 << 20}; save fewer tensors in it"
     )

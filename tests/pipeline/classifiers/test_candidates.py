@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pipeline.classifiers import candidates, committee
+from pipeline.classifiers import candidates, committee, held_out
 from pipeline.classifiers.candidates import PLAIN, SEEN, Logistic
 from pipeline.classifiers.discriminant import LDA, Transfer
 from pipeline.classifiers.logistic import fit_logistic
@@ -63,7 +63,7 @@ def test_a_committee_is_the_average_its_members_make():
     features, labels = rows([20, 10, 5, 2, 1])
     elected = committee.elect(features, labels, 5)
     assert sum(elected.members.values()) == pytest.approx(1)
-    assert elected.folds == 5
+    assert elected.on == "5-fold cross-validation"
     weight, bias = 0, 0
     for arm, share in elected.members.items():
         member_weight, member_bias = candidates.fit(arm, features, labels, 5)
@@ -81,7 +81,7 @@ def test_it_says_more_of_new_rows_than_chance_and_val_rows_decide_where_there_ar
     accuracy = float(((new @ elected.weight_CD.T + elected.bias_C).argmax(dim=1) == new_labels).double().mean())
     assert accuracy > 0.7
     by_val = committee.elect(features, labels, 4, val=(new, new_labels))
-    assert by_val.folds == 1
+    assert by_val.on == "val"
     assert by_val.score.accuracy == pytest.approx(
         100 * float(((new @ by_val.weight_CD.T + by_val.bias_C).argmax(dim=1) == new_labels).double().mean()), abs=2
     )
@@ -126,27 +126,27 @@ def test_where_every_class_has_one_row_the_usual_arm_speaks_alone():
     features, labels = rows([1, 1, 1])
     elected = committee.elect(features, labels, 3)
     assert elected.members == {committee.USUAL[0]: 1.0}
-    assert (elected.score, elected.choice, elected.folds) == (None, None, 0)
+    assert (elected.score, elected.choice, elected.on) == (None, None, "nothing: no class has two rows")
 
 
 @pytest.mark.parametrize(("metric", "held"), [("balanced", [4, 4, 2]), ("accuracy", [9, 3, 0])])
 def test_where_scores_would_fill_memory_fewer_rows_are_held_out(metric, held):
     labels = torch.repeat_interleave(torch.arange(3), torch.tensor([80, 20, 2]))
     fold = stratified_folds(labels, 3, 5)
-    thinned = committee._thinned(fold, labels, 12, metric)
+    thinned = held_out._thinned(fold, labels, 12, metric)
     kept = thinned >= 0
     assert torch.equal(thinned[kept], fold[kept])
     assert torch.bincount(labels[kept], minlength=3).tolist() == held
-    assert torch.equal(committee._thinned(fold, labels, 102, metric), fold)
+    assert torch.equal(held_out._thinned(fold, labels, 102, metric), fold)
 
 
 def test_many_classes_are_elected_for_without_a_table_of_all_pairs(monkeypatch):
     labels = torch.arange(600) % 300
     features = torch.randn(600, 2, generator=torch.Generator().manual_seed(0))
-    monkeypatch.setattr(committee, "MANY_CLASSES", 200)
+    monkeypatch.setattr(held_out, "MANY_CLASSES", 200)
     monkeypatch.setattr(committee, "arms", lambda metric: [Logistic(0.1), Transfer()])
     elected = committee.elect(features, labels, 300)
     assert list(elected.members) == [Logistic(0.1)]
     assert bool(torch.isfinite(elected.weight_CD).all())
-    monkeypatch.setattr(committee, "WORK", 1)
+    monkeypatch.setattr(held_out, "WORK", 1)
     assert committee.elect(features, labels, 300).members == {committee.USUAL[1]: 1.0}

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pipeline.classifiers.discriminant import Transfer, fit_discriminant, mean_shifts
-from pipeline.classifiers.mean_shift import LENDING, likeliest, mean_shift
+from pipeline.classifiers.mean_shift import LENDING, likeliest_strength, mean_shift
 from pipeline.classifiers.selection import log_likelihoods, row_weights, stratified_folds
 from pipeline.features import Features
 from pipeline.settings.stage3 import Retrain
@@ -79,7 +79,7 @@ def test_the_strength_is_that_of_the_greatest_likelihood_of_rows_held_out():
             scores[~kept] = columns[~kept] @ weight.T + bias
         weight_N = row_weights(labels, 5)
         likelihood[strength] = float((weight_N * log_likelihoods(scores, labels, weight_N)[0]).sum())
-    best = likeliest(features, labels, 5, folds, 0.6)
+    best = likeliest_strength(features, labels, 5, folds, 0.6)
     # A fold's columns are standardised anew in the reference, so a near tie may fall either way.
     assert likelihood[best] > max(likelihood.values()) - 5e-3
     assert likelihood[best] > likelihood[0.0]
@@ -89,7 +89,7 @@ def test_classes_that_are_far_apart_borrow_less_than_classes_that_are_near():
     chosen = []
     for spread in (0.2, 3.0):
         features, labels = rows(torch.tensor([12] * 6), spread=spread)
-        chosen.append(likeliest(features, labels, 6, stratified_folds(labels, 6, 5), 0.6))
+        chosen.append(likeliest_strength(features, labels, 6, stratified_folds(labels, 6, 5), 0.6))
     assert chosen[0] > chosen[1]
 
 
@@ -103,7 +103,7 @@ def test_rows_that_the_backbone_was_trained_on_choose_nothing(capsys):
 def test_a_val_split_chooses_where_there_is_one(capsys):
     split, val = train(), train(torch.tensor([20] * 5), seed=0)
     found = mean_shift(RECIPE, split, unseen=False, val=val)
-    assert "chosen on the rows of val" in capsys.readouterr().err
+    assert "chosen on val" in capsys.readouterr().err
     assert torch.isfinite(found).all()
 
 

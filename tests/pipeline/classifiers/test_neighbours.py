@@ -1,10 +1,10 @@
-"""Neighbours and nearest means against scikit-learn's; hard data; any unit."""
+"""Nearest neighbours against scikit-learn's; hard data; any unit."""
 
 import pytest
 import torch
-from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
+from sklearn.neighbors import KNeighborsClassifier
 
-from pipeline.classifiers.neighbours import fit_neighbours, nearest_mean
+from pipeline.classifiers.neighbours import fit_neighbours
 
 
 def rows(counts: list[int], width: int = 4, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -32,33 +32,12 @@ def test_a_vote_of_a_rare_class_counts_more():
     torch.testing.assert_close(votes, torch.tensor([[3 / 5 / (3 / 5 + 1), 1 / (3 / 5 + 1)]]))
 
 
-def test_the_nearest_mean_in_l2_is_scikit_learns_and_in_cosine_the_mean_direction():
-    features, labels = rows([20, 9, 4])
-    columns = standardised(features)
-    weight, bias = nearest_mean(features, labels, 3, "l2")
-    wanted = torch.from_numpy(NearestCentroid().fit(columns.numpy(), labels.numpy()).predict(columns.numpy()))
-    assert torch.equal((features @ weight.T + bias).argmax(dim=1), wanted)
-    weight, bias = nearest_mean(features, labels, 3, "cosine")
-    unit = torch.nn.functional.normalize(columns, dim=1)
-    direction = torch.stack([unit[labels == c].mean(dim=0) for c in range(3)])
-    wanted = torch.cosine_similarity(unit[:, None], direction[None], dim=2).argmax(dim=1)
-    assert torch.equal((features @ weight.T + bias).argmax(dim=1), wanted)
-    with pytest.raises(ValueError, match=r"^nearest_mean: unknown metric 'l1'; wanted l2 or cosine$"):
-        nearest_mean(features, labels, 3, "l1")
-
-
 @pytest.mark.parametrize("scale", [0.01, 100.0])
 def test_no_unit_and_no_offset_changes_a_score(scale):
     features, labels = rows([20, 9, 4])
     moved = (features.double() * scale + 1000 * scale * features.double().std(dim=0)).float()
     wanted = fit_neighbours(features, labels, 3, 5).scores(features)
     assert float((fit_neighbours(moved, labels, 3, 5).scores(moved) == wanted).double().mean()) > 0.97
-    for metric in ("l2", "cosine"):
-        weight, bias = nearest_mean(features, labels, 3, metric)
-        wanted = features @ weight.T + bias
-        weight, bias = nearest_mean(moved, labels, 3, metric)
-        scores = moved.double() @ weight.double().T + bias
-        torch.testing.assert_close(scores.float(), wanted, rtol=0, atol=5e-3)
 
 
 @pytest.mark.parametrize("counts", [[1, 1, 1], [5, 0, 2], [6], [99, 1], [2, 1]])
@@ -66,8 +45,7 @@ def test_no_unit_and_no_offset_changes_a_score(scale):
 def test_hard_data_is_defined(counts, width):
     features, labels = rows(counts, width)
     for tried in (features, torch.ones_like(features)):
-        weight, bias = nearest_mean(tried, labels, len(counts), "cosine")
-        for scores in (fit_neighbours(tried, labels, len(counts)).scores(tried), tried @ weight.T + bias):
-            assert not bool(torch.isnan(scores).any())
-            assert bool(torch.isfinite(scores.max(dim=1).values).all())
-            assert bool((scores[:, torch.tensor(counts) == 0] == -torch.inf).all())
+        scores = fit_neighbours(tried, labels, len(counts)).scores(tried)
+        assert not bool(torch.isnan(scores).any())
+        assert bool(torch.isfinite(scores.max(dim=1).values).all())
+        assert bool((scores[:, torch.tensor(counts) == 0] == -torch.inf).all())

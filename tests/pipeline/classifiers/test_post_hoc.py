@@ -1,6 +1,7 @@
 """Classifiers that train nothing, against their definitions."""
 
 import torch
+from sklearn.neighbors import NearestCentroid
 
 from pipeline.classifiers import post_hoc as posthoc
 
@@ -27,3 +28,16 @@ def test_nearest_class_mean_is_the_cosine_to_the_mean_direction():
     wanted = torch.cosine_similarity(tested[:, None], means[None], dim=2).argmax(dim=1)
     assert torch.equal((tested @ weight.T + bias).argmax(dim=1), wanted)
     assert bias.tolist() == [0, 0, 0, -torch.inf]
+
+
+def test_the_nearest_class_mean_in_euclidean_distance_is_scikit_learns():
+    g = torch.Generator().manual_seed(0)
+    labels = torch.repeat_interleave(torch.arange(3), torch.tensor([30, 9, 2]))
+    features = torch.randn(3, 5, generator=g)[labels] + torch.randn(41, 5, generator=g)
+    weight, bias = posthoc.nearest_class_mean(
+        [(features[::2], labels[::2]), (features[1::2], labels[1::2])], 4, 5, "l2"
+    )
+    tested = torch.randn(200, 5, generator=g)
+    wanted = NearestCentroid().fit(features.numpy(), labels.numpy()).predict(tested.numpy())
+    assert (tested @ weight.T + bias).argmax(dim=1).tolist() == wanted.tolist()
+    assert bias[3] == -torch.inf

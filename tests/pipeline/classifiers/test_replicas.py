@@ -132,7 +132,7 @@ def test_variants_that_shape_the_program_are_refused(train):
         _train(train, BASE, variants=[BASE, BASE.model_copy(update={"epochs": 4})])
     assert str(error.value) == (
         "variants trained side by side differ in retrain.epochs; "
-        "only learning_rate, strength, threshold, dropout, noise may differ"
+        "only learning_rate, strength, threshold, dropout, noise, tau, smoothing_head, smoothing_tail may differ"
     )
 
 

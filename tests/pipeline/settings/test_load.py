@@ -134,6 +134,23 @@ def test_every_problem_is_reported_at_once(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("retrain.tau=-1", "wanted 'auto' or a number greater than or equal to 0, found -1"),
+        ("retrain.l2=0", "wanted 'auto' or a number greater than 0, found 0"),
+        ("retrain.shrinkage=1.5", "wanted 'auto' or a number less than or equal to 1, found 1.5"),
+        ("retrain.transfer=likely", "wanted 'auto' or a valid number, found 'likely'"),
+        ("retrain.l2=nan", "wanted 'auto' or a finite number, found nan"),
+    ],
+)
+def test_a_strength_is_a_number_or_auto(text, problem):
+    assert _problems(overrides=[text]) == [f"--set: {text.partition('=')[0]}: {problem}"]
+    key = text.partition("=")[0].rpartition(".")[2]
+    assert getattr(load(overrides=[f"retrain.{key}=auto"]).settings.retrain, key) == "auto"
+    assert getattr(load(overrides=[f"retrain.{key}=0.5"]).settings.retrain, key) == 0.5
+
+
 def test_missing_config_file():
     names = ", ".join(available())
     assert _problems("no/such.toml") == [

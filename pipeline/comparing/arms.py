@@ -1,0 +1,129 @@
+"""The arms of a comparison: every head and augmentation that a cache allows, those that are named, or a preset's."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cache import FeatureCache
+from pipeline.classifiers.kinds import KINDS
+from pipeline.errors import ConfigError
+from pipeline.features import corrects_the_prior
+from pipeline.settings import Settings
+from pipeline.settings.method_names import label, stage1_label, stage3_method
+from pipeline.settings.problems import validate
+from pipeline.settings.stage3 import AUGMENTATIONS, TRAINED
+
+STAGE1_HEADS = ("stage1", "logit-adjustment", "tau-norm")
+"""Heads that want the classifier of stage 1 in the cache."""
+PLAIN_HEAD = "crt"
+"""The head that the augmentations are compared on where the settings name none that is trained."""
+
+
+@dataclass(frozen=True)
+class MethodArm:
+    """One method of a comparison."""
+
+    name: str
+    """What the table calls it."""
+    settings: Settings
+    published: Mapping[str, float] = field(default_factory=dict)
+    """Figures that were printed of it, by column."""
+    best_epoch: bool | None = None
+    """Whether those are of the best epoch on the test split; None: not said."""
+
+    @property
+    def method(self) -> str:
+        return stage3_method(self.settings.retrain)
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A method that this cache or this version cannot have, and why."""
+
+    name: str
+    reason: str
+    published: Mapping[str, float] = field(default_factory=dict)
+    best_epoch: bool | None = None
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Which methods are compared, with what, and by which metric."""
+
+    methods: tuple[str, ...] = ()
+    """Such as `crt+stg`; none: every arm that the cache allows, or those of the preset."""
+    preset: str | None = None
+    baseline: str | None = None
+    """A method, or an arm's name; None: the preset's, else cRT."""
+    metric: str = "accuracy"
+
+
+def every(
+    settings: Settings, cache: FeatureCache, baseline: str | None = None
+) -> tuple[list[MethodArm], list[LeftOut]]:
+    """All heads that the cache allows, and the head of the settings (by default `crt`) with every augmentation."""
+    head = settings.retrain.head if settings.retrain.is_trained else PLAIN_HEAD
+    methods = [name for name in KINDS if name not in TRAINED]
+    methods += [name for name in KINDS if name in TRAINED]
+    methods += [f"{head}+{augmentation}" for augmentation in AUGMENTATIONS]
+    return named(settings, cache, methods, baseline)
+
+
+def named(
+    settings: Settings, cache: FeatureCache, methods: Sequence[str], baseline: str | None = None
+) -> tuple[list[MethodArm], list[LeftOut]]:
+    """The arms of these methods, and of the baseline where it is not among them; those that the cache does not allow are left
+    out. Raises ConfigError for a method there is not."""
+    wanted = [*methods, *([baseline] if baseline and baseline not in methods else [])]
+    arms, left_out = [], []
+    for method in dict.fromkeys(wanted):
+        arm = MethodArm(label(method, stage1_label(cache.manifest)), with_method(settings, method))
+        reason = missing(arm.settings, cache)
+        if reason:
+            left_out.append(LeftOut(arm.name, reason))
+        else:
+            arms.append(arm)
+    return arms, left_out
+
+
+def missing(settings: Settings, cache: FeatureCache) -> str | None:
+    """Why this cache cannot have such an arm; None where it can."""
+    head = settings.retrain.head
+    if head in STAGE1_HEADS and cache.classifier() is None:
+        return "the cache holds no stage-1 classifier"
+    if head == "logit-adjustment" and corrects_the_prior(cache):
+        return "stage 1 was trained with the prior in its loss, which this would correct twice"
+    return None
+
+
+def with_method(settings: Settings, method: str, changes: Mapping[str, Any] | None = None) -> Settings:
+    """The settings with the head and augmentation of a method such as `crt+stg`, and other changes by dotted key.
+
+    Raises ConfigError for a head, an augmentation or a key there is not.
+    """
+    head, _, augmentation = method.partition("+")
+    _known(f"method {method}: head", head, list(KINDS))
+    if augmentation:
+        _known(f"method {method}: augmentation", augmentation, ["none", *AUGMENTATIONS])
+        if head not in TRAINED:
+            raise ConfigError(
+                f"method {method}: {head} is computed, so nothing is augmented; wanted a head that is trained before the +: "
+                f"{', '.join(TRAINED)}"
+            )
+    values = settings.model_dump(mode="json")
+    values["retrain"] |= {"head": head, "augmentation": augmentation or "none"}
+    if head in TRAINED and settings.retrain.sampling == "balanced" and head != settings.retrain.head:
+        values["retrain"]["sampling"] = "auto"
+    for key, value in (changes or {}).items():
+        section, _, name = key.rpartition(".")
+        (values.setdefault(section, {}) if section else values)[name] = value
+    return validate(values, {}, [])
+
+
+def _known(what: str, name: str, names: list[str]) -> None:
+    if name in names:
+        return
+    closest = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {closest[0]}? " if closest else ""
+    raise ConfigError(f"{what} {name!r}: no such one; {hint}wanted one of {', '.join(names)}")

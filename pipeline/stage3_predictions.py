@@ -1,0 +1,50 @@
+"""What the classifiers of a finished run predict for each test row: read from its folder, or computed again."""
+
+import torch
+from torch import Tensor
+
+from cache import FeatureCache
+from pipeline.artefacts import tensors as checkpoint
+from pipeline.classifiers import train_classifier
+from pipeline.classifiers.linear import Classifier
+from pipeline.classifiers.scored import Scored
+from pipeline.errors import DataError
+from pipeline.evaluate import measure
+from pipeline.stage3_retrain import PREDICTIONS, RetrainResult, Run, seeds_of
+
+TOLERANCE = 0.01
+"""Percent by which an accuracy may differ from the recorded one."""
+
+
+def predictions(run: Run, result: RetrainResult, cache: FeatureCache) -> Tensor:
+    """The class that each seed's classifier predicts for each test row, int32 (R, N).
+
+    A run that was made before predictions were kept gets them now. Raises DataError where they do not give the accuracy that
+    the run recorded.
+    """
+    path = run.folder / PREDICTIONS
+    if path.is_file():
+        predicted_RN = checkpoint.load(path)[0].get("test", torch.zeros(0, 0))
+    else:
+        predicted_RN = measure(cache, "test", classifier_of(run, cache), run.settings).predicted_RN
+        checkpoint.save(path, {"test": predicted_RN}, {"cache": cache.key})
+    labels_N = torch.from_numpy(cache.labels("test"))
+    wanted = (len(result.seeds), len(labels_N))
+    agree = tuple(predicted_RN.shape) == wanted and all(
+        abs(100 * float(hits) - metrics.accuracy) <= TOLERANCE
+        for hits, metrics in zip((predicted_RN == labels_N).double().mean(dim=1), result.each_seed, strict=True)
+    )
+    if not agree:
+        raise DataError(
+            f"{path}: wanted predictions of {wanted[0]} seeds for {wanted[1]} rows that give the accuracy in metrics.json, "
+            f"found others, {list(predicted_RN.shape)}; delete the file and run the command again"
+        )
+    return predicted_RN
+
+
+def classifier_of(run: Run, cache: FeatureCache) -> Classifier | Scored:
+    """The run's classifier: a linear one from its file, any other computed again."""
+    tensors, _ = checkpoint.load(run.folder / "classifier.safetensors")
+    if set(tensors) == {"weight", "bias"}:
+        return Classifier(tensors["weight"], tensors["bias"])
+    return train_classifier(run.settings, cache, seeds_of(run.settings), run.generator)

@@ -1,0 +1,134 @@
+"""The one schema of figures: rows from run folders, filters, files."""
+
+import io
+
+import polars as pl
+import pytest
+from in_process import run
+
+from pipeline import retrain
+from pipeline.artefacts import folders
+from pipeline.errors import ConfigError
+from pipeline.results import SCHEMA, check_head, collect, parquet, select, settings_digest
+from pipeline.settings.load import load
+from pipeline.stage3_predictions import predictions
+from pipeline.stage3_retrain import PREDICTIONS, done_already, planned
+
+
+def settings(*more):
+    return load(overrides=["retrain.augmentation=none", "retrain.epochs=1", "retrain.batch_size=32", *more]).settings
+
+
+@pytest.fixture
+def runs(cache, tmp_path):
+    root = tmp_path / "runs"
+    retrain(settings("retrain.seeds=3"), cache, root)
+    retrain(settings("retrain.head=ncm"), cache, root)
+    return root
+
+
+def test_a_row_a_seed_with_the_figures_of_metrics_json(runs, cache):
+    table = collect(runs, pytest.fail)
+    assert dict(table.schema) == SCHEMA
+    assert table.select("method", "seed").rows() == [("crt", 0), ("crt", 1), ("crt", 2), ("ncm", 0)]
+    for row in table.iter_rows(named=True):
+        result = folders.read_json(runs / "own" / f"{row['method']}-{row['run']}" / "metrics.json")
+        own = result["each_seed"][result["seeds"].index(row["seed"])]
+        assert {name: row[name] for name in own if name != "per_class"} == {
+            name: value for name, value in own.items() if name != "per_class"
+        }
+        assert row["worst_tenth"] == min(own["per_class"])  # of five classes, one
+        assert row["seconds"] == pytest.approx(result["seconds"] / len(result["seeds"]))
+        assert (row["cache"], row["split"], row["dataset"]) == (cache.key, "test", "blobs")
+
+
+def test_runs_that_differ_in_seeds_alone_share_a_digest(cache, tmp_path):
+    root = tmp_path / "runs"
+    for more in (["retrain.seeds=2"], ["retrain.seeds=1"], ["retrain.weight_decay=0.1"]):
+        retrain(settings(*more), cache, root)
+    table = collect(root, pytest.fail)
+    decayed = table.filter(
+        pl.col("settings")
+        == settings_digest(
+            settings("retrain.weight_decay=0.1").model_dump(
+                mode="json", include={"seed", "coordinates", "longtail", "stg", "retrain", "choice"}
+            )
+        )
+    )
+    assert len(decayed) == 1
+    assert table["settings"].n_unique() == 2
+
+
+def test_filters(runs, cache):
+    table = collect(runs, pytest.fail)
+    assert len(select(table, head="ncm")) == 1
+    assert len(select(table, cache=cache.key[:6])) == 4
+    assert len(select(table, cache="zz")) == 0
+    assert len(select(table, 1)) == 1
+    with pytest.raises(ConfigError, match="--head nmc: no such head; wanted one of stage1, "):
+        check_head("nmc")
+
+
+def test_files_hold_the_same_table(runs):
+    table = collect(runs, pytest.fail)
+    assert pl.read_parquet(io.BytesIO(parquet(table))).equals(table)
+    assert pl.read_csv(table.write_csv().encode(), schema_overrides=SCHEMA).equals(table)
+
+
+def test_a_damaged_run_is_named_and_left_out(runs):
+    broken = next((runs / "own").glob("ncm-*")) / "metrics.json"
+    broken.write_text(broken.read_text().replace('"accuracy": ', '"accuracy": 1'))
+    notes = []
+    assert collect(runs, notes.append)["method"].unique().to_list() == ["crt"]
+    assert len(notes) == 1
+    assert notes[0].startswith(f"left out: {broken}: changed after it was written")
+
+
+def test_the_command(monkeypatch, tmp_path, cache):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("COATTAIL_RUNS", raising=False)
+    retrain(settings("retrain.seeds=2"), cache, tmp_path / "runs")
+    done = run(monkeypatch, "results", "--json", "--parquet", "all.parquet")
+    assert done.code == 0, done.err
+    assert [row["seed"] for row in done.json["rows"]] == [0, 1]
+    assert pl.read_parquet(tmp_path / "all.parquet")["accuracy"].to_list() == [
+        row["accuracy"] for row in done.json["rows"]
+    ]
+    assert "no finished run of stage 3 in" in run(monkeypatch, "results", "--head", "lda").out
+    assert run(monkeypatch, "results", "--csv", "-").out.splitlines()[0] == ",".join(SCHEMA)
+    twice = run(monkeypatch, "results", "--csv", "-", "--json")
+    assert (twice.code, twice.err) == (
+        2,
+        "coattail: --csv - and --json: one document goes to stdout; name files for the others\n",
+    )
+
+
+@pytest.mark.parametrize("head", ["crt", "knn"])
+def test_predictions_are_kept_and_made_for_runs_that_lack_them(cache, tmp_path, head):
+    given = settings("retrain.seeds=2", f"retrain.head={head}")
+    folder, result = retrain(given, cache, tmp_path)
+    run = planned(given, cache, tmp_path)
+    kept = predictions(run, result, cache)
+    labels = cache.labels("test")
+    assert kept.shape == (len(result.seeds), len(labels))
+    assert [100 * float((one.numpy() == labels).mean()) for one in kept] == pytest.approx(
+        [one.accuracy for one in result.each_seed]
+    )
+    (folder / PREDICTIONS).unlink()
+    assert (predictions(run, done_already(run), cache) == kept).all()
+    assert (folder / PREDICTIONS).is_file()
+
+
+def test_predictions_of_something_else_are_refused(cache, tmp_path):
+    from pipeline.artefacts import tensors
+    from pipeline.errors import DataError
+
+    folder, result = retrain(settings(), cache, tmp_path)
+    path = folder / PREDICTIONS
+    tensors.save(path, {"test": (tensors.load(path)[0]["test"] + 1) % 5})
+    with pytest.raises(DataError) as error:
+        predictions(planned(settings(), cache, tmp_path), result, cache)
+    assert str(error.value) == (
+        f"{path}: wanted predictions of 1 seeds for 100 rows that give the accuracy in metrics.json, found others, [1, 100]; "
+        "delete the file and run the command again"
+    )
