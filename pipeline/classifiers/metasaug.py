@@ -13,7 +13,6 @@ from pipeline.classifiers.problem import Problem
 from pipeline.classifiers.step import Step, StepLoss, weighted_mean
 from pipeline.classifiers.trained import Training, weights_and_bias
 from pipeline.classifiers.weighted import cross_entropies
-from pipeline.errors import DataError
 from pipeline.rng import generator
 from pipeline.samplers import RowSampler
 
@@ -21,17 +20,11 @@ from pipeline.samplers import RowSampler
 def prepare(problem: Problem) -> Problem:
     """With the balanced set as `val`: the `val` split where there is one, else training rows that are then not trained on.
 
-    Never test rows. Raises DataError where too few training rows can be held out.
+    Where too few can be held out, the training rows themselves, as the authors' code has it for iNaturalist. Never test rows.
     """
     if problem.val is not None:
         return problem
-    parts = budget.split(problem.train, problem.seeds[0])
-    if parts is None:
-        raise DataError(
-            f"retrain.head=metasaug: wants a val split, or {budget.FEWEST} training rows that can be held out of classes of five "
-            f"and more; {problem.origin} has neither; use retrain.head=isda"
-        )
-    train, meta = parts
+    train, meta = budget.split(problem.train, problem.seeds[0]) or (problem.train, problem.train)
     return replace(problem, train=train, val=meta)
 
 

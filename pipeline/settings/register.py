@@ -34,6 +34,8 @@ class Head:
     """Whether its loss corrects the training prior; class-balanced sampling would correct it twice."""
     reads_val: bool = False
     """Whether it uses labelled rows of a `val` split, where a cache has one."""
+    compared: bool = True
+    """Whether every comparison has it. Dear ones are compared where they are named."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,15 @@ def _choosing(label: str, made_by: str, *uses: str) -> Head:
     return Head(label, made_by, _retrain(*uses) | {"choice.metric"}, reads_val=True)
 
 
-def _trained(label: str, made_by: str, *uses: str, prior_aware: bool = False, reads_val: bool = False) -> Head:
-    return Head(label, made_by, _retrain(*TRAINING, *uses), True, prior_aware, reads_val)
+def _trained(
+    label: str,
+    made_by: str,
+    *uses: str,
+    prior_aware: bool = False,
+    reads_val: bool = False,
+    compared: bool = True,
+) -> Head:
+    return Head(label, made_by, _retrain(*TRAINING, *uses), True, prior_aware, reads_val, compared)
 
 
 _CALIBRATION = _retrain("neighbour_classes", "spread", "covariance")
@@ -98,12 +107,13 @@ HEADS: dict[str, Head] = {
         "reweight_beta",
         prior_aware=True,
         reads_val=True,
+        compared=False,
     ),
     "marc": _trained("MARC", "marc.MARC", "reweight_power", prior_aware=True),
     "disalign": _trained("DisAlign", "disalign.DISALIGN", "reweight_power", prior_aware=True),
     "max-norm": _trained("MaxNorm", "max_norm.MAX_NORM", "max_norm", "reweight_beta", prior_aware=True),
-    "oltr": _trained("OLTR", "oltr.OLTR", "hidden"),
-    "lfme": _trained("LFME", "lfme.LFME"),
+    "oltr": _trained("OLTR", "oltr.OLTR", "hidden", compared=False),
+    "lfme": _trained("LFME", "lfme.LFME", compared=False),
 }
 """Every head. `pipeline/classifiers/kinds.py` takes up what each names."""
 

@@ -22,9 +22,11 @@ PRIOR_AWARE = tuple(name for name, row in register.HEADS.items() if row.prior_aw
 """Heads whose loss corrects the training prior; class-balanced sampling would correct it twice."""
 TRAINED = tuple(name for name, row in register.HEADS.items() if row.trained)
 """Heads that are trained step by step, on features that may be augmented; the others are computed."""
+DEAR = tuple(name for name, row in register.HEADS.items() if not row.compared)
+"""Heads that are compared only where they are named."""
 AUGMENTATIONS: dict[str, str] = {name: row.label for name, row in register.AUGMENTATIONS.items() if row.label}
 """What people call each augmentation."""
-COMPARED = tuple(name for name, row in register.AUGMENTATIONS.items() if row.label and row.compared)
+ALWAYS_COMPARED = tuple(name for name, row in register.AUGMENTATIONS.items() if row.label and row.compared)
 """Augmentations that are arms of every comparison."""
 VALIDATES = tuple(name for name, row in register.HEADS.items() if row.reads_val)
 """Heads that learn or choose something on rows held out: on the `val` split, where the cache has one."""

@@ -7,7 +7,6 @@ from toy_heads import toy_problem, toy_rows, toy_step
 from pipeline.classifiers import isda, metasaug
 from pipeline.classifiers.kinds import kind
 from pipeline.classifiers.linear import from_classifier
-from pipeline.errors import DataError
 from pipeline.rng import generator
 from pipeline.samplers import RowSampler
 
@@ -83,13 +82,10 @@ def test_the_meta_set_is_val_else_training_rows_that_are_then_not_trained_on():
     assert set(prepared.train.rows_N.tolist()).isdisjoint(prepared.val.rows_N.tolist())
 
 
-def test_too_few_rows_for_a_meta_set_are_refused():
-    with pytest.raises(DataError) as error:
-        kind("metasaug")(toy_problem("metasaug", train=toy_rows((5, 4, 3))))
-    assert str(error.value) == (
-        "retrain.head=metasaug: wants a val split, or 20 training rows that can be held out of classes of five and more; "
-        "toy has neither; use retrain.head=isda"
-    )
+def test_where_too_few_can_be_held_out_all_rows_are_both():
+    train = toy_rows((5, 4, 3))
+    prepared = metasaug.prepare(toy_problem("metasaug", train=train))
+    assert prepared.train is prepared.val is train
 
 
 def test_it_trains():
