@@ -3,10 +3,9 @@
 import torch
 from torch import Tensor
 
-from pipeline.classifiers.held_out import MANY_CLASSES
 from pipeline.classifiers.computed import clean
 from pipeline.classifiers.discriminant import Transfer, held_out_scores, mean_shifts
-from pipeline.classifiers.held_out import compared_rows
+from pipeline.classifiers.held_out import MANY_CLASSES, compared_rows
 from pipeline.classifiers.selection import choose
 from pipeline.features import Features
 from pipeline.progress import note
