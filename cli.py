@@ -9,12 +9,15 @@ from pathlib import Path
 
 import click
 
-from pipeline.commands.about import config_group, doctor
+from pipeline.commands.about import doctor
 from pipeline.commands.caches import cache_group
 from pipeline.commands.comparing import compare, results
+from pipeline.commands.configs import config_group
 from pipeline.commands.failures import exit_code, terminate
+from pipeline.commands.inspecting import inspect
 from pipeline.commands.options import Commands
 from pipeline.commands.output import fail
+from pipeline.commands.reporting import report
 from pipeline.commands.run import demo, run
 from pipeline.commands.stage1 import extract, train_backbone
 from pipeline.commands.stages_2_and_3 import evaluate, retrain, train_stg
@@ -39,7 +42,7 @@ def cli() -> None:
 
 for command in (
     *(demo, run, train_backbone, extract, train_stg, retrain, evaluate, predict),
-    *(compare, sweep, results, cache_group, config_group, doctor),
+    *(inspect, compare, sweep, results, report, cache_group, config_group, doctor),
 ):
     cli.add_command(command)
 

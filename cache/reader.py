@@ -3,6 +3,7 @@
 import hashlib
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -24,7 +25,8 @@ HEADER_BYTES = 1 << 16
 """The most bytes of the header of a classifier's file, which describes its tensors."""
 
 
-Features = NDArray[np.float16] | NDArray[np.float32]
+Features = NDArray[np.floating[Any]]
+"""Features as they are stored, float16 or float32."""
 
 
 class FeatureCache:

@@ -17,41 +17,49 @@ from pipeline.backbones.classifier import ImageClassifier
 from pipeline.backbones.inference import blocks, outputs
 from pipeline.classifiers.linear import Classifier
 from pipeline.classifiers.scored import Scored
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import ConfigError, DataError, TrainingError
 from pipeline.images.dataset import Dataset
 from pipeline.metrics import Metrics, evaluate
 from pipeline.progress import track
 from pipeline.settings import Settings
 from pipeline.settings.paths import home_expanded
+from pipeline.settings.stage1 import LongTail
 
 EVALUATION_BATCH = 500
+"""Images that go through a backbone at a time."""
+
+
+class NotFinite(ArithmeticError):
+    """A classifier's probabilities are not finite, so no figure can be given of it; which setting did it, the stage knows."""
 
 
 def measured(settings: Settings, dataset: Dataset) -> dict[str, Any]:
-    """What the figures hang on beside the weights; where it has changed, they are measured again."""
+    """What a backbone's figures depend on beside its weights; where that has changed, they are measured again."""
     groups = settings.longtail
     return {"test": dataset.splits["test"].content_digest(), "groups": [groups.many_above, groups.few_below]}
 
 
 def backbone_figures(settings: Settings, dataset: Dataset, model: ImageClassifier) -> dict[str, Any]:
+    """The metrics of a backbone and its classifier on the test images, with what was `measured`.
+
+    Raises TrainingError where its probabilities are not finite.
+    """
     test = dataset.splits["test"]
     model.eval()
+    blocks_of_rows = blocks(0, len(test), EVALUATION_BATCH)
     with track(len(test), "test images", "images") as progress:
         logits = []
-        for logits_BC in outputs(
-            model, test, blocks(0, len(test), EVALUATION_BATCH), settings.data, settings.stage1.amp
-        ):
+        for logits_BC in outputs(model, test, blocks_of_rows, settings.data, settings.stage1.amp):
             logits.append(logits_BC)
             progress.advance(len(logits_BC))
-    groups = settings.longtail
-    found = evaluate(
-        torch.cat(logits).softmax(dim=1),
-        torch.from_numpy(test.labels_N),
-        dataset.counts(),
-        groups.many_above,
-        groups.few_below,
-    )
-    return {**found.model_dump(mode="json"), "measured": measured(settings, dataset)}
+    labels_N = torch.from_numpy(test.labels_N)
+    try:
+        metrics = _metrics(torch.cat(logits), labels_N, "test", dataset.counts(), settings.longtail)
+    except NotFinite as error:
+        raise TrainingError(
+            f"stage 1: {error}; lower stage1.learning_rate, found {settings.stage1.learning_rate:g}, or set stage1.amp=off"
+        ) from None
+    return {**metrics.model_dump(mode="json"), "measured": measured(settings, dataset)}
 
 
 def class_shares(prior: str, classes: Sequence[str], counts_C: Tensor) -> Tensor:
@@ -145,7 +153,7 @@ def measure(
     """As `figures`, with the predictions that they were taken from.
 
     With `shares_C` (C,) the logits are those under this class prior. Raises DataError for a classifier whose scores are no log
-    probabilities.
+    probabilities, NotFinite where a probability is not finite.
     """
     rows = features.load(cache, split, views=False, ram_limit=settings.ram_limit)
     counts = cache.counts("train").tolist()
@@ -156,14 +164,20 @@ def measure(
                 "evaluate.prior: this head's scores are no log probabilities, so no prior can be put to them"
             )
         logits_RNC = logits_RNC + prior_shift(shares_C, torch.tensor(counts), classifier.prior_power)
-    return measured_logits(logits_RNC, rows.labels_N, counts, settings)
+    return measured_logits(logits_RNC, rows.labels_N, split, counts, settings.longtail)
 
 
-def measured_logits(logits_RNC: Tensor, labels_N: Tensor, counts: list[int], settings: Settings) -> Measured:
-    """Metrics and predictions of logits (R, N, C); `counts` are the training rows of each class."""
-    groups = settings.longtail
-    metrics = [
-        evaluate(logits_NC.softmax(dim=1), labels_N, counts, groups.many_above, groups.few_below)
-        for logits_NC in logits_RNC
-    ]
+def measured_logits(logits_RNC: Tensor, labels_N: Tensor, split: str, counts: list[int], groups: LongTail) -> Measured:
+    """Metrics and predictions of logits (R, N, C) on a split; `counts` are the training rows of each class.
+
+    `groups` has the limits between many, medium and few. Raises NotFinite where a probability is not finite.
+    """
+    metrics = [_metrics(logits_NC, labels_N, split, counts, groups) for logits_NC in logits_RNC]
     return Measured(metrics, logits_RNC.argmax(dim=2).int())
+
+
+def _metrics(logits_NC: Tensor, labels_N: Tensor, split: str, counts: list[int], groups: LongTail) -> Metrics:
+    probabilities_NC = logits_NC.softmax(dim=1)
+    if not bool(torch.isfinite(probabilities_NC).all()):
+        raise NotFinite(f"on the {split} split the classifier's probabilities are not finite")
+    return evaluate(probabilities_NC, labels_N, counts, groups.many_above, groups.few_below)

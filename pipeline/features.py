@@ -87,8 +87,8 @@ def load(cache: FeatureCache, split: str = "train", views: bool = True, ram_limi
     labels_N = torch.from_numpy(cache.labels(split))
     classes = len(cache.classes)
     if len(labels_N) == 0 or int(labels_N.min()) < 0 or int(labels_N.max()) >= classes:
-        found = "no rows" if len(labels_N) == 0 else f"{int(labels_N.min())} to {int(labels_N.max())}"
-        raise DataError(f"cache {cache.key[:12]}, split {split}: labels wanted in 0 to {classes - 1}, found {found}")
+        extent = "no rows" if len(labels_N) == 0 else f"{int(labels_N.min())} to {int(labels_N.max())}"
+        raise DataError(f"cache {cache.key[:12]}, split {split}: labels wanted in 0 to {classes - 1}, found {extent}")
     names = cache.views(split) if views else ["clean"]
     identity = cache.manifest.identity
     shape = (len(names), len(labels_N), identity.width)
@@ -124,10 +124,10 @@ def _mapped(cache: FeatureCache, split: str, shape: tuple[int, int, int]) -> Ten
 
 def stage1_classifier(cache: FeatureCache) -> tuple[Tensor, Tensor] | None:
     """The classifier that the backbone was trained with, weight (C, D) and bias (C,), on raw features; None without one."""
-    found = cache.classifier()
-    if found is None:
+    arrays = cache.classifier()
+    if arrays is None:
         return None
-    return torch.from_numpy(found["weight"]).float(), torch.from_numpy(found["bias"]).float()
+    return torch.from_numpy(arrays["weight"]).float(), torch.from_numpy(arrays["bias"]).float()
 
 
 def is_unseen(cache: FeatureCache) -> bool:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 _verbosity = 1
+_kept: list[str] | None = None
 EVERY = 30.0
 """Seconds between two lines where there is no terminal."""
 INTERRUPTED = "interrupted; what was finished is kept, the same command goes on from there"
@@ -31,7 +32,8 @@ def interrupted_text() -> str:
 def on_interrupt(text: str) -> Iterator[Callable[[str], None]]:
     """Within, an interrupted command says "interrupted; " and `text`; what is yielded sets another text.
 
-    The text outlives a KeyboardInterrupt, or whatever else is no Exception, because it is asked for outside.
+    After a KeyboardInterrupt the text stays, because `interrupted_text` is called further out. After an Exception, or without
+    one, the text from before is put back.
     """
     global _interrupted
     before = _interrupted
@@ -66,9 +68,22 @@ def silently(silent: bool = True) -> Iterator[None]:
         set_verbosity(before)
 
 
+@contextmanager
+def collected() -> Iterator[list[str]]:
+    """Within, notes are kept in the list that is yielded, in place of being printed."""
+    global _kept
+    before, _kept = _kept, []
+    try:
+        yield _kept
+    finally:
+        _kept = before
+
+
 def note(text: str, level: int = 1) -> None:
     """One line on stderr, if the verbosity reaches `level`."""
-    if _verbosity >= level:
+    if _kept is not None:
+        _kept.append(text)
+    elif _verbosity >= level:
         print(printable(text), file=sys.stderr, flush=True)
 
 

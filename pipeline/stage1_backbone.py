@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict
 
 from pipeline.artefacts import folders, tensors
 from pipeline.artefacts import tensors as checkpoint
-from pipeline.artefacts.figures import Digest, Natural, Percent, Seconds
 from pipeline.backbones import build_for
 from pipeline.backbones.backbone import Backbone
 from pipeline.backbones.own import own_module
@@ -20,19 +18,16 @@ from pipeline.evaluate import backbone_figures, measured
 from pipeline.images.dataset import Dataset, load
 from pipeline.machine import group
 from pipeline.machine.device import device_of, keep_freed_memory, on_this_machine
-from pipeline.machine.rank import world
+from pipeline.progress import note
 from pipeline.settings import Settings
 from pipeline.settings import stage1 as stage1_settings
-from pipeline.settings.method_names import stage1_method
+from pipeline.stage1_record import frozen_record, recorded, trained_record
 from pipeline.training.epochs import train_epochs
 from pipeline.training.steps import Training
 
 NAME = "backbone.safetensors"
 SOURCE_LENGTH = 16
 """Hexadecimal digits of a source's digest in a backbone's name."""
-DATA = {"source", "image_size", "mean", "std"}
-"""The settings of `data` that a run records among its figures."""
-BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "classifier.scale", "classifier.norm")
 
 
 @dataclass(frozen=True)
@@ -45,34 +40,6 @@ class BackboneRun:
     dataset: Dataset | None = None
     module: Backbone | None = None
     """The backbone itself, where it is one's own and no name builds it."""
-
-
-class BackboneResult(BaseModel):
-    """What metrics.json of a stage-1 run holds; a backbone that is taken as it is has no figures, in percent or otherwise."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-    method: str
-    backbone: str
-    digest: Digest
-    epochs: Natural
-    parameters: Natural | None = None
-    processes: Natural | None = None
-    threads: Natural | None = None
-    """Of the processor. Sums, and so the last bits of the weights, depend on how many share them."""
-    settings: dict[str, Any] | None = None
-    """Runs of earlier versions have none."""
-    seeds: list[int] | None = None
-    classes: list[str] | None = None
-    counts: list[Natural] | None = None
-    seconds: Seconds | None = None
-    accuracy: Percent | None = None
-    many: Percent | None = None
-    medium: Percent | None = None
-    few: Percent | None = None
-    balanced_accuracy: Percent | None = None
-    ece: Percent | None = None
-    per_class: list[Percent | None] | None = None
 
 
 def stage1(settings: Settings, root: Path, dataset: Dataset | None = None) -> BackboneRun:
@@ -124,6 +91,8 @@ def train_backbone(settings: Settings, folder: Path, dataset: Dataset | None = N
             with folders.alone(folder, "backbone") if group.leads() else nullcontext():
                 if not group.agree(folders.is_done(folder), device):
                     _train(settings, folder, dataset, key, device)
+                elif group.leads():
+                    note(f"backbone {folder}: done already, by another process")
         elif group.leads() and folders.leftovers(folder):
             with folders.alone(folder, "backbone"):
                 pass
@@ -133,7 +102,7 @@ def train_backbone(settings: Settings, folder: Path, dataset: Dataset | None = N
                 f"backbone {folder}: trained with other settings or images (key {metadata.get('key', '?')[:12]}, wanted "
                 f"{key[:12]}); give a new run folder"
             )
-        metrics = _metrics(folder)
+        metrics = recorded(folder)
         digest = checkpoint.digest(tensors)
         folders.prove(folder / NAME, digest, metrics["digest"])
         if settings.stage1.epochs and metrics.get("measured") != measured(settings, dataset):
@@ -149,11 +118,12 @@ def train_backbone(settings: Settings, folder: Path, dataset: Dataset | None = N
     return BackboneRun(folder, digest, metrics, dataset)
 
 
-def _write_frozen(folder: Path, name: str, backbone: Backbone, key: str) -> BackboneRun:
-    """A run folder of a backbone that is taken as it is: no classifier, no figures."""
+def _write_frozen(folder: Path, settings: Settings, backbone: Backbone, key: str) -> BackboneRun:
+    """Write the run folder of a backbone that is taken as it is: it has no classifier, and so no figures."""
+    name = settings.backbone.full_name
     tensors = {f"backbone.{name}": tensor for name, tensor in backbone.state_dict().items()}
     digest = checkpoint.digest(tensors)
-    metrics = {"method": "frozen", "backbone": name, "digest": digest, "epochs": 0}
+    metrics = frozen_record(settings, digest)
     if group.leads():
         checkpoint.save(folder / NAME, tensors, {"stage": "backbone", "backbone": name, "key": key})
         folders.write_json(folder / "metrics.json", metrics)
@@ -176,7 +146,7 @@ def given(settings: Settings, root: Path, reference: str) -> tuple[Settings, Bac
     folder = folders.run_folder(root, settings.name, "module", key)
     with folders.alone(folder, "backbone"):
         folders.start(folder, settings)
-        run = _write_frozen(folder, backbone.name, module, key)
+        run = _write_frozen(folder, settings, module, key)
     return settings, replace(run, module=module)
 
 
@@ -193,7 +163,7 @@ def finished(settings: Settings, root: Path, folder: Path | None = None) -> Back
             raise DataError(
                 f"backbone {folder}: not trained to its end; run train-backbone with the same --config and --set"
             )
-    metrics = _metrics(folder)
+    metrics = recorded(folder)
     digest = tensors.digest(tensors.load(folder / NAME)[0])
     folders.prove(folder / NAME, digest, metrics["digest"])
     return BackboneRun(folder, digest, metrics, dataset)
@@ -205,7 +175,7 @@ def _train(settings: Settings, folder: Path, dataset: Dataset, key: str, device:
     name = settings.backbone.full_name
     model = build_for(settings, len(dataset.classes), weights=True).to(device)
     if settings.stage1.epochs == 0:
-        _write_frozen(folder, name, model.backbone, key)
+        _write_frozen(folder, settings, model.backbone, key)
         group.agree(True, device)
         return
     keep_freed_memory()
@@ -218,41 +188,9 @@ def _train(settings: Settings, folder: Path, dataset: Dataset, key: str, device:
         tensors = training.model.state_dict()
         metadata = {"stage": "backbone", "backbone": name, "classes": json.dumps(dataset.classes), "key": key}
         checkpoint.save(folder / NAME, tensors, metadata)
-        document = _document(settings, dataset, history, tensors) | backbone_figures(settings, dataset, training.model)
+        document = trained_record(settings, dataset, history, tensors) | backbone_figures(
+            settings, dataset, training.model
+        )
         folders.write_json(folder / "metrics.json", document)
         (folder / folders.CHECKPOINT).unlink(missing_ok=True)
     group.agree(True, device)
-
-
-def _document(
-    settings: Settings, dataset: Dataset, history: list[dict[str, float]], tensors: dict[str, torch.Tensor]
-) -> dict[str, Any]:
-    return {
-        "method": stage1_method(settings),
-        "dataset": settings.name,
-        "cache": None,
-        "seeds": [settings.seed],
-        "digest": checkpoint.digest(tensors),
-        "backbone": settings.backbone.full_name,
-        "parameters": sum(tensor.numel() for name, tensor in tensors.items() if not name.endswith(BUFFERS)),
-        "epochs": len(history),
-        "processes": world(),
-        "threads": torch.get_num_threads(),
-        "settings": _decisive(settings),
-        "selection": "last epoch",
-        "split": "test",
-        "classes": list(dataset.classes),
-        "counts": dataset.counts(),
-        "left_out": dataset.skipped,
-        "seconds": round(sum(line["seconds"] for line in history), 3),
-    }
-
-
-def _decisive(settings: Settings) -> dict[str, Any]:
-    """The settings that decide a backbone's weights, by section. Where the images lie is in config.toml alone."""
-    sections = settings.model_dump(mode="json", include={"seed", "longtail", "backbone", "stage1"})
-    return {**sections, "data": settings.data.model_dump(mode="json", include=DATA)}
-
-
-def _metrics(folder: Path) -> dict[str, Any]:
-    return folders.read_result(folder, BackboneResult).model_dump(mode="json", exclude_unset=True)

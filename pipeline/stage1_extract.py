@@ -28,6 +28,7 @@ from pipeline.stage1_identity import frozen_backbone
 
 CLEAN = "clean"
 KEPT = "the features that are written stay, the same command computes the others"
+"""What an interrupted extraction says of its next start."""
 
 
 def extract(settings: Settings, run: BackboneRun, stores: Path) -> Path | None:
@@ -89,11 +90,11 @@ def _dump(writer: CacheWriter, settings: Settings, dataset: Dataset, model: Imag
             seed = derive(settings.seed, "view", shard.view)
             rows = blocks(shard.start, shard.stop, settings.extract.batch_size)
             split = dataset.splits[shard.split]
-            found = []
+            features = []
             for features_BD in outputs(model.backbone, split, rows, settings.data, settings.extract.amp, recipe, seed):
-                found.append(features_BD.numpy())
+                features.append(features_BD.numpy())
                 progress.advance(len(features_BD))
-            writer.write(shard, np.concatenate(found))
+            writer.write(shard, np.concatenate(features))
 
 
 def _provenance(settings: Settings, run: BackboneRun) -> Provenance:

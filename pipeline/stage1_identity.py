@@ -77,11 +77,11 @@ def _check(
     try:
         checkpoint.check(tensors, wanted)
     except ValueError as error:
-        name, found = settings.backbone.full_name, metadata.get("backbone", "an unnamed backbone")
-        if found == name:
+        name, trained = settings.backbone.full_name, metadata.get("backbone", "an unnamed backbone")
+        if trained == name:
             raise DataError(f"{run.folder / NAME}: {error}; delete {run.folder} to train it again") from None
         raise LineageError(
-            f"backbone {run.folder}: tensors of {found[:60]} do not fit {name} ({error}); set backbone.name to what was trained"
+            f"backbone {run.folder}: tensors of {trained[:60]} do not fit {name} ({error}); set backbone.name to what was trained"
         ) from None
 
 

@@ -17,13 +17,14 @@ from pipeline.artefacts.figures import Digest, Percent, Seconds
 from pipeline.classifiers import settled, train_classifier
 from pipeline.classifiers.linear import Classifier
 from pipeline.classifiers.scored import Scored, Selection
-from pipeline.errors import DataError, LineageError
-from pipeline.evaluate import Measured, class_shares, figures, measure
+from pipeline.errors import DataError, LineageError, TrainingError
+from pipeline.evaluate import Measured, NotFinite, class_shares, figures, measure
 from pipeline.metrics import Metrics
 from pipeline.progress import note
 from pipeline.settings import Settings
 from pipeline.settings.method_names import stage3_method
 from pipeline.settings.stage3 import uses_stg
+from pipeline.settings.used import HEADS
 from pipeline.stg import trained as stg_file
 
 TRANSFER_RULES = {"head_classes", "head_above", "head_share_limit", "head_share", "similarity"}
@@ -34,6 +35,9 @@ SPLIT_FIGURES = "figures-{split}.json"
 """In a run folder, beside metrics.json of the test split: the figures on another split."""
 PREDICTIONS = "predictions.safetensors"
 """In a run folder: the class predicted for each test row by each seed, int32 (R, N), so that runs can be compared by row."""
+NAME = "classifier.safetensors"
+NUMBERS = {"retrain.learning_rate", "retrain.tau", "retrain.weight_decay", "retrain.classifier_factor", "retrain.l2"}
+"""Settings of a head that have no upper bound, so that a classifier can overflow."""
 FIGURES = ("accuracy", "many", "medium", "few", "balanced_accuracy", "ece")
 
 
@@ -73,10 +77,10 @@ class RetrainResult(BaseModel):
 
     @field_validator("mean", "std")
     @classmethod
-    def _every_figure(cls, found: dict[str, float | None]) -> dict[str, float | None]:
-        if found.keys() != set(FIGURES):
+    def _every_figure(cls, by_name: dict[str, float | None]) -> dict[str, float | None]:
+        if by_name.keys() != set(FIGURES):
             raise ValueError(f"wanted {', '.join(FIGURES)}")
-        return found
+        return by_name
 
 
 @dataclass(frozen=True)
@@ -123,10 +127,14 @@ def done_already(run: Run) -> RetrainResult | None:
     """The figures of a run that is done; None where it is not. Raises DataError where its files do not hold together."""
     if not folders.is_done(run.folder):
         return None
-    result = folders.read_result(run.folder, RetrainResult)
-    path = run.folder / "classifier.safetensors"
-    folders.prove(path, checkpoint.digest(checkpoint.load(path)[0]), result.digest)
     note(f"done already: {run.folder}", level=2)
+    return _result(run.folder)
+
+
+def _result(folder: Path) -> RetrainResult:
+    """The figures of a finished run, whose classifier is the one that it recorded."""
+    result = folders.read_result(folder, RetrainResult)
+    folders.prove(folder / NAME, checkpoint.digest(checkpoint.load(folder / NAME)[0]), result.digest)
     return result
 
 
@@ -134,14 +142,17 @@ def retrain(settings: Settings, cache: FeatureCache, root: Path, stg: Path | Non
     """Retrain the classifier on a cache, or take the run as it is where an equal key says it is done.
 
     With `retrain.augmentation = "stg"` the generator is that of `stg`, a stage-2 run folder. Raises LineageError where `stg` was
-    learnt from another cache, DataError where the cache lacks a split or the stage-1 classifier that the head starts from.
+    learnt from another cache, DataError where the cache lacks a split or the stage-1 classifier that the head starts from,
+    TrainingError for a loss or for probabilities that are not finite. Where another process trains the same classifier, this
+    one waits and takes it.
     """
     run = planned(settings, cache, root, stg)
-    if result := done_already(run):
-        return run.folder, result
-    started = time.monotonic()
-    classifier = train_classifier(settings, cache, seeds_of(settings), run.generator)
-    return run.folder, publish(run, cache, classifier, started)
+    with folders.work_to_do(run.folder, "classifier") as to_do:
+        if to_do:
+            started = time.monotonic()
+            classifier = train_classifier(settings, cache, seeds_of(settings), run.generator)
+            return run.folder, publish(run, cache, classifier, started)
+    return run.folder, _result(run.folder)
 
 
 def publish(run: Run, cache: FeatureCache, classifier: Classifier | Scored, started: float) -> RetrainResult:
@@ -155,10 +166,10 @@ def publish(run: Run, cache: FeatureCache, classifier: Classifier | Scored, star
     if shares_C is not None and classifier.prior_power is None:
         note(f"{run.method}: its scores are no log probabilities; its figures are not moved to evaluate.prior")
         shares_C = None
-    measured = measure(cache, "test", classifier, settings, shares_C)
+    measured = _measured(settings, cache, classifier, shares_C)
     tensors = classifier.tensors()
     metadata = {"stage": "classifier", "method": run.method, "cache": cache.key, "stg": run.generator_digest or ""}
-    checkpoint.save(run.folder / "classifier.safetensors", tensors, metadata)
+    checkpoint.save(run.folder / NAME, tensors, metadata)
     checkpoint.save(run.folder / PREDICTIONS, {"test": measured.predicted_RN}, {"cache": cache.key})
     result = summarise(
         measured.metrics,
@@ -180,6 +191,21 @@ def publish(run: Run, cache: FeatureCache, classifier: Classifier | Scored, star
     )
     folders.write_json(run.folder / "metrics.json", result)
     return result
+
+
+def _measured(
+    settings: Settings, cache: FeatureCache, classifier: Classifier | Scored, shares_C: Tensor | None
+) -> Measured:
+    """The figures on the test split. Raises TrainingError, with the settings that can do it, where they are not finite."""
+    try:
+        return measure(cache, "test", classifier, settings, shares_C)
+    except NotFinite as error:
+        head = settings.retrain.head
+        numbers = sorted(HEADS[head] & NUMBERS)
+        remedy = f"of the settings that retrain.head={head} uses, set back {' or '.join(numbers)}"
+        raise TrainingError(
+            f"retrain: {error}; {remedy if numbers else 'look at the features with cache verify'}"
+        ) from None
 
 
 def split_figures(run: Run, split: str) -> RetrainResult | None:
@@ -217,7 +243,7 @@ def evaluate_run(folder: Path, cache: FeatureCache, split: str, prior: str | Non
         raise LineageError(
             f"{folder}: made from cache {result.cache[:12]}, wanted {cache.key[:12]}; name it with --cache"
         )
-    path = folder / "classifier.safetensors"
+    path = folder / NAME
     tensors, _ = checkpoint.load(path)
     folders.prove(path, checkpoint.digest(tensors), result.digest)
     if set(tensors) != {"weight", "bias"}:
@@ -232,9 +258,9 @@ def evaluate_run(folder: Path, cache: FeatureCache, split: str, prior: str | Non
             "retrain again where it is of an earlier version, or leave out --prior"
         )
     classifier = Classifier(tensors["weight"], tensors["bias"], prior_power=result.prior_power)
-    found = figures(cache, split, classifier, settings, _shares(prior, cache))
+    each_seed = figures(cache, split, classifier, settings, _shares(prior, cache))
     same = result.model_dump(include=_same_for_all_splits())
-    return summarise(found, result.seeds, **{**same, "split": split, "prior": prior})
+    return summarise(each_seed, result.seeds, **{**same, "split": split, "prior": prior})
 
 
 def seeds_of(settings: Settings) -> list[int]:

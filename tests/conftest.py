@@ -58,13 +58,18 @@ class Blobs:
 
 
 def write_cache(
-    stores: Path, blobs: Blobs = Blobs(), settings: dict | None = None, classifier: bool = True
+    stores: Path,
+    blobs: Blobs = Blobs(),
+    settings: dict | None = None,
+    classifier: bool = True,
+    classes: tuple[str, ...] | None = None,
+    name: str = "blobs",
 ) -> FeatureCache:
     """Publish the blobs' train and test splits as a cache and open it."""
     tests = [blobs.test_rows] * len(blobs.counts)
     data = {"train": blobs.split(blobs.counts, 1), "test": blobs.split(tests, 2)}
     views = {"train": blobs.views, "test": 0}
-    classes = tuple(f"class-{c}" for c in range(len(blobs.counts)))
+    classes = classes or tuple(f"class-{c}" for c in range(len(blobs.counts)))
     identity = Identity(
         classes=classes,
         splits={
@@ -85,7 +90,7 @@ def write_cache(
         views_seed=0,
         dtype="float32",
     )
-    with CacheWriter(stores, identity, Provenance(name="blobs", settings=settings or {})) as writer:
+    with CacheWriter(stores, identity, Provenance(name=name, settings=settings or {})) as writer:
         for name, (features, labels) in data.items():
             rows = {"row": range(len(labels)), "sample_id": _ids(name, labels), "label": labels}
             writer.write_rows(name, pl.DataFrame(rows))

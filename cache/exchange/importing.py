@@ -23,7 +23,8 @@ from cache.identity import Identity, SplitIdentity, samples_digest
 from cache.manifest import Provenance
 from cache.writer import CacheWriter
 
-AnyFloats = NDArray[np.floating[Any]]
+Block = NDArray[np.floating[Any]]
+"""Some rows of features, (B, D)."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def _write_view(writer: CacheWriter, digested: Digested, split: str, view: str, 
         advance(len(features_BD))
 
 
-def _unchanged(digested: Digested, split: str, view: str) -> Iterator[AnyFloats]:
+def _unchanged(digested: Digested, split: str, view: str) -> Iterator[Block]:
     """The blocks of a view once more; CacheStorage where one is not what was digested."""
     table, sums = digested.dataset.splits[split], digested.sums[split, view]
     for stored_BD, wanted in zip(_stored(digested.dataset, table, view), sums, strict=True):
@@ -134,7 +135,7 @@ def _unchanged(digested: Digested, split: str, view: str) -> Iterator[AnyFloats]
         yield stored_BD
 
 
-def _stored(dataset: Dataset, table: Table, view: str) -> Iterator[AnyFloats]:
+def _stored(dataset: Dataset, table: Table, view: str) -> Iterator[Block]:
     """The rows of one view in the storage type, (B, D) at a time. Raises CacheInvalid for a feature that does not fit it."""
     array = table.views[view]
     size = layout.rows_per_chunk(dataset.width, dataset.dtype)
@@ -151,7 +152,7 @@ def _stored(dataset: Dataset, table: Table, view: str) -> Iterator[AnyFloats]:
         start += len(stored_BD)
 
 
-def _reason(feature_D: AnyFloats, dataset: Dataset) -> str:
+def _reason(feature_D: Block, dataset: Dataset) -> str:
     """Why a feature, (D,), cannot be stored, and what to do."""
     bad_D = ~np.isfinite(feature_D)
     if bad_D.any():
@@ -159,7 +160,7 @@ def _reason(feature_D: AnyFloats, dataset: Dataset) -> str:
     return f"{float(np.abs(feature_D).max()):g} does not fit {dataset.dtype}; scale the features"
 
 
-def _chosen(array: SourceArray, rows_N: NDArray[np.int64] | None) -> Iterator[AnyFloats]:
+def _chosen(array: SourceArray, rows_N: NDArray[np.int64] | None) -> Iterator[Block]:
     """The rows `rows_N` of an array, in ascending order, or all of them; a block at a time."""
     start = 0
     for block in array.blocks():
@@ -173,9 +174,9 @@ def _chosen(array: SourceArray, rows_N: NDArray[np.int64] | None) -> Iterator[An
         raise CacheInvalid(f"{array.where}: wanted {array.rows} rows, found {start}; save or copy the file again")
 
 
-def _even(blocks: Iterator[AnyFloats], size: int) -> Iterator[AnyFloats]:
+def _even(blocks: Iterator[Block], size: int) -> Iterator[Block]:
     """The same rows, `size` at a time. The last block may have fewer."""
-    held: list[AnyFloats] = []
+    held: list[Block] = []
     count = 0
     for block in blocks:
         while len(block):
@@ -189,7 +190,7 @@ def _even(blocks: Iterator[AnyFloats], size: int) -> Iterator[AnyFloats]:
         yield _together(held)
 
 
-def _together(blocks: list[AnyFloats]) -> AnyFloats:
+def _together(blocks: list[Block]) -> Block:
     return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
 
 

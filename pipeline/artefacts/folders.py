@@ -60,7 +60,7 @@ def _folder(variable: str, name: str, contents: tuple[str, ...]) -> Path:
 
 
 def _is_ours(folder: Path, contents: tuple[str, ...]) -> bool:
-    """Whether it is a folder of coattail's, or an empty one, and nobody else's trap."""
+    """Whether coattail may take the folder as its own: it holds coattail's files or nothing, and its owner is trusted."""
     try:
         if not folder.is_dir() or not _is_trusted(folder):
             return False
@@ -70,7 +70,7 @@ def _is_ours(folder: Path, contents: tuple[str, ...]) -> bool:
 
 
 def _is_trusted(folder: Path) -> bool:
-    """Whether its owner is no stranger: in a folder such as /tmp, where everybody may write, only one's own counts."""
+    """Whether the folder may be used. In a place where everybody may write, such as /tmp, it must be the user's own."""
     everybody_writes = folder.parent.stat().st_mode & stat.S_IWOTH
     return not everybody_writes or folder.stat().st_uid == os.getuid()
 
@@ -105,8 +105,8 @@ def start(folder: Path, settings: "Settings") -> None:
 def alone(folder: Path, what: str) -> Iterator[None]:
     """One process at a time works in a run folder, which is made; another waits, after a line that says for `what`.
 
-    The lock dies with its process. What a killed one left half written is taken away. Where the file system has no locks,
-    nobody waits.
+    The lock dies with its process. Half-written files of a killed process are removed. Where the file
+    system has no locks, nobody waits.
     """
     durable.make_folder(folder)
     with locked(
@@ -114,6 +114,23 @@ def alone(folder: Path, what: str) -> Iterator[None]:
     ):
         sweep(folder)
         yield
+
+
+@contextmanager
+def work_to_do(folder: Path, what: str) -> Iterator[bool]:
+    """Whether the run in a folder is still to be made; if so, this process makes it within, alone (see `alone`).
+
+    False where it is done already, perhaps by another process that this one has waited for; then a line says so.
+    """
+    if is_done(folder):
+        note(f"done already: {folder}", level=2)
+        yield False
+        return
+    with alone(folder, what):
+        made_meanwhile = is_done(folder)
+        if made_meanwhile:
+            note(f"{what} {folder}: done already, by another process")
+        yield not made_meanwhile
 
 
 def leftovers(folder: Path) -> list[Path]:
@@ -173,12 +190,12 @@ def read_result(folder: Path, model: type[Result], name: str = "metrics.json") -
     content = read_json(path)
     wanted = content.pop(CHECKSUM, None)
     try:
-        found = key_of(**content)
+        checksum = key_of(**content)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read as JSON ({error}); {AGAIN}") from None
-    if wanted is not None and wanted != found:
+    if wanted is not None and wanted != checksum:
         raise DataError(
-            f"{path}: changed after it was written: wanted the checksum {str(wanted)[:12]!r}, found {found[:12]!r}; {AGAIN}"
+            f"{path}: changed after it was written: wanted the checksum {str(wanted)[:12]!r}, found {checksum[:12]!r}; {AGAIN}"
         )
     try:
         return model.model_validate(content)

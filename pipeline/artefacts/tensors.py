@@ -68,11 +68,11 @@ def check(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], optional:
             if name in optional:
                 continue
             raise ValueError(f"{name}: wanted {_type(own)}, found nothing")
-        found = tensors[name]
-        alike = found.dtype == own.dtype or (found.is_floating_point() and own.is_floating_point())
-        if found.shape != own.shape or not alike:
-            raise ValueError(f"{name}: wanted {_type(own)}, found {_type(found)}")
-        if not torch.isfinite(found).all():
+        tensor = tensors[name]
+        alike = tensor.dtype == own.dtype or (tensor.is_floating_point() and own.is_floating_point())
+        if tensor.shape != own.shape or not alike:
+            raise ValueError(f"{name}: wanted {_type(own)}, found {_type(tensor)}")
+        if not torch.isfinite(tensor).all():
             raise ValueError(f"{name}: wanted finite numbers, found others")
 
 
@@ -81,7 +81,7 @@ def _type(tensor: Tensor) -> str:
 
 
 def _short(name: str) -> str:
-    """A name that the file gives: no line of its own, and not too long."""
+    """A tensor's name, which the file gives, without line breaks and in at most 60 characters."""
     text = repr(name)[1:-1]
     return text if len(text) <= 60 else text[:57] + "..."
 
@@ -92,9 +92,9 @@ def _line(error: Exception) -> str:
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
     """sha256, hex, over name, dtype, shape and little-endian bytes of each tensor, in the order of their names."""
-    found = hashlib.sha256()
+    sha256 = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
-        found.update(f"{name}\0{str(tensor.dtype).removeprefix('torch.')}\0{list(tensor.shape)}\0".encode())
-        found.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()
+        sha256.update(f"{name}\0{str(tensor.dtype).removeprefix('torch.')}\0{list(tensor.shape)}\0".encode())
+        sha256.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return sha256.hexdigest()

@@ -38,8 +38,8 @@ def outputs(
     for pixels_B3SS in split.images.batches(rows, recipe, seed):
         inputs_B3SS = normalise(pixels_B3SS.to(device, non_blocking=True), data.mean, data.std)
         with autocast(amp, device):
-            found = module(inputs_B3SS)
-        yield found.float().cpu()
+            output = module(inputs_B3SS)
+        yield output.float().cpu()
 
 
 BATCH = 128
@@ -67,8 +67,8 @@ def reestimate(module: nn.Module, split: Split, settings: Settings, sampling: st
     batches = [rows_B for rows_B in rows.split(BATCH) if len(rows_B) > 1]
     recipe, seed = Recipe.of(settings), derive(settings.seed, "batchnorm", sampling)
     with track(len(rows), "estimating batch-norm statistics", "images") as progress:
-        for found in outputs(module, split, iter(batches), settings.data, "off", recipe, seed):
-            progress.advance(len(found))
+        for output in outputs(module, split, iter(batches), settings.data, "off", recipe, seed):
+            progress.advance(len(output))
     for layer, momentum in zip(layers, kept, strict=True):
         layer.momentum = momentum
     module.eval()

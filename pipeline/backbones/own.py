@@ -75,7 +75,7 @@ def _imported(reference: str) -> tuple[object, str]:
     sys.path.insert(0, str(Path.cwd()))
     try:
         module = importlib.import_module(name)
-        found = getattr(module, attribute)
+        value = getattr(module, attribute)
     except (Exception, SystemExit) as error:
         raise ConfigError(
             f"--backbone-module {reference}: wanted module:attribute that can be imported from {Path.cwd()}, found "
@@ -89,7 +89,7 @@ def _imported(reference: str) -> tuple[object, str]:
             f"--backbone-module {reference}: its source has changed since this process imported it; start a new process"
         )
     _DIGESTS[name] = source
-    return found, source
+    return value, source
 
 
 def _tried(module: nn.Module, reference: str, size: int) -> object:

@@ -30,10 +30,10 @@ def source_digest(module: ModuleType) -> str:
     if not any(path.resolve().is_relative_to(folder) for folder in INSTALLED):
         depth = module.__name__.count(".") + (path.name == "__init__.py")
         sources |= _closure(module.__name__, path.parents[depth])
-    found = hashlib.sha256()
+    sha256 = hashlib.sha256()
     for name in sorted(sources):
-        found.update(f"{name}\0{hashlib.sha256(sources[name].read_bytes()).hexdigest()}\0".encode())
-    return found.hexdigest()
+        sha256.update(f"{name}\0{hashlib.sha256(sources[name].read_bytes()).hexdigest()}\0".encode())
+    return sha256.hexdigest()
 
 
 def _closure(name: str, folder: Path) -> dict[str, Path]:

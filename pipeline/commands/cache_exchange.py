@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from pipeline.commands.options import Command, Finite, output_options
+from pipeline.commands.options import Command, Finite, HomePath, output_options
 from pipeline.commands.output import show
 from pipeline.commands.places import cache_path, stores_path, whole_place
 
@@ -48,10 +48,8 @@ def pull(place: str, references: tuple[str, ...], as_json: bool) -> None:
 @click.argument("sources", metavar="[SPLIT=]PATH…", nargs=-1, required=True)
 @click.option("--labels", multiple=True, metavar="SPLIT=FILE", help="Labels that lie in a file of their own.")
 @click.option("--ids", multiple=True, metavar="SPLIT=FILE", help="Sample ids that lie in a file of their own.")
-@click.option("--classes", type=click.Path(path_type=Path), help="Class names in label order: .json, or a name a line.")
-@click.option(
-    "--classifier", type=click.Path(path_type=Path), help="weight (C, D) and bias (C,), which retrain starts from."
-)
+@click.option("--classes", type=HomePath(), help="Class names in label order: .json, or a name a line.")
+@click.option("--classifier", type=HomePath(), help="weight (C, D) and bias (C,), which retrain starts from.")
 @click.option(
     "--column", "columns", multiple=True, metavar="ROLE=NAME", help="features=emb: what your arrays are called."
 )
@@ -82,7 +80,7 @@ def import_(sources: tuple[str, ...], name: str, test_share: float, seed: int, a
 
 @click.command("export", cls=Command)
 @click.argument("reference", metavar="CACHE")
-@click.argument("destination", metavar="DEST", type=click.Path(path_type=Path))
+@click.argument("destination", metavar="DEST", type=HomePath())
 @click.option("--split", "splits", multiple=True, help="Only this split; may be repeated.")
 @click.option("--view", "views", multiple=True, help="Only this view: clean, view-01, …; may be repeated.")
 @output_options

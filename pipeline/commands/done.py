@@ -6,7 +6,10 @@ from pathlib import Path
 
 
 def say_if_done(proofs: Iterable[Path], started: float) -> None:
-    """Say that nothing was to be done where all the files that prove finished work are older than this command."""
+    """Print "done already" where every file of `proofs`, each written last in its run, is older than the command's start.
+
+    `started` is in seconds since 1970, as `time.time()` gives it.
+    """
     from pipeline.progress import note
 
     times = {path: path.stat().st_mtime for path in proofs}

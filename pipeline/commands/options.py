@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,17 @@ class Finite(click.FloatRange):
         return float(number)
 
 
+class HomePath(click.Path):
+    """A path whose `~` is the home folder: a shell leaves it in `--run=~/runs/mine`."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        path = super().convert(value, param, ctx)
+        return path.expanduser() if isinstance(path, Path) else path
+
+
 def common(command: Function) -> Function:
     """The options of every command that reads settings; the command gets them as one `options: Options`."""
     declared = (
@@ -101,6 +112,18 @@ def common(command: Function) -> Function:
         return command(options=Options(config, overrides, seed, as_json), **arguments)
 
     return functools.reduce(lambda inner, option: option(inner), reversed(declared), output_options(gathered))
+
+
+def target_argument(command: Function) -> Function:
+    """An argument that stands for --config: a config's name or file, or a folder or table of images."""
+
+    @functools.wraps(command)
+    def with_target(target: str | None, options: Options, **arguments: Any) -> Any:
+        if target is not None and options.config is not None:
+            raise click.UsageError(f"{target} and --config {options.config}: give one of them")
+        return command(options=options if target is None else replace(options, config=target), **arguments)
+
+    return click.argument("target", required=False, metavar="[CONFIG|FOLDER|TABLE]")(with_target)
 
 
 def output_options(command: Function) -> Function:

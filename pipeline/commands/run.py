@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline.commands.done import say_if_done
-from pipeline.commands.options import Command, Options, common
+from pipeline.commands.options import Command, Options, common, target_argument
 from pipeline.commands.output import show
+from pipeline.commands.planning import dry_run_option, show_cache_plan, show_images_plan
+from pipeline.commands.reporting import report_of, report_option
 from pipeline.commands.stage_options import cache_options, classifier_options, with_config, with_settings
 
 if TYPE_CHECKING:
@@ -19,36 +21,61 @@ if TYPE_CHECKING:
 @click.command(cls=Command)
 @common
 @click.option("--sample", help="Stages 2 and 3 only, on features that ship with coattail: cifar100-lt.")
-def demo(options: Options, sample: str | None) -> None:
+@report_option
+def demo(options: Options, sample: str | None, no_report: bool) -> None:
     """All three stages on embedded data, in about a minute; or, with --sample, on real features, in seconds."""
     options = replace(options, preset=("retrain.seeds=5",))
     if sample is None:
-        _run(options if options.config is not None else replace(options, config="digits-lt"), None)
+        _run(options if options.config is not None else replace(options, config="digits-lt"), None, not no_report)
         return
     from pipeline.commands.which_cache import sample_path
 
-    _run(options, str(sample_path(sample)))
+    _run(options, str(sample_path(sample)), not no_report)
 
 
 @click.command(cls=Command)
 @common
+@target_argument
 @cache_options
 @classifier_options
-def run(options: Options, reference: str | None, **chosen: str | int | None) -> None:
+@report_option
+@dry_run_option
+def run(options: Options, reference: str | None, no_report: bool, dry_run: bool, **chosen: str | int | None) -> None:
     """All stages: backbone, cache, STG, and the method beside its baselines; with --cache, those that need no images.
+
+    `coattail run photos/` takes the images in a folder or a table as they lie.
 
     With --augmentation the trained head is compared with that one and with none, else with every augmentation.
     """
-    _run(with_settings(options if reference else with_config(options), chosen), reference)
+    options = with_settings(options if reference else with_config(options), chosen)
+    if dry_run:
+        _show_plan(options, reference)
+    else:
+        _run(options, reference, not no_report)
 
 
-def _run(options: Options, reference: str | None) -> None:
+def _show_plan(options: Options, reference: str | None) -> None:
+    from pipeline.artefacts.folders import stores_folder
+    from pipeline.commands.which_cache import resolve_settings, resolved_with_cache
+
+    if reference is None:
+        show_images_plan(resolve_settings(options).settings, options.as_json)
+    else:
+        resolved, cache = resolved_with_cache(options, reference, stores_folder())
+        show_cache_plan(resolved.settings, cache, options.as_json)
+
+
+def _run(options: Options, reference: str | None, with_report: bool) -> None:
     comparison = _compared(options, reference)
     if comparison is None:
         return
     from pipeline.report.tables import comparison_text
 
-    show(comparison.model_dump(), options.as_json, comparison_text(comparison))
+    if not options.as_json:
+        show(None, False, comparison_text(comparison))
+    path = report_of(comparison, reference) if with_report else None
+    lines = [] if path is None else ["", f"report: {path}"]
+    show({**comparison.model_dump(), **({} if path is None else {"report": str(path)})}, options.as_json, lines)
 
 
 def _compared(options: Options, reference: str | None) -> "Comparison | None":

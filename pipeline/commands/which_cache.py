@@ -13,6 +13,9 @@ from pipeline.commands.options import Options
 from pipeline.errors import ConfigError, DataError, PipelineError
 from pipeline.settings import Settings, load
 from pipeline.settings.files import CONFIGS
+from pipeline.settings.files import available as config_names
+from pipeline.settings.paths import home_expanded
+from pipeline.settings.problems import with_new_names
 from pipeline.settings.used import DRAW, FROM_IMAGES
 
 MADE_BY = ("seed", "data", "longtail", "backbone", "stage1", "extract")
@@ -20,7 +23,8 @@ MADE_BY = ("seed", "data", "longtail", "backbone", "stage1", "extract")
 INDIFFERENT = (
     "longtail.many_above",
     "longtail.few_below",
-    "data.broken",
+    "data.on_bad",
+    "data.bad_limit",
     "data.ram_limit",
     "data.workers",
     "data.download",
@@ -33,8 +37,30 @@ INDIFFERENT = (
 
 
 def resolve_settings(options: Options, base: tuple[str, dict[str, Any]] | None = None) -> load.Resolved:
-    """The settings that the command line means; `base` where it names no config. Raises ConfigError."""
+    """The settings that the command line means; `base` where it names no config.
+
+    A folder or table of images in place of a config is described by what lies there. Raises ConfigError, and DataError
+    where nothing lies there that is read.
+    """
+    if options.config is not None and (found := _images_at(options.config)):
+        return load.load(None, options.overrides, options.seed, found, options.chosen, options.preset)
     return load.load(options.config, options.overrides, options.seed, base, options.chosen, options.preset)
+
+
+def _images_at(reference: str) -> tuple[str, dict[str, Any]] | None:
+    """The settings of the folder or file of images that a reference names; None where it names a config."""
+    if reference.endswith(".toml") or reference in config_names():
+        return None
+    path = home_expanded("config", reference)
+    try:
+        is_there = path.is_dir() or (path.is_file() and path.suffix)
+    except OSError:
+        return None
+    if not is_there:
+        return None
+    from pipeline.images.discovery import is_data, settings_of
+
+    return (reference, settings_of(path)) if is_data(path) else None
 
 
 def settings_and_cache(
@@ -72,7 +98,7 @@ def _as_made(settings: Settings, manifest: Manifest) -> Settings:
     if isinstance(draw := recorded.get("longtail"), dict):
         values["longtail"] |= {key: value for key, value in draw.items() if f"longtail.{key}" in DRAW}
     try:
-        return Settings.model_validate_json(json.dumps(values), strict=True)
+        return Settings.model_validate_json(json.dumps(with_new_names(values)), strict=True)
     except ValueError:  # a record of another version
         return settings
 

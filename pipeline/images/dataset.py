@@ -8,14 +8,16 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from pipeline.errors import ConfigError, DataError
+from pipeline.images.bad import say_left_out
 from pipeline.images.decoding import Item
 from pipeline.images.depth import Scale
 from pipeline.images.findings import say_defaults, say_shared
-from pipeline.images.listing import NAMED, listed
+from pipeline.images.listing import listed
 from pipeline.images.pixels import Geometry, Images, LazyImages, RamImages, fits_in_ram
 from pipeline.images.reading import Facts, find_broken, read_all
 from pipeline.images.sources import load_source
-from pipeline.images.sources.source import Raw, Source
+from pipeline.images.sources.source import ChosenItems, Raw, Source
+from pipeline.images.summary import lines_of_images, sampled_headers
 from pipeline.longtail import Rows, class_counts, draw, hold_out, largest_n_max
 from pipeline.progress import note
 from pipeline.settings import Settings
@@ -89,6 +91,11 @@ def load(settings: Settings) -> Dataset:
     skipped = [text for split in kept.values() for text in split.left_out]
     dataset = Dataset(source.classes, splits, skipped, decoding)
     _check_classes(dataset.classes, dataset.counts())
+    limits = (settings.longtail.many_above, settings.longtail.few_below)
+    sizes = {name: len(split) for name, split in splits.items()}
+    headers = sampled_headers(kept["train"].items)
+    for line in lines_of_images(data.source, len(dataset.classes), sizes, dataset.counts(), headers, limits):
+        note(line)
     names = {name: split.names for name, split in kept.items()}
     say_shared({name: split.digests for name, split in splits.items()}, names, splits["train"].labels_N)
     say_defaults(data, kept["train"].items, scale)
@@ -124,20 +131,24 @@ def with_test_split(source: Source, data: Data) -> Source:
         return source
     train = source.splits["train"]
     counts = np.bincount(train.labels_N, minlength=len(source.classes))
-    single = _named(source.classes, [c for c, n in enumerate(counts) if n == 1])
-    if single:
-        raise DataError(
-            f"{single}: wanted at least 2 images, one of them for the test split, found 1; add images, or give a test split "
-            "with --set data.test=PATH"
-        )
     if data.test_share == 0:
         raise DataError("data.test_share: wanted more than 0 where data.test is empty, found 0.0; give either")
-    kept, held_out = hold_out(train.labels_N, data.test_share, HOLD_OUT_SEED)
+    single = [c for c, n in enumerate(counts) if n == 1]
+    shared = np.flatnonzero(counts[train.labels_N] > 1)
+    if len(shared) == 0:
+        raise DataError(
+            f"{_named(source.classes, single)}: wanted at least 2 images, one of them for the test split, found 1; add images, "
+            "or give a test split with --set data.test=PATH"
+        )
+    held_out = shared[hold_out(train.labels_N[shared], data.test_share, HOLD_OUT_SEED)[1]]
+    kept = np.setdiff1d(np.arange(len(train.labels_N)), held_out)
     if data.train:
         note(
             f"data.test is empty: {len(held_out)} of {len(train.labels_N)} training images, a share of {data.test_share:g} of "
             f"each class, are held out as the test split{' (data.val stays val)' if data.val else ''}"
         )
+    if single:
+        note(f"{_named(source.classes, single)}: the only image stays in training, so the test split has none")
     return replace(source, splits={**source.splits, "train": _subset(train, kept), "test": _subset(train, held_out)})
 
 
@@ -214,22 +225,16 @@ class _Kept:
 
 
 def _kept(name: str, raw: Raw, data: Data) -> _Kept:
-    """All rows; under `data.broken=skip`, those that can be decoded. Raises DataError where none can."""
+    """All rows; under `data.on_bad=skip`, those that can be decoded. Raises DataError where too few can."""
     items = raw.take(np.arange(len(raw.labels_N)))
     names = raw.paths or raw.sample_ids
-    broken = find_broken(items, names) if data.broken == "skip" else {}
+    broken = find_broken(items, names) if data.on_bad == "skip" else {}
     if not broken:
         return _Kept(raw, items, names, [])
-    left_out = [f"{names[row]} ({reason})" for row, reason in sorted(broken.items())]
-    for text in left_out[:NAMED]:
-        note(f"left out: {text}")
-    if len(left_out) > NAMED:
-        note(f"left out: {len(left_out) - NAMED} more of data.{name}")
+    left_out = say_left_out(name, broken, names, data)
     good = [row for row in range(len(names)) if row not in broken]
-    if not good:
-        raise DataError(f"data.{name}: every image is broken: {listed(left_out)}")
     subset = _subset(raw, np.array(good, dtype=np.int64))
-    return _Kept(subset, [items[row] for row in good], [names[row] for row in good], left_out)
+    return _Kept(subset, ChosenItems(items, good), [names[row] for row in good], left_out)
 
 
 def _decoding(facts: Sequence[Facts]) -> tuple[Scale, dict[str, int | float | str]]:

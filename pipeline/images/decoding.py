@@ -65,6 +65,17 @@ def probe(item: Item) -> tuple[int, int]:
         raise Undecodable(_reason(item, error)) from None
 
 
+def header(item: Item) -> tuple[int, int, str]:
+    """Width and height as stored, and Pillow's name of the mode, such as RGB, L (grey), P (palette). Raises Undecodable."""
+    try:
+        if isinstance(item, np.ndarray):
+            return item.shape[1], item.shape[0], "RGB"
+        with _opened(item) as image:
+            return image.width, image.height, _deep_mode(image) or image.mode
+    except Exception as error:
+        raise Undecodable(_reason(item, error)) from None
+
+
 def is_turned(item: Path | bytes) -> bool:
     """Whether `decode` turns the image upright; not where it cannot be decoded."""
     try:

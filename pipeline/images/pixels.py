@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from pipeline.images.bad import raise_broken
 from pipeline.images.decoding import Item, Undecodable, decode, probe
 from pipeline.images.depth import FULL_SCALE, Scale
-from pipeline.images.reading import each_decoded, find_broken, raise_broken
+from pipeline.images.reading import each_decoded, find_broken
 from pipeline.images.transforms.recipe import Augmenter, Recipe, clean, padding, resized_crop
 from pipeline.rng import derive, generator
 
@@ -34,20 +35,34 @@ class Geometry:
         return Geometry(size, round(size * RESIZE_SHARE) if whole else size)
 
 
+class RowDraw(NamedTuple):
+    """A row of a split that is drawn, and the 0-based time that it is; each time has an augmentation of its own."""
+
+    row: int
+    repeat: int
+
+
 class Images(Protocol):
     """N images of one size S."""
 
     def __len__(self) -> int: ...
 
+    def sample(self, count: int) -> Sequence[Item]:
+        """At most `count` of the images as the source holds them, evenly over all."""
+        ...
+
     def prepare(self) -> None:
         """Do what is done once, before the first batch. Raises DataError that names the images found broken on the way."""
         ...
 
-    def batches(self, rows: Iterable[Tensor], recipe: Recipe, seed: int) -> Iterator[Tensor]:
+    def batches(
+        self, rows: Iterable[Tensor], recipe: Recipe, seed: int, repeats: Iterable[Tensor] | None = None
+    ) -> Iterator[Tensor]:
         """uint8 (B, 3, S, S), channels last in memory, for each (B,) of rows.
 
         What is drawn for a row depends on `seed` and the row alone, not on batches, their order or the number of workers.
-        Row r + k N is image r once more, with draws of its own. Raises DataError for images that cannot be decoded.
+        `repeats` has a (B,) for each of rows: the 0-based time that a row is drawn, each time with an augmentation of its own;
+        None: the first. Raises DataError for images that cannot be decoded.
         """
         ...
 
@@ -70,13 +85,19 @@ class RamImages:
     def __len__(self) -> int:
         return len(self._items)
 
+    def sample(self, count: int) -> Sequence[Item]:
+        return evenly(self._items, count)
+
     def prepare(self) -> None:
         _ = self._padded_NSS3
 
-    def batches(self, rows: Iterable[Tensor], recipe: Recipe, seed: int) -> Iterator[Tensor]:
+    def batches(
+        self, rows: Iterable[Tensor], recipe: Recipe, seed: int, repeats: Iterable[Tensor] | None = None
+    ) -> Iterator[Tensor]:
         augmenter = Augmenter(recipe, len(self), self._geometry.size, seed)
-        for rows_B in rows:
-            yield augmenter.finish(augmenter.crop(self._padded_NSS3, rows_B), rows_B)
+        for rows_B, repeats_B in _with_repeats(rows, repeats):
+            draws = augmenter.draws(rows_B, repeats_B)
+            yield augmenter.finish(augmenter.crop(self._padded_NSS3, rows_B, draws), draws)
 
     @cached_property
     def _padded_NSS3(self) -> Tensor:
@@ -104,13 +125,21 @@ class LazyImages:
     def __len__(self) -> int:
         return len(self._items)
 
+    def sample(self, count: int) -> Sequence[Item]:
+        return evenly(self._items, count)
+
     def prepare(self) -> None:
         """Read every image's header. What is no image is found here; an image cut short is found when it is first used."""
         raise_broken(find_broken(self._items, self._names, probe), self._names)
 
-    def batches(self, rows: Iterable[Tensor], recipe: Recipe, seed: int) -> Iterator[Tensor]:
+    def batches(
+        self, rows: Iterable[Tensor], recipe: Recipe, seed: int, repeats: Iterable[Tensor] | None = None
+    ) -> Iterator[Tensor]:
         dataset = _Decoded(self._items, self._geometry, self._scale, recipe, seed)
-        batches = [rows_B.tolist() for rows_B in rows]
+        batches = [
+            [RowDraw(row, repeat) for row, repeat in zip(rows_B.tolist(), repeats_B.tolist(), strict=True)]
+            for rows_B, repeats_B in _with_repeats(rows, repeats)
+        ]
         loader = DataLoader(
             dataset,
             batch_sampler=batches,
@@ -120,12 +149,12 @@ class LazyImages:
             generator=generator(seed, "workers"),
         )
         for pixels_B3SS, broken in loader:
-            raise_broken({row % len(self): reason for row, reason in broken}, self._names)
+            raise_broken(dict(broken), self._names)
             yield pixels_B3SS
 
 
 class _Decoded(Dataset):
-    """row -> uint8 (3, S, S), or (row, reason) where it cannot be decoded.
+    """RowDraw -> uint8 (3, S, S), or (row, reason) where it cannot be decoded.
 
     It does not raise, as an exception loses its type on the way from a worker.
     """
@@ -144,21 +173,30 @@ class _Decoded(Dataset):
     def __len__(self) -> int:
         return len(self._items)
 
-    def __getitem__(self, row: int) -> Tensor | tuple[int, str]:
+    def __getitem__(self, drawn: RowDraw) -> Tensor | tuple[int, str]:
+        row, repeat = drawn
         try:
-            image = decode(self._items[row % len(self)], self._scale)
+            image = decode(self._items[row], self._scale)
         except Undecodable as error:
             return row, str(error)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive(self._seed, "augment", row))
+            # Each repeat has a seed of its own; views and trainings depend on these numbers, so they never change.
+            torch.manual_seed(derive(self._seed, "augment", row + repeat * len(self)))
             pixels_3SS = self._transform(image)
-        row_1 = torch.tensor([row])
+        draws = self._augmenter.draws(torch.tensor([row]), torch.tensor([repeat]))
         pixels_13SS = pixels_3SS[None]
         if self._recipe.crop in ("crop", "crop-flip"):
             pad = padding(self._size)
             padded_1SS3 = F.pad(pixels_13SS, (pad, pad, pad, pad)).permute(0, 2, 3, 1).contiguous()
-            pixels_13SS = self._augmenter.crop(padded_1SS3, row_1)
-        return self._augmenter.finish(pixels_13SS, row_1)[0]
+            pixels_13SS = self._augmenter.crop(padded_1SS3, torch.zeros(1, dtype=torch.int64), draws)
+        return self._augmenter.finish(pixels_13SS, draws)[0]
+
+
+def _with_repeats(rows: Iterable[Tensor], repeats: Iterable[Tensor] | None) -> Iterator[tuple[Tensor, Tensor]]:
+    if repeats is None:
+        yield from ((rows_B, torch.zeros_like(rows_B)) for rows_B in rows)
+    else:
+        yield from zip(rows, repeats, strict=True)
 
 
 def _collate(samples: list[Tensor | tuple[int, str]]) -> tuple[Tensor, list[tuple[int, str]]]:
@@ -167,6 +205,11 @@ def _collate(samples: list[Tensor | tuple[int, str]]) -> tuple[Tensor, list[tupl
         return torch.empty(0), broken
     pixels_B3SS = torch.stack([sample for sample in samples if isinstance(sample, Tensor)])
     return pixels_B3SS.contiguous(memory_format=torch.channels_last), []
+
+
+def evenly(items: Sequence[Item], count: int) -> list[Item]:
+    """At most `count` of the items, evenly over all."""
+    return [items[int(row)] for row in np.unique(np.linspace(0, len(items) - 1, count).astype(int))]
 
 
 def fits_in_ram(rows: int, size: int, limit_gib: float) -> bool:

@@ -1,7 +1,7 @@
 """Every image of a split, read once in threads: digests, what cannot be decoded, and what decides how they are decoded."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from os import cpu_count
@@ -10,10 +10,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from pipeline.errors import DataError
+from pipeline.images.bad import raise_broken
 from pipeline.images.decoding import Item, Undecodable, decode, is_turned, peak
 from pipeline.images.depth import NO_PEAK, Peak
-from pipeline.images.listing import listed
 from pipeline.images.orientation import PNG, may_be_turned
 from pipeline.progress import track
 
@@ -46,7 +45,7 @@ def read(item: Item) -> Facts:
     """The facts of one image. Raises Undecodable for a file that cannot be read or is too large."""
     if isinstance(item, np.ndarray):
         return Facts(digest(item))
-    content = _content(item)
+    content = content_of(item)
     is_deep = content[24:25] == b"\x10" if content.startswith(PNG) else content[:4] in TIFF or content[:2] == FLOAT_MAP
     return Facts(
         hashlib.sha256(content).digest(),
@@ -59,10 +58,11 @@ def digest(item: Item) -> bytes:
     """sha256 of the file, of the encoded bytes, or of the pixels and their shape. Raises Undecodable for an unreadable file."""
     if isinstance(item, np.ndarray):
         return hashlib.sha256(repr(item.shape).encode() + item.tobytes()).digest()
-    return hashlib.sha256(_content(item)).digest()
+    return hashlib.sha256(content_of(item)).digest()
 
 
-def _content(item: Path | bytes) -> bytes:
+def content_of(item: Path | bytes) -> bytes:
+    """The bytes of an image file. Raises Undecodable for a file that cannot be read or is too large."""
     if isinstance(item, bytes):
         return item
     try:
@@ -101,15 +101,3 @@ def each_decoded(work: Callable[[int], T], rows: int, description: str) -> tuple
             results += found
             progress.advance(len(found))
     return results, broken
-
-
-def raise_broken(broken: Mapping[int, str], names: Sequence[str]) -> None:
-    """Raises DataError that names the broken rows, up to 20, with the reason for each; nothing where there are none."""
-    if not broken:
-        return
-    rows = sorted(broken)
-    remedy = "or leave such images out with --set data.broken=skip"
-    if len(rows) == 1:
-        raise DataError(f"image {names[rows[0]]}: cannot be decoded ({broken[rows[0]]}); replace it, {remedy}")
-    each = [f"{names[row]} ({broken[row]})" for row in rows]
-    raise DataError(f"{len(rows)} images cannot be decoded: {listed(each)}; replace them, {remedy}")

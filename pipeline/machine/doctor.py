@@ -25,8 +25,8 @@ def diagnose(stores: Path, runs: Path) -> list[Check]:
 
 def version_checks() -> list[Check]:
     """Python, coattail and each library that it asks for, against the lowest version that it works with."""
-    found = platform.python_version()
-    python = _compared("python", found, PYTHON, f"install Python {PYTHON} or newer")
+    running = platform.python_version()
+    python = _compared("python", running, PYTHON, f"install Python {PYTHON} or newer")
     return [python, Check("coattail", "ok", coattail_version()), *(_library(*pair) for pair in _requirements())]
 
 
@@ -57,7 +57,7 @@ def _requirements() -> list[tuple[str, str]]:
         wanted = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["dependencies"]
     else:
         try:
-            wanted = [one for one in requires("coattail") or [] if "extra ==" not in one]
+            wanted = [line for line in requires("coattail") or [] if "extra ==" not in line]
         except PackageNotFoundError:
             return []
     return [(match[1], match[2]) for match in map(REQUIREMENT.match, wanted) if match]

@@ -55,12 +55,12 @@ def leads() -> bool:
 
 
 def agree(value: bool, device: torch.device) -> bool:
-    """What the first process says, in every process."""
+    """The first process's value, in every process; each must call this at the same point."""
     if world() == 1:
         return value
-    found = torch.tensor([value], dtype=torch.int64, device=device)
-    dist.broadcast(found, src=0)
-    return bool(found.item())
+    decision = torch.tensor([value], dtype=torch.int64, device=device)
+    dist.broadcast(decision, src=0)
+    return bool(decision.item())
 
 
 def total(values: Tensor) -> Tensor:

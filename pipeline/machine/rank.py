@@ -11,10 +11,10 @@ from pipeline.errors import ConfigError
 
 def rank() -> int:
     """0 to `world()` - 1; 0 for a process alone. Raises ConfigError for variables that do not agree."""
-    found = _number("RANK", 0)
-    if found >= world():
-        raise ConfigError(f"RANK={found}: wanted 0 to {world() - 1}, WORLD_SIZE being {world()}; set both or neither")
-    return found
+    number = _number("RANK", 0)
+    if number >= world():
+        raise ConfigError(f"RANK={number}: wanted 0 to {world() - 1}, WORLD_SIZE being {world()}; set both or neither")
+    return number
 
 
 def world() -> int:

@@ -1,6 +1,6 @@
-"""Every setting of the three stages: frozen models, defaults from the paper.
+"""Every setting of the three stages, as frozen models; the defaults are the paper's.
 
-A config file gives any of them, `--set section.key=value` overrides one. `config.py` reads both; nothing here reads anything.
+A config file gives any of them, and `--set section.key=value` overrides one: see `load.py`.
 """
 
 from typing import Annotated, Literal

@@ -22,6 +22,7 @@ def valid_keys() -> list[str]:
 
 def validate(values: dict[str, Any], origins: dict[str, str], problems: list[str]) -> Settings:
     """The settings with these values. Raises ConfigError with the `problems` there are already and those of the values."""
+    values = with_new_names(values)
     try:
         text = json.dumps(values, default=str)
     except (ValueError, RecursionError) as error:
@@ -37,6 +38,15 @@ def validate(values: dict[str, Any], origins: dict[str, str], problems: list[str
     if problems:
         raise ConfigError(*problems)
     return settings
+
+
+def with_new_names(values: dict[str, Any]) -> dict[str, Any]:
+    """The values with `data.on_bad` in place of `data.broken`, as caches and runs of earlier versions record it."""
+    data = values.get("data")
+    if not isinstance(data, dict) or "on_bad" in data or data.get("broken") not in ("error", "skip"):
+        return values
+    on_bad = "skip" if data["broken"] == "skip" else "fail"
+    return {**values, "data": {key: value for key, value in data.items() if key != "broken"} | {"on_bad": on_bad}}
 
 
 def _problem(error: dict[str, Any], origins: dict[str, str]) -> str:

@@ -17,9 +17,12 @@ Pixels = Annotated[int, Field(ge=1, le=4096)]
 class Data(Section):
     """Where images and labels come from. Paths may hold `~`, `$VARIABLE` and, for Parquet, `*`."""
 
-    source: Literal["digits", "parquet", "cifar10", "cifar100", "folder", "list"] = "digits"
+    source: Literal["digits", "parquet", "cifar10", "cifar100", "folder", "list", "table", "npz", "webdataset"] = (
+        "digits"
+    )
     train: str = ""
-    """Parquet files, a folder of class folders, a list file, or torchvision's root."""
+    """Parquet files, a folder of class folders, a list file, a table of paths (CSV, TSV, JSON lines, Parquet), arrays
+    (.npz, .npy), WebDataset's tar files, or torchvision's root."""
     val: str = ""
     test: str = ""
     """Empty: `test_share` of each training class is held out before the long-tailed draw."""
@@ -28,18 +31,22 @@ class Data(Section):
     """Where `val` is empty: this share of each class of the long-tailed training images, rounded and at least one, is held out as
     the split `val`. No stage trains on it; heads are chosen on it. A class of one image keeps it for training."""
     root: str = ""
-    """Folder that the paths of a list file are relative to."""
+    """Folder that the paths of a list file or a table are relative to; empty: the folder that the file lies in."""
     classes: tuple[str, ...] = ()
     """Class names in label order, where the source has none; for `list`, may stay empty."""
     image_column: str = "image"
     label_column: str = "label"
+    split_column: str = ""
+    """Column of a table that says train, val or test; empty: one of the usual names, such as split, where there is one."""
     image_size: Pixels = 32
     """Pixels a side at which the backbone sees an image."""
     mean: tuple[NonNegative, ...] = (0.4914, 0.4822, 0.4465)
     std: tuple[Positive, ...] = (0.2023, 0.1994, 0.2010)
     download: bool = False
-    broken: Literal["error", "skip"] = "error"
+    on_bad: Literal["fail", "skip"] = "fail"
     """An image that cannot be decoded: stop and name it, or leave it out and list it."""
+    bad_limit: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Under `on_bad = "skip"`: the largest share of a split's images that may be left out."""
     ram_limit: Annotated[float, Field(gt=0, le=1 << 20)] = 4.0
     """GiB of decoded uint8 images that may be held in RAM; above it images are decoded as they are used."""
     workers: Annotated[int, Field(ge=0, le=1024)] = 2

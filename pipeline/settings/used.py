@@ -66,14 +66,20 @@ class Condition:
     values: tuple[object, ...]
 
 
+NEAREST = ("l2", "cosine", "logit")
+SOFT = {"head_classes", "head_above", "head_share_limit", "head_share", "similarity"}
+"""What stg.similarity=soft uses of `stg`: a soft generator is learnt in its own way."""
 MIXED = ("mixup", "remix", "cutmix")
 CONDITIONS = (
-    Condition("data.train", "data.source", ("parquet", "cifar10", "cifar100", "folder", "list")),
-    Condition("data.val", "data.source", ("parquet", "folder", "list")),
-    Condition("data.test", "data.source", ("parquet", "folder", "list")),
-    Condition("data.root", "data.source", ("list",)),
-    Condition("data.image_column", "data.source", ("parquet",)),
-    Condition("data.label_column", "data.source", ("parquet",)),
+    Condition(
+        "data.train", "data.source", ("parquet", "cifar10", "cifar100", "folder", "list", "table", "npz", "webdataset")
+    ),
+    Condition("data.val", "data.source", ("parquet", "folder", "list", "table", "npz", "webdataset")),
+    Condition("data.test", "data.source", ("parquet", "folder", "list", "table", "npz", "webdataset")),
+    Condition("data.root", "data.source", ("parquet", "list", "table")),
+    Condition("data.image_column", "data.source", ("parquet", "table", "npz")),
+    Condition("data.label_column", "data.source", ("parquet", "table", "npz", "webdataset")),
+    Condition("data.split_column", "data.source", ("table",)),
     Condition("data.download", "data.source", ("cifar10", "cifar100")),
     Condition("longtail.imbalance_factor", "longtail.profile", ("exponential",)),
     Condition("longtail.draw", "longtail.profile", ("exponential",)),
@@ -98,6 +104,7 @@ CONDITIONS = (
     Condition("stg.head_share_limit", "stg.head_classes", (0,)),
     Condition("stg.head_share", "stg.head_classes", (0,)),
     Condition("stg.memory", "stg.full_statistics", (False,)),
+    *(Condition(f"stg.{name}", "stg.similarity", NEAREST) for name in sorted({*STG.model_fields} - SOFT)),
     Condition("stg.smoothing_momentum", "stg.smoothing", ("class", "sample")),
     Condition("retrain.momentum", "retrain.optimizer", ("sgd",)),
 )

@@ -174,6 +174,8 @@ def _cross_validated(program: Program, cache: FeatureCache) -> list[Measured]:
             for logits_RNC, classifier in zip(logits, classifiers, strict=True):
                 logits_RNC[:, held_N] = classifier.logits(train.gather(0, held_N))
     return [
-        measured_logits(logits_RNC[:, seen_N], train.labels_N[seen_N], counts_C.tolist(), run.settings)
+        measured_logits(
+            logits_RNC[:, seen_N], train.labels_N[seen_N], "train", counts_C.tolist(), run.settings.longtail
+        )
         for logits_RNC, run in zip(logits, program.runs, strict=True)
     ]

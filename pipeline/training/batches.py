@@ -20,6 +20,9 @@ class Batch:
     share: float
     centre: tuple[float, float] = (0.5, 0.5)
     """The middle of CutMix's box (y, x), in shares of the image's height and width."""
+    partner_repeats_B: Tensor | None = None
+    """The time that each partner is drawn in the epoch, where partners are drawn anew; the batch's own rows are time 0.
+    None: the partners are rows of the batch itself."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,8 @@ class Part:
     """One process's part of a batch: the Q rows that it fetches. Its own come first, then those that they are mixed with."""
 
     rows_Q: Tensor
+    repeats_Q: Tensor
+    """The time that each is drawn in the epoch, from 0: each time has an augmentation of its own."""
     micros: list[Micro]
 
 
@@ -53,13 +58,13 @@ def batches(rows: int, stage1: Stage1, seed: int, epoch: int) -> list[Batch]:
     mixing = np.random.default_rng(derive(seed, "mixup", epoch))
     centres = np.random.default_rng(derive(seed, "cutmix", epoch))
     partners = generator(seed, "partners", epoch)
-    found = []
+    plan = []
     for rows_B in parts:
         share = float(mixing.beta(stage1.mixup_alpha, stage1.mixup_alpha))
         partner_B = torch.randperm(len(rows_B), generator=partners)
         y, x = centres.random(2).tolist()
-        found.append(Batch(rows_B, rows_B if stage1.mixing == "none" else rows_B[partner_B], share, (y, x)))
-    return found
+        plan.append(Batch(rows_B, rows_B if stage1.mixing == "none" else rows_B[partner_B], share, (y, x)))
+    return plan
 
 
 def part(batch: Batch, rank: int, world: int, accumulate: int) -> Part:
@@ -73,15 +78,22 @@ def part(batch: Batch, rank: int, world: int, accumulate: int) -> Part:
     first, own = _slice(size, min(rank, sharing - 1), sharing)
     joins_only = rank >= sharing
     own = min(own, 2) if joins_only else own
-    rows_Q = _with_partners(batch.rows_B[first : first + own], batch.partner_rows_B[first : first + own])
-    partner_O = _positions(rows_Q, batch.partner_rows_B[first : first + own])
+    share = slice(first, first + own)
+    rows_O, partner_rows_O = batch.rows_B[share], batch.partner_rows_B[share]
+    if batch.partner_repeats_B is None:
+        rows_Q = _with_partners(rows_O, partner_rows_O)
+        partner_O, repeats_Q = _positions(rows_Q, partner_rows_O), torch.zeros_like(rows_Q)
+    else:
+        rows_Q = torch.cat([rows_O, partner_rows_O])
+        partner_O = torch.arange(own, 2 * own)
+        repeats_Q = torch.cat([torch.zeros_like(rows_O), batch.partner_repeats_B[share]])
     pieces = _parts_of(own, accumulate)
     micros = []
     for piece in range(pieces):
         start, length = _slice(own, piece, pieces)
         stop = start + length
         micros.append(Micro(start, stop, partner_O[start:stop], 0.0 if joins_only else length / size))
-    return Part(rows_Q, micros)
+    return Part(rows_Q, repeats_Q, micros)
 
 
 def _parts_of(size: int, wanted: int) -> int:
@@ -104,10 +116,7 @@ def _positions(rows_Q: Tensor, wanted_O: Tensor) -> Tensor:
 
 
 def with_reversed(plan: list[Batch], labels_N: Tensor, seed: int, epoch: int) -> list[Batch]:
-    """The batches with rows of the reversed sampler as partners.
-
-    Row r drawn for the k-th time in the epoch is given as r + k N, which means an augmentation of its own.
-    """
+    """The batches with rows of the reversed sampler as partners, each with the time, from 1, that it is drawn in the epoch."""
     sizes = [len(batch.rows_B) for batch in plan]
     drawn_M = RowSampler(labels_N, "reversed").draw((sum(sizes),), generator(seed, "reversed", epoch))
     order_M = torch.argsort(drawn_M, stable=True)
@@ -115,5 +124,5 @@ def with_reversed(plan: list[Batch], labels_N: Tensor, seed: int, epoch: int) ->
     start_N = torch.cumsum(count_N, 0) - count_N
     times_M = torch.empty_like(drawn_M)
     times_M[order_M] = torch.arange(1, len(drawn_M) + 1) - start_N[drawn_M[order_M]]
-    rows = (drawn_M + times_M * len(labels_N)).split(sizes)
-    return [replace(batch, partner_rows_B=rows_B) for batch, rows_B in zip(plan, rows, strict=True)]
+    drawn = zip(plan, drawn_M.split(sizes), times_M.split(sizes), strict=True)
+    return [replace(batch, partner_rows_B=rows_B, partner_repeats_B=times_B) for batch, rows_B, times_B in drawn]

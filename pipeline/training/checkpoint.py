@@ -56,7 +56,7 @@ def resume(training: Training, folder: Path, key: str) -> Point:
         point = _point(metadata, training)
         checkpoint.check(tensors, *training.expected(point.done))
         # Earlier versions saved none.
-        if metadata.get("digest", found := checkpoint.digest(tensors)) != found:
+        if metadata.get("digest", digest := checkpoint.digest(tensors)) != digest:
             raise ValueError("its tensors are not the ones that were saved")
         training.restore(tensors, _scale(metadata, training.scale()))
     except ValueError as error:
@@ -102,12 +102,12 @@ def _scale(metadata: Mapping[str, str], own: dict[str, float]) -> dict[str, floa
 
     Raises ValueError where its names are not those of `own`, or the two numbers are out of range.
     """
-    found = _parsed(metadata, "scale", dict[str, float])
-    if found.keys() != own.keys():
-        raise ValueError(f"scale: wanted {', '.join(own) or 'none'}, found {len(found)} numbers")
+    saved = _parsed(metadata, "scale", dict[str, float])
+    if saved.keys() != own.keys():
+        raise ValueError(f"scale: wanted {', '.join(own) or 'none'}, found {len(saved)} numbers")
     if not own:
         return {}
-    scale, steps = found["scale"], found["_growth_tracker"]
+    scale, steps = saved["scale"], saved["_growth_tracker"]
     if not (0 < scale < math.inf and 0 <= steps <= own["growth_interval"]):
         raise ValueError(f"scale: wanted a finite one above 0, found {scale} after {steps} steps")
     return {**own, "scale": scale, "_growth_tracker": int(steps)}

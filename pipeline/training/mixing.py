@@ -36,9 +36,9 @@ def cutmix(
     cut = (1 - share) ** 0.5
     top, bottom = _span(centre[0], cut, height)
     left, right = _span(centre[1], cut, width)
-    found_B3SS = inputs_B3SS.clone()
-    found_B3SS[..., top:bottom, left:right] = partner_B3SS[..., top:bottom, left:right]
-    return found_B3SS, 1 - (bottom - top) * (right - left) / (height * width)
+    boxed_B3SS = inputs_B3SS.clone()
+    boxed_B3SS[..., top:bottom, left:right] = partner_B3SS[..., top:bottom, left:right]
+    return boxed_B3SS, 1 - (bottom - top) * (right - left) / (height * width)
 
 
 def _span(centre: float, cut: float, side: int) -> tuple[int, int]:

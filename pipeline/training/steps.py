@@ -32,7 +32,7 @@ CHECK_EVERY = 25
 
 @dataclass(frozen=True)
 class Done:
-    """What is done of an epoch (0-based): `step` of `steps`, over `images` images whose losses sum to `loss_sum`."""
+    """How far an epoch (0-based) has come: `step` of its `steps` steps, over `images` images whose losses sum to `loss_sum`."""
 
     epoch: int
     step: int = 0
@@ -91,8 +91,9 @@ class Training:
         if self._objective.bilateral:
             plan = with_reversed(plan, self._labels_N, seed, epoch)
         parts = [part(batch, rank(), world(), self.stage1.accumulate) for batch in plan[start.step :]]
-        rows = [one.rows_Q for one in parts]
-        images = self.split.images.batches(rows, Recipe.of(self.settings), derive(seed, "epoch", epoch))
+        rows, repeats = [own.rows_Q for own in parts], [own.repeats_Q for own in parts]
+        recipe = Recipe.of(self.settings)
+        images = self.split.images.batches(rows, recipe, derive(seed, "epoch", epoch), repeats)
         done, losses = Done(epoch, start.step, len(plan), start.images, start.loss_sum), []
         for step, (own, pixels_Q3SS) in enumerate(zip(parts, images, strict=True), start.step):
             rate = learning_rate(self.stage1, epoch * len(plan) + step, len(plan))
@@ -161,7 +162,7 @@ class Training:
         inputs_Q3SS = normalise(pixels_Q3SS.to(self.device, non_blocking=True), data.mean, data.std)
         if not self.stage1.channels_last:
             inputs_Q3SS = inputs_Q3SS.contiguous()
-        labels_Q = self._labels_N[own.rows_Q % len(self.split)].to(self.device)
+        labels_Q = self._labels_N[own.rows_Q].to(self.device)
         self._optimizer.zero_grad(set_to_none=True)
         loss = self._gradients(own, inputs_Q3SS, labels_Q, epoch, batch)
         if self.stage1.sam_rho:

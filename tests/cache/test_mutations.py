@@ -151,7 +151,7 @@ def another_chunk_that_is_whole(damage: Damage) -> None:
     document = json.loads(damage.files[layout.array_file(split, view)])
     rows = min(CHUNK, IDENTITY.splits[split].rows - index * CHUNK)
     values = np.random.default_rng(damage.draw.randrange(2**32)).normal(size=(rows, IDENTITY.width))
-    damage.put(name, arrays.encode(document, index, values.astype(IDENTITY.dtype))[0])
+    damage.put(name, arrays.encode(document, values.astype(IDENTITY.dtype))[0])
 
 
 def edit_the_manifest(damage: Damage) -> None:

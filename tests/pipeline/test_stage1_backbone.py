@@ -173,7 +173,7 @@ def test_a_second_process_waits_and_takes_what_the_first_has_trained(done, tmp_p
         wanted = f"backbone {folder}: another process works on it; waiting until it is done\n"
         assert wanted in iter(second.stderr.readline, "")
         (tmp_path / "metrics.json").rename(folder / "metrics.json")
-    assert second.communicate()[1] == ""
+    assert second.communicate()[1] == f"backbone {folder}: done already, by another process\n"
     assert second.returncode == 0
 
 

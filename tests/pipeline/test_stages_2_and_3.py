@@ -2,16 +2,18 @@
 
 import json
 import math
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
 import torch
 from conftest import Blobs, write_cache
 
+from cache.disk.locks import locked
 from pipeline import retrain, run_cache
 from pipeline.artefacts import folders
 from pipeline.artefacts import tensors as checkpoint
-from pipeline.errors import ConfigError, DataError, LineageError
+from pipeline.errors import ConfigError, DataError, LineageError, TrainingError
 from pipeline.metrics import expected_calibration_error
 from pipeline.settings.load import load
 from pipeline.settings.method_names import label, stage3_method
@@ -38,7 +40,9 @@ def test_train_stg_approaches_the_closed_form(stores, tmp_path):
     assert many.held_out.mean_relative_error < 0.5 * few.held_out.mean_relative_error
     assert many.held_out.rows == 90 + 70
     assert many.head_classes == [0, 1]
-    assert {path.name for path in folder.iterdir()} == {"config.toml", "log.jsonl", "metrics.json", "stg.safetensors"}
+    assert {path.name for path in folder.iterdir()} == {
+        *("config.toml", "log.jsonl", "metrics.json", "stg.safetensors", ".lock")
+    }
 
 
 def test_artefacts_name_their_parents(cache, tmp_path):
@@ -271,3 +275,61 @@ def test_a_prior_that_stage_1_corrected_is_not_corrected_again(stores, tmp_path)
     assert "logit-adjustment" not in [arm.method for arm in found.arms]
     auto = next(arm for arm in found.arms if arm.chosen)
     assert auto.selection.on == "a fixed rule: the backbone was trained on these rows"
+
+
+@pytest.mark.parametrize(("work", "what"), [(train_stg, "STG"), (retrain, "classifier")])
+def test_a_second_process_waits_and_takes_what_the_first_has_made(cache, tmp_path, monkeypatch, work, what):
+    settings = _settings("retrain.augmentation=none")
+    folder, first = work(settings, cache, tmp_path / "runs")
+    (folder / "metrics.json").rename(tmp_path / "metrics.json")
+    said = []
+    with ExitStack() as other:
+        other.enter_context(locked(folder / ".lock", lambda: None))
+
+        def heard(text, level=1):
+            said.append(text)
+            if text.endswith("waiting until it is done"):
+                (tmp_path / "metrics.json").rename(folder / "metrics.json")
+                other.close()
+
+        monkeypatch.setattr(folders, "note", heard)
+        assert work(settings, cache, tmp_path / "runs") == (folder, first)
+    assert said == [
+        f"{what} {folder}: another process works on it; waiting until it is done",
+        f"{what} {folder}: done already, by another process",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("work", "given", "text"),
+    [
+        (
+            train_stg,
+            ("stg.learning_rate=1e30",),
+            "train-stg: the loss is not finite in epoch 1 of 3 at rate 1e+30; lower stg.learning_rate or use stg.loss=mse-log",
+        ),
+        (
+            train_stg,
+            ("stg.learning_rate=1e3", "stg.epochs=1", "stg.batch_size=300"),
+            "train-stg: on held-out head rows the generator's distance from the closed form is not finite; lower "
+            "stg.learning_rate, found 1000",
+        ),
+        (
+            retrain,
+            ("retrain.head=logit-adjustment", "retrain.tau=1e38"),
+            "retrain: on the test split the classifier's probabilities are not finite; of the settings that "
+            "retrain.head=logit-adjustment uses, set back retrain.tau",
+        ),
+        (
+            retrain,
+            ("retrain.augmentation=none", "retrain.learning_rate=1e38"),
+            "retrain: the loss is not finite by step 20 of 20 at rate 1e+38; lower retrain.learning_rate or retrain.strength",
+        ),
+    ],
+)
+def test_what_is_not_finite_is_one_line_and_nothing_is_published(cache, tmp_path, work, given, text):
+    with pytest.raises(TrainingError) as error:
+        work(_settings(*given), cache, tmp_path / "runs")
+    assert str(error.value) == text
+    left = {path.name for path in tmp_path.glob("runs/*/*/*")}
+    assert left <= {"config.toml", "log.jsonl", ".lock"}

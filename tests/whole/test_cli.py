@@ -225,7 +225,7 @@ def test_quiet_is_quiet(coattail, stores):
 
 
 def test_one_s_own_folder_needs_no_code(coattail, folder, own):
-    done = coattail("run", "--json", "--config", own)
+    done = coattail("run", "--no-report", "--json", "--config", own)
     assert done.code == 0, done.err
     arm = done.json["arms"][-1]
     assert (arm["method"], arm["classes"]) == ("crt+stg", ["cat", "dog"])
@@ -235,7 +235,7 @@ def test_one_s_own_folder_needs_no_code(coattail, folder, own):
 
 def test_a_cache_alone_is_enough_for_the_whole_table(coattail, stores):
     cache = write_cache(stores)
-    done = coattail("run", "--cache", cache.key[:8], "--json", *FAST)
+    done = coattail("run", "--no-report", "--cache", cache.key[:8], "--json", *FAST)
     assert done.code == 0, done.err
     assert [arm["method"] for arm in done.json["arms"]][-2:] == ["crt+closed-form", "crt+stg"]
     assert {arm["cache"] for arm in done.json["arms"]} == {cache.key}
@@ -332,12 +332,12 @@ def test_the_same_command_from_another_folder_does_nothing_twice(cached, monkeyp
 
 def test_run_takes_the_options_of_retrain(cached, monkeypatch):
     options = ["--head", "lws", "--augmentation", "noise", "--seeds", "2"]
-    done = run(monkeypatch, "run", "--cache", cached, *options, *FAST, "--json")
+    done = run(monkeypatch, "run", "--no-report", "--cache", cached, *options, *FAST, "--json")
     assert done.code == 0, done.err
     arms = [(arm["method"], len(arm["seeds"])) for arm in done.json["arms"]]
     assert arms[-2:] == [("lws", 2), ("lws+noise", 2)]
     assert len(arms) == 11
-    again = run(monkeypatch, "run", "--cache", cached, *options, *FAST)
+    again = run(monkeypatch, "run", "--no-report", "--cache", cached, *options, *FAST)
     assert again.err.startswith("coattail: done already: ")
 
 

@@ -20,6 +20,8 @@ from pipeline.errors import ConfigError
 from pipeline.images import sources
 from pipeline.images.sources.source import Raw, Source
 from pipeline.metrics import Metrics
+from pipeline.report import figures as pictures
+from pipeline.report.figures import panel
 from pipeline.report.tables import results_table
 from pipeline.settings import Settings, stage3, used
 from pipeline.settings.stage1 import Data
@@ -46,7 +48,9 @@ def test_every_file_that_is_named_exists():
     assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []
 
 
-@pytest.mark.parametrize("title", ["a head", "an augmentation", "a source of images", "an object store", "a figure"])
+@pytest.mark.parametrize(
+    "title", ["a head", "an augmentation", "a source of images", "an object store", "a metric", "a figure"]
+)
 def test_each_is_five_steps(title):
     assert re.findall(r"^(\d)\. ", section(f"Add {title}"), re.MULTILINE) == ["1", "2", "3", "4", "5"]
 
@@ -133,7 +137,22 @@ def test_a_store_of_one_row_is_opened(monkeypatch):
     assert set(made) == {("bucket", 1)}
 
 
-def test_every_figure_is_a_field_with_a_column():
+def test_a_figure_of_one_function_and_one_row_is_drawn(monkeypatch):
+    def line(evidence):
+        drawing, axes = panel.new_axes()
+        axes.plot(evidence, evidence)
+        return panel.Picture("Example", "A line.", (panel.Panel("", drawing, "a line"),))
+
+    for name in tuple(pictures.PICTURES):
+        monkeypatch.delitem(pictures.PICTURES, name)
+    monkeypatch.setitem(pictures.PICTURES, "example", line)
+    ((name, picture),) = pictures.drawn([1, 2])
+    assert (name, picture.title) == ("example", "Example")
+    assert panel.as_svg(picture.panels[0], name).startswith("<svg")
+    assert panel.as_png(picture.panels[0]).startswith(b"\x89PNG")
+
+
+def test_every_metric_is_a_field_with_a_column():
     assert set(stage3_retrain.FIGURES) <= set(Metrics.model_fields)
     assert set(stage3_retrain.FIGURES) <= set(stage3_retrain.RetrainResult.model_fields)
     columns = {column.name for column in results_table([], "stage 1", "title").columns if column.figures}

@@ -267,7 +267,7 @@ def test_a_bomb_in_a_parquet_file_is_named(tmp_path):
     assert "x.parquet#2" in str(error.value)
     assert str(error.value).endswith(
         "x.parquet#2: cannot be decoded (10000000000 pixels, at most 89478485 wanted); replace it, or leave such images out "
-        "with --set data.broken=skip"
+        "with --set data.on_bad=skip"
     )
 
 

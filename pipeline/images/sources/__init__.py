@@ -4,11 +4,14 @@ from collections.abc import Callable
 from functools import partial
 
 from pipeline.errors import ConfigError
+from pipeline.images.sources.arrays import load_arrays
 from pipeline.images.sources.embedded import load_cifar, load_digits
 from pipeline.images.sources.folder import load_folder
 from pipeline.images.sources.list_file import load_list
 from pipeline.images.sources.parquet import load_parquet
 from pipeline.images.sources.source import Source
+from pipeline.images.sources.table import load_table
+from pipeline.images.sources.webdataset import load_webdataset
 from pipeline.settings.stage1 import Data
 
 SOURCES: dict[str, Callable[[Data], Source]] = {
@@ -18,6 +21,9 @@ SOURCES: dict[str, Callable[[Data], Source]] = {
     "cifar100": partial(load_cifar, "CIFAR100"),
     "folder": load_folder,
     "list": load_list,
+    "table": load_table,
+    "npz": load_arrays,
+    "webdataset": load_webdataset,
 }
 
 

@@ -69,7 +69,8 @@ class _Table:
             raise DataError(
                 f"{self.key}: column {self.label_column!r}: integers in some files, text in others; use one"
             )
-        labels = pl.concat(self.labels, how="vertical_relaxed").drop_nulls()
+        kind = pl.String if self.has_text() else pl.Int64
+        labels = pl.concat([labels.cast(kind) for labels in self.labels]).drop_nulls()
         if labels.dtype == pl.String:
             return tuple(in_order(labels.unique().to_list()))
         largest = int(labels.max() or 0)  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
+from typing import Any, overload
 
 import numpy as np
 
@@ -25,6 +26,25 @@ class Raw:
     labels_N: Rows
     take: Callable[[Rows], Sequence[Item]]
     paths: list[str] | None = None
+
+
+@dataclass(frozen=True)
+class ChosenItems(Sequence[Item]):
+    """Some rows of a sequence of images, which are taken from it only when they are asked for."""
+
+    items: Sequence[Item]
+    rows: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Item]: ...
+    def __getitem__(self, index: Any) -> Any:
+        chosen = self.rows[index]
+        return ChosenItems(self.items, chosen) if isinstance(index, slice) else self.items[chosen]
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,6 @@ class Draws:
 
     `top_N` and `left_N` are the crop's corner, in pixels from the corner of the padded image. `operation_LN` and
     `magnitude_LN` hold L operations a row, none without a policy. `centre_2N` is row and column of the blanked square.
-    Where an image is drawn several times, the rows go on: image r for the k-th time is row r + k N.
     """
 
     top_N: Tensor
@@ -88,7 +87,7 @@ def draw(recipe: Recipe, rows: int, size: int, seed: int, time: int) -> Draws:
 class Augmenter:
     """Carries out a recipe on N images of `size` pixels a side, with the draws of one seed.
 
-    Draws are made for all N images at once, and again each time that a row beyond them is asked for.
+    Draws are made for all N images at once: one set for the first time that images are drawn, one for each repeat.
     """
 
     def __init__(self, recipe: Recipe, images: int, size: int, seed: int) -> None:
@@ -97,38 +96,39 @@ class Augmenter:
         self._size = size
         self._seed = seed
         self._draws: list[Draws] = []
-        self._joined: Draws | None = None
+        self._stacked: list[Tensor] = []
 
-    def crop(self, padded_NSS3: Tensor, rows_B: Tensor) -> Tensor:
-        """`crop_flip` with the rows' draws."""
-        return crop_flip(padded_NSS3, self._size, rows_B, self._up_to(rows_B))
-
-    def finish(self, pixels_B3SS: Tensor, rows_B: Tensor) -> Tensor:
-        """The policy and the cutout of the rows, which follow the crop; uint8 (B, 3, S, S)."""
-        recipe, draws = self._recipe, self._up_to(rows_B)
-        if recipe.policy:
-            pixels_B3SS = transform(pixels_B3SS, draws.operation_LN[:, rows_B], draws.magnitude_LN[:, rows_B])
-        if recipe.cutout:
-            pixels_B3SS = cut_out(pixels_B3SS, draws.centre_2N[:, rows_B], recipe.cutout, recipe.fill_3)
-        return pixels_B3SS
-
-    def _up_to(self, rows_B: Tensor) -> Draws:
-        wanted = int(rows_B.max()) // self._images + 1
-        if self._joined is None or wanted > len(self._draws):
-            more = range(len(self._draws), wanted)
+    def draws(self, rows_B: Tensor, repeats_B: Tensor) -> Draws:
+        """What is drawn for rows of the split (B,), each for the 0-based time in `repeats_B` (B,); of B rows in turn."""
+        times = int(repeats_B.max()) + 1
+        if times > len(self._draws):
+            more = range(len(self._draws), times)
             self._draws += [draw(self._recipe, self._images, self._size, self._seed, time) for time in more]
-            parts = ([getattr(draws, field.name) for draws in self._draws] for field in fields(Draws))
-            self._joined = Draws(*(torch.cat(part, dim=-1) for part in parts))
-        return self._joined
+            columns = ([getattr(draws, field.name) for draws in self._draws] for field in fields(Draws))
+            self._stacked = [torch.stack(column, dim=-2) for column in columns]
+        return Draws(*(values[..., repeats_B, rows_B] for values in self._stacked))
+
+    def crop(self, padded_NSS3: Tensor, positions_B: Tensor, draws: Draws) -> Tensor:
+        """`crop_flip` of the images at these positions, with a draw for each."""
+        return crop_flip(padded_NSS3, self._size, positions_B, draws)
+
+    def finish(self, pixels_B3SS: Tensor, draws: Draws) -> Tensor:
+        """The policy and the cutout, which follow the crop, with a draw for each image; uint8 (B, 3, S, S)."""
+        recipe = self._recipe
+        if recipe.policy:
+            pixels_B3SS = transform(pixels_B3SS, draws.operation_LN, draws.magnitude_LN)
+        if recipe.cutout:
+            pixels_B3SS = cut_out(pixels_B3SS, draws.centre_2N, recipe.cutout, recipe.fill_3)
+        return pixels_B3SS
 
 
 def crop_flip(padded_NSS3: Tensor, size: int, rows_B: Tensor, draws: Draws) -> Tensor:
-    """Crops of rows of padded images (N, S + 2p, S + 2p, 3) as (B, 3, S, S), channels last in memory."""
-    images, side = padded_NSS3.shape[:2]
+    """Crops of rows of padded images (N, S + 2p, S + 2p, 3) as (B, 3, S, S), channels last in memory; a draw for each of B."""
+    side = padded_NSS3.shape[1]
     offsets_S = torch.arange(size)
-    y_BS = draws.top_N[rows_B, None] + offsets_S
-    x_BS = draws.left_N[rows_B, None] + torch.where(draws.flip_N[rows_B, None], size - 1 - offsets_S, offsets_S)
-    flat_BSS = ((rows_B % images)[:, None, None] * side + y_BS[:, :, None]) * side + x_BS[:, None, :]
+    y_BS = draws.top_N[:, None] + offsets_S
+    x_BS = draws.left_N[:, None] + torch.where(draws.flip_N[:, None], size - 1 - offsets_S, offsets_S)
+    flat_BSS = (rows_B[:, None, None] * side + y_BS[:, :, None]) * side + x_BS[:, None, :]
     pixels_BSS3 = padded_NSS3.view(-1, 3)[flat_BSS.view(-1)].view(len(rows_B), size, size, 3)
     return pixels_BSS3.permute(0, 3, 1, 2)
 

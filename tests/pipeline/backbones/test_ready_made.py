@@ -1,6 +1,7 @@
 """Backbones that are taken as they are: random or given weights, timm's, one's own module."""
 
 import builtins
+import json
 import re
 
 import numpy as np
@@ -27,6 +28,11 @@ def test_no_epochs_dump_the_weights_as_they_are(tmp_path):
     settings = settings.model_copy(update={"backbone": backbone})
     done = stage1(settings, tmp_path / "runs")
     assert done.metrics["method"] == "frozen"
+    recorded = json.loads((done.folder / "metrics.json").read_text())
+    assert (recorded["threads"], recorded["processes"], recorded["seeds"]) == (torch.get_num_threads(), 1, [0])
+    resolved = recorded["settings"]["stage1"]["amp"]  # `auto` is recorded as what it was
+    assert recorded["settings"]["stage1"] == {**settings.stage1.model_dump(mode="json"), "amp": resolved}
+    assert recorded["settings"]["backbone"]["weights"] == str(tmp_path / "start.safetensors")
     cache = FeatureCache.open(extract(settings, done, tmp_path / "stores"))
     assert cache.classifier() is None
     own = {name: tensor for name, tensor in start.state_dict().items() if name.startswith("backbone.")}

@@ -202,12 +202,12 @@ def test_folder_with_train_only(tmp_path):
     assert np.bincount(found.splits["test"].labels_N).tolist() == [2, 1]
 
 
-def test_single_image_class_cannot_be_held_out(tmp_path):
+def test_the_only_image_of_a_class_stays_in_training(tmp_path, capsys):
     train = write_folder(tmp_path / "train", {"a": 10, "b": 1})
-    assert str(error_of(settings("folder", train=train))) == (
-        "class 1 (b): wanted at least 2 images, one of them for the test split, found 1; add images, or give a test split "
-        "with --set data.test=PATH"
-    )
+    found = load(settings("folder", train=train))
+    assert found.counts() == [8, 1]
+    assert np.bincount(found.splits["test"].labels_N, minlength=2).tolist() == [2, 0]
+    assert "class 1 (b): the only image stays in training, so the test split has none\n" in capsys.readouterr().err
     assert load(settings("folder", train=train, test=train)).counts() == [10, 1]
 
 
@@ -255,7 +255,7 @@ def test_broken_image_is_named_or_left_out_and_listed(tmp_path, capsys):
     ):
         found.splits["train"].images.prepare()
     for ram_limit in (1.0, 1e-9):
-        found = load(settings("folder", train=train, test=train, broken="skip", ram_limit=ram_limit))
+        found = load(settings("folder", train=train, test=train, on_bad="skip", bad_limit=1, ram_limit=ram_limit))
         assert found.counts() == [4, 3]
         assert len(found.skipped) == 2
         assert found.skipped[0].startswith("b/2.png (")
@@ -398,3 +398,14 @@ def test_three_channels_of_mean_and_std():
     error = error_of(settings("digits", mean=[0.5]))
     assert isinstance(error, ConfigError)
     assert str(error) == "data.mean: wanted 3 values, red, green and blue, found 1"
+
+
+def test_shards_of_parquet_whose_labels_have_two_widths_are_one_split(tmp_path):
+    for part, dtype in enumerate((np.int64, np.int32, np.uint8)):
+        write_parquet(
+            tmp_path / f"train-0000{part}-of-00003.parquet", np.array([0, 1, part], dtype=dtype), first=3 * part
+        )
+    found = load(settings("parquet", train=str(tmp_path), test=str(tmp_path)))
+    assert found.classes == ("0", "1", "2")
+    assert found.splits["train"].labels_N.tolist() == [0, 1, 0, 0, 1, 1, 0, 1, 2]
+    assert found.splits["train"].sample_ids[3] == "train-00001-of-00003.parquet#0"

@@ -1,5 +1,8 @@
 """Images in two splits, a test split held out, settings left at CIFAR's, and all that is broken: said before work begins."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -7,6 +10,7 @@ from toy_images import error_of, png, settings, write_folder, write_parquet
 
 from pipeline.errors import DataError
 from pipeline.images.dataset import load
+from pipeline.settings.load import load as load_settings
 
 
 def test_the_same_images_in_train_and_test_are_counted_and_named(tmp_path, capsys):
@@ -64,7 +68,8 @@ def test_mean_and_std_left_at_cifar_s_are_named_with_the_images_own(tmp_path, ca
     assert "CIFAR" not in capsys.readouterr().err
 
 
-def test_all_broken_images_are_named_up_to_twenty(tmp_path):
+def test_all_broken_images_are_named_up_to_twenty(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     train = write_folder(tmp_path / "train", {"a": 30, "b": 4})
     for row in range(30):
         (tmp_path / "train" / "a" / f"{row}.png").write_bytes(b"broken")
@@ -75,36 +80,55 @@ def test_all_broken_images_are_named_up_to_twenty(tmp_path):
         text = str(error.value)
         assert text.startswith("30 images cannot be decoded: a/0.png (not an image of BMP, GIF, ")
         assert text.count(".png (") == 20
-        assert text.endswith(" and 10 more; replace them, or leave such images out with --set data.broken=skip")
+        listed = re.search(
+            r" and 10 more \(all in (\S+)\); replace them, or leave such images out with --set data.on_bad=skip$", text
+        )
+        assert Path(listed[1]).read_text().count("\n") == 30
 
 
-def test_of_many_images_left_out_twenty_are_named(tmp_path, capsys):
+def test_of_many_images_left_out_twenty_are_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     train = write_folder(tmp_path / "train", {"a": 30, "b": 4})
     for row in range(25):
         (tmp_path / "train" / "a" / f"{row}.png").write_bytes(b"broken")
     test = write_folder(tmp_path / "test", {"a": 1, "b": 1})
-    found = load(settings("folder", train=train, test=test, broken="skip"))
+    found = load(settings("folder", train=train, test=test, on_bad="skip", bad_limit=1))
     assert len(found.skipped) == 25
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("left out: ")]
     assert len(lines) == 21
-    assert lines[-1] == "left out: 5 more of data.train"
+    assert lines[-1] == "left out: 5 more of data.train (all in runs/bad-images.txt)"
+    assert Path("runs/bad-images.txt").read_text().startswith("data.train: a/0.png (not an image of BMP")
+
+
+def test_more_broken_images_than_the_limit_are_refused(tmp_path):
+    train = write_folder(tmp_path / "train", {"a": 8, "b": 4})
+    for row in range(2):
+        (tmp_path / "train" / "a" / f"{row}.png").write_bytes(b"broken")
+    assert load(settings("folder", train=train, test=train, on_bad="skip", bad_limit=0.2)).counts() == [6, 4]
+    text = str(error_of(settings("folder", train=train, test=train, on_bad="skip")))
+    assert text.startswith(
+        "data.train: 2 of 12 images cannot be decoded, at most a share of 0.1 may be left out: a/0.png (not an image of BMP"
+    )
+    assert text.endswith("; replace them, or allow more with --set data.bad_limit=SHARE")
+
+
+def test_settings_of_earlier_versions_are_read():
+    for written, read in (("skip", "skip"), ("error", "fail")):
+        assert load_settings(base=("cache", {"data": {"broken": written}})).settings.data.on_bad == read
 
 
 def test_a_split_of_broken_images_alone(tmp_path):
     train = write_folder(tmp_path / "train", {"a": 2, "b": 2})
     test = write_folder(tmp_path / "test", {"a": 1})
     (tmp_path / "test" / "a" / "0.png").write_bytes(b"broken")
-    assert str(error_of(settings("folder", train=train, test=test, broken="skip"))) == (
+    assert str(error_of(settings("folder", train=train, test=test, on_bad="skip", bad_limit=1))) == (
         "data.test: every image is broken: a/0.png (not an image of BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP)"
     )
 
 
 def test_all_classes_of_one_image_and_of_none_are_named_up_to_twenty(tmp_path):
     train = write_folder(tmp_path / "train", {"a": 3, "b": 1, "c": 1})
-    assert str(error_of(settings("folder", train=train))) == (
-        "class 1 (b), class 2 (c): wanted at least 2 images, one of them for the test split, found 1; add images, or give a "
-        "test split with --set data.test=PATH"
-    )
+    assert load(settings("folder", train=train)).counts() == [2, 1, 1]
     many = write_folder(tmp_path / "many", {f"c{number:02}": 1 for number in range(25)})
     assert "class 19 (c19) and 5 more: wanted at least 2 images" in str(error_of(settings("folder", train=many)))
     none = write_folder(tmp_path / "none", {"a": 3, "b": 0, "c": 0})

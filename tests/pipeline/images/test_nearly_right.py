@@ -173,7 +173,7 @@ def test_an_image_file_has_a_size(tmp_path):
     os.truncate(path, 1 << 40)
     assert str(error_of(settings("folder", train=train, test=train))) == (
         "image a/0.png: cannot be decoded (1099511627776 bytes, at most 1073741824 wanted); replace it, or leave such images "
-        "out with --set data.broken=skip"
+        "out with --set data.on_bad=skip"
     )
 
 

@@ -63,10 +63,12 @@ def test_a_row_s_view_hangs_on_seed_and_row_not_on_batches(images, recipe):
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)
 def test_an_image_drawn_twice_has_two_views_whether_or_not_its_first_was_drawn_alone(recipe):
-    (ram, lazy), rows = _both(), torch.arange(2 * ROWS)
-    (together,) = ram.batches([rows], recipe, 5)
-    assert torch.equal(torch.cat(list(ram.batches(rows.split(ROWS), recipe, 5))), together)
-    assert torch.equal(torch.cat(list(lazy.batches(rows.split(ROWS), recipe, 5))), together)
+    (ram, lazy), rows = _both(), torch.arange(ROWS).repeat(2)
+    repeats = torch.arange(2).repeat_interleave(ROWS)
+    (together,) = ram.batches([rows], recipe, 5, [repeats])
+    for images in (ram, lazy):
+        apart = images.batches(rows.split(ROWS), recipe, 5, repeats.split(ROWS))
+        assert torch.equal(torch.cat(list(apart)), together)
     assert torch.equal(together[:ROWS], _all(ram, recipe, seed=5))
     assert not torch.equal(together[:ROWS], together[ROWS:])
 
@@ -124,7 +126,7 @@ def test_a_broken_image_is_named_before_the_first_batch():
             images.prepare()
         assert str(error.value) == (
             "image image 4: cannot be decoded (not an image of BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP); replace it, or leave such "
-            "images out with --set data.broken=skip"
+            "images out with --set data.on_bad=skip"
         )
 
 

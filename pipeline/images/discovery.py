@@ -1,0 +1,192 @@
+"""What lies in a folder or a file, as settings of `data`: a folder or a table of images is a config."""
+
+import glob
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from PIL import Image
+
+from pipeline.errors import DataError
+from pipeline.images.decoding import Item, Undecodable, decode
+from pipeline.images.listing import listed
+from pipeline.images.sources import load_source
+from pipeline.images.sources.arrays import ARRAY_SUFFIXES
+from pipeline.images.sources.folder import SUFFIXES
+from pipeline.images.sources.parquet_images import ImageColumn
+from pipeline.images.sources.table import table_in
+from pipeline.images.sources.table_columns import LABEL_NAMES
+from pipeline.images.sources.table_file import LINE_SUFFIXES, TEXT_SUFFIXES
+from pipeline.progress import silently
+from pipeline.settings.stage1 import Data
+
+SPLIT_WORDS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+}
+"""How a split's folder or file may be called, in any case of letters."""
+FILE_SOURCES = {
+    ".parquet": "parquet",
+    ".tar": "webdataset",
+    **dict.fromkeys(ARRAY_SUFFIXES, "npz"),
+    **dict.fromkeys((*TEXT_SUFFIXES, *LINE_SUFFIXES), "table"),
+    ".txt": "list",
+}
+"""Suffix of a file of images or labels -> the source that reads it."""
+LOOKED_AT = 64
+"""Images that mean, spread and size are taken from: enough to tell them to two digits."""
+SMALL = 5000
+"""Up to so many images, images of 64 pixels a side take minutes on a processor; more take hours."""
+EPOCH_IMAGES = 200_000
+"""Images that stage 1 sees in all, where the numbers of epochs below allow it: some ten minutes at 32 pixels."""
+LEAST_EPOCHS, MOST_EPOCHS = 10, 100
+
+
+def is_data(path: Path) -> bool:
+    """Whether the path is a folder, or a file that a source reads."""
+    return path.is_dir() or (path.is_file() and path.suffix.lower() in FILE_SOURCES)
+
+
+def settings_of(path: Path) -> dict[str, Any]:
+    """Values of settings for the images in a folder or file: where they lie, and sensible ones for data of that size.
+
+    Raises DataError where there are no images, or not in any way that a source reads.
+    """
+    data = found_in(path.absolute())
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.resolve().stem).strip("-._") or "own"
+    with silently():
+        train = load_source(Data.model_validate({**data, "workers": 0})).splits["train"]
+        rows = np.unique(np.linspace(0, len(train.labels_N) - 1, LOOKED_AT).astype(np.int64))
+        mean, std, side = _measured(train.take(rows))
+    count = len(train.labels_N)
+    size = 64 if side >= 48 and count <= SMALL else 32
+    epochs = max(LEAST_EPOCHS, min(MOST_EPOCHS, round(EPOCH_IMAGES / max(count, 1))))
+    return {"name": name, "data": {**data, "image_size": size, "mean": mean, "std": std}, "stage1": {"epochs": epochs}}
+
+
+def found_in(path: Path) -> dict[str, Any]:
+    """The settings of `data` that name the source, its splits and its columns. Raises DataError where nothing is found."""
+    if path.is_file():
+        return _of_file(path)
+    looks: tuple[Callable[[Path], dict[str, Any]], ...] = (_metadata, _split_folders, _files, _class_folders)
+    for look in looks:
+        if found := look(path):
+            return found
+    if (path / "data").is_dir():
+        return found_in(path / "data")
+    entries = sorted(entry.name for entry in path.iterdir() if not entry.name.startswith("."))
+    raise DataError(
+        f"{path}: wanted folders of images a class, folders train and test of them, or a file of {', '.join(FILE_SOURCES)}; "
+        f"found {listed(entries, 5) or 'nothing'}"
+    )
+
+
+def _of_file(path: Path) -> dict[str, Any]:
+    source = FILE_SOURCES.get(path.suffix.lower())
+    if source is None:
+        raise DataError(f"{path}: wanted a file of {', '.join(FILE_SOURCES)}, found {path.suffix or 'no suffix'}")
+    text = glob.escape(str(path)) if source in ("parquet", "webdataset") else str(path)
+    return {"source": source, "train": text} if source != "parquet" else {"train": text, **_parquet_columns(path)}
+
+
+def _metadata(folder: Path) -> dict[str, Any]:
+    return {"source": "table", "train": str(folder)} if table_in(folder) else {}
+
+
+def _split_folders(folder: Path) -> dict[str, Any]:
+    """Folders `train`, `val`, `test` that hold the same kind of source."""
+    places = {}
+    for split, words in SPLIT_WORDS.items():
+        inside = [entry for entry in sorted(folder.iterdir()) if entry.is_dir() and entry.name.lower() in words]
+        places |= {split: inside[0]} if inside else {}
+    if "train" not in places:
+        return {}
+    found = {split: found_in(place) for split, place in places.items()}
+    sources = {split: values["source"] for split, values in found.items()}
+    if len(set(sources.values())) > 1:
+        kinds = ", ".join(f"{split}: {source}" for split, source in sources.items())
+        raise DataError(f"{folder}: wanted splits of one kind, found {kinds}; write a config that names one of them")
+    return {**found["train"], **{split: values["train"] for split, values in found.items()}}
+
+
+def _files(folder: Path) -> dict[str, Any]:
+    """Files of one kind, alone or by the split that their names begin with; not where images lie in class folders."""
+    if len(_folders_of_images(folder)) > 1:
+        return {}
+    for suffix, source in FILE_SOURCES.items():
+        names = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix.lower() == suffix)
+        by_split = {split: [path for path in names if _split_of(path) == split] for split in SPLIT_WORDS}
+        by_split = {split: paths for split, paths in by_split.items() if paths}
+        if "train" not in by_split:
+            by_split = {"train": names} if source in ("parquet", "webdataset") or len(names) == 1 else {}
+        if not by_split.get("train"):
+            continue
+        texts = {split: _pattern(folder, paths, suffix) for split, paths in by_split.items()}
+        columns = _parquet_columns(by_split["train"][0]) if source == "parquet" else {"source": source}
+        if columns["source"] == "table" and any(len(paths) > 1 for paths in by_split.values()):
+            raise DataError(
+                f"{folder}: wanted one table of paths a split, found {listed([path.name for path in names], 5)}"
+            )
+        return {**columns, **texts}
+    return {}
+
+
+def _split_of(path: Path) -> str:
+    first = re.split(r"[-_. ]", path.stem.lower())[0]
+    return next((split for split, words in SPLIT_WORDS.items() if first in words), "")
+
+
+def _pattern(folder: Path, paths: Sequence[Path], suffix: str) -> str:
+    """A text that names the files: the only one's path, or a pattern that all begin like."""
+    if len(paths) == 1:
+        plain = str(paths[0])
+        return glob.escape(plain) if suffix in (".parquet", ".tar") else plain
+    word = re.split(r"[-_. ]", paths[0].name)[0] if _split_of(paths[0]) else ""
+    return f"{glob.escape(str(folder))}/{word}*{suffix}"
+
+
+def _class_folders(folder: Path) -> dict[str, Any]:
+    return {"source": "folder", "train": str(folder)} if _folders_of_images(folder) else {}
+
+
+def _folders_of_images(folder: Path) -> list[Path]:
+    """The folders right below that hold an image, at any depth."""
+    inner = (entry for entry in sorted(folder.iterdir()) if entry.is_dir() and not entry.name.startswith("."))
+    return [entry for entry in inner if any(path.suffix.lower() in SUFFIXES for path in entry.rglob("*"))]
+
+
+def _parquet_columns(path: Path) -> dict[str, Any]:
+    """The source and the columns of a Parquet file: images in it, or paths of images beside it."""
+    try:
+        schema = pl.read_parquet_schema(path)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise DataError(f"{path}: cannot be read as Parquet ({str(error).splitlines()[0]})") from None
+    images = [name for name, kind in schema.items() if kind == pl.Binary or isinstance(kind, pl.Struct)]
+    images = [name for name in images if ImageColumn.expressions(name, schema[name])]
+    if not images:
+        return {"source": "table"}
+    image = "image" if "image" in images else images[0]
+    usual = [name for name in schema if name.lower() in LABEL_NAMES or name.lower().endswith("label")]
+    label = "label" if "label" in schema or not usual else usual[0]
+    return {"source": "parquet", "image_column": image, "label_column": label}
+
+
+def _measured(items: Sequence[Item]) -> tuple[list[float], list[float], float]:
+    """Mean and spread of red, green and blue over the images, from 0 to 1, and the median of their shorter sides."""
+    sides, pixels = [], []
+    for item in items:
+        try:
+            image = decode(item)
+        except Undecodable:
+            continue
+        sides.append(min(image.size))
+        pixels.append(np.asarray(image.resize((32, 32), Image.Resampling.NEAREST)).reshape(-1, 3) / 255)
+    if not pixels:
+        return [0.5, 0.5, 0.5], [0.25, 0.25, 0.25], 32.0
+    every = np.concatenate(pixels)
+    spread = np.maximum(every.std(axis=0), 0.01)
+    return every.mean(axis=0).round(3).tolist(), spread.round(3).tolist(), float(np.median(sides))

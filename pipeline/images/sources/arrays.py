@@ -1,0 +1,156 @@
+"""Images as arrays of numpy: one .npz file with every split, or a .npy file of images with its labels beside it."""
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from pipeline.errors import DataError
+from pipeline.images.decoding import Item
+from pipeline.images.listing import listed
+from pipeline.images.sources.class_names import checked
+from pipeline.images.sources.labels import numbered
+from pipeline.images.sources.source import Raw, Source, expand
+from pipeline.longtail import Rows
+from pipeline.settings.stage1 import Data
+
+IMAGE_NAMES = ("images", "image", "x", "data")
+LABEL_NAMES = ("labels", "label", "y", "targets", "target")
+"""Names of arrays in a .npz file, alone or with the split before them: `train_images`, `x_train`."""
+WRITTEN_SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+ARRAY_SUFFIXES = (".npz", ".npy")
+
+
+@dataclass(frozen=True)
+class ArrayImages(Sequence[Item]):
+    """Rows of an array of images (N, H, W), (N, H, W, 1) or (N, H, W, 3); each is given as uint8 (H, W, 3)."""
+
+    pixels: NDArray[np.uint8]
+    rows: Rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Item]: ...
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return ArrayImages(self.pixels, self.rows[index])
+        image = np.asarray(self.pixels[self.rows[index]])
+        image_HWC = image if image.ndim == 3 else image[:, :, None]
+        return np.ascontiguousarray(np.broadcast_to(image_HWC, (*image_HWC.shape[:2], 3)))
+
+
+def load_arrays(data: Data) -> Source:
+    """Splits from the files `data.train`, `data.val`, `data.test`; one .npz file may hold them all.
+
+    A .npz file holds arrays of images and labels under usual names, such as `images` and `labels`, `x_train` and `y_train`
+    (Keras) or `train_images` and `train_labels` (MedMNIST), or under those of `data.image_column` and
+    `data.label_column`. Labels of `photos.npy` are read from `photos_labels.npy`, or from `labels.npy` in its folder.
+    Images are uint8 (N, H, W, 3), (N, H, W, 1) or (N, H, W); those of .npy files stay on disk until they are used.
+    Raises DataError for other arrays, and for unequal numbers of images and labels.
+    """
+    found: dict[str, tuple[str, NDArray[Any], NDArray[Any]]] = {}
+    for name in ("train", "val", "test"):
+        if name == "train" or getattr(data, name):
+            found |= _read(name, expand(f"data.{name}", getattr(data, name)), data)
+    if "train" not in found:
+        raise DataError(f"data.train {data.train}: holds no training images")
+    columns, shown = {}, {}
+    for name, (where, images, labels) in found.items():
+        _check(where, images, labels)
+        flat = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
+        columns[name] = pl.Series("label", flat.tolist(), strict=False)
+        shown[name] = where
+    classes, numbers = numbered(columns, checked("data.classes", data.classes), shown)
+    return Source(classes, {name: _raw(name, images, numbers[name]) for name, (_, images, _) in found.items()})
+
+
+def _read(name: str, file: Path, data: Data) -> dict[str, tuple[str, NDArray[Any], NDArray[Any]]]:
+    """For each split in the file: its place, for errors, and its arrays of images and labels."""
+    where = f"data.{name} {file}"
+    if not file.is_file() or file.suffix.lower() not in ARRAY_SUFFIXES:
+        raise DataError(
+            f"{where}: wanted a .npz or .npy file, found {'no such file' if not file.is_file() else file.name}"
+        )
+    if file.suffix.lower() == ".npy":
+        return {name: (where, _load(where, file), _load(where, _labels_beside(where, file)))}
+    arrays = _load_all(where, file)
+    alone = _pair(arrays, where, data, "")
+    if alone:
+        return {name: alone}
+    pairs = {split: _pair(arrays, where, data, split) for split in WRITTEN_SPLITS}
+    of_split = {split: pair for split, pair in pairs.items() if pair}
+    if not of_split:
+        raise DataError(
+            f"{where}: wanted arrays of images and labels, such as images and labels, found {listed(sorted(arrays))}; name them "
+            "with --set data.image_column=NAME --set data.label_column=NAME"
+        )
+    given = bool(data.val or data.test)
+    return {split: pair for split, pair in of_split.items() if not given or split == name}
+
+
+def _pair(
+    arrays: Mapping[str, NDArray[Any]], where: str, data: Data, split: str
+) -> tuple[str, NDArray[Any], NDArray[Any]] | None:
+    """The arrays of images and of labels of a split, or those that name no split; None where either is missing."""
+    own = {name.lower(): name for name in arrays}
+
+    def named(usual: Sequence[str], setting: str) -> str | None:
+        words = (*((setting,) if setting else ()), *usual)
+        if not split:
+            return next((own[word.lower()] for word in words if word.lower() in own), None)
+        spelled = [f"{part}_{word}" for part in WRITTEN_SPLITS[split] for word in words]
+        spelled += [f"{word}_{part}" for part in WRITTEN_SPLITS[split] for word in words]
+        return next((own[text.lower()] for text in spelled if text.lower() in own), None)
+
+    image, label = named(IMAGE_NAMES, data.image_column), named(LABEL_NAMES, data.label_column)
+    return None if image is None or label is None else (f"{where}: {label}", arrays[image], arrays[label])
+
+
+def _labels_beside(where: str, file: Path) -> Path:
+    places = [file.with_name(f"{file.stem}_labels.npy"), file.with_name("labels.npy")]
+    place = next((place for place in places if place.is_file()), None)
+    if place is None:
+        raise DataError(f"{where}: wanted its labels in {places[0].name} or {places[1].name} beside it, found neither")
+    return place
+
+
+def _load(where: str, file: Path) -> NDArray[Any]:
+    """The array, memory-mapped. Raises DataError for what is no array of plain numbers or texts."""
+    try:
+        array = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{where}: {file.name} cannot be read as an array ({str(error).splitlines()[0]})") from None
+    return array
+
+
+def _load_all(where: str, file: Path) -> dict[str, NDArray[Any]]:
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, zipfile.BadZipFile, MemoryError) as error:
+        raise DataError(f"{where}: cannot be read as arrays ({str(error).splitlines()[0]})") from None
+
+
+def _check(where: str, images: NDArray[Any], labels: NDArray[Any]) -> None:
+    is_image = images.dtype == np.uint8 and (images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (1, 3)))
+    if not is_image or 0 in images.shape:
+        raise DataError(
+            f"{where}: wanted images as uint8 (N, H, W, 3), (N, H, W, 1) or (N, H, W), found {images.dtype} {images.shape}; "
+            "convert them to 0 … 255 with the colours last"
+        )
+    if labels.ndim not in (1, 2) or len(labels) != len(images):
+        raise DataError(f"{where}: wanted a label for each of {len(images)} images, found an array {labels.shape}")
+
+
+def _raw(name: str, images: NDArray[np.uint8], labels_N: Rows) -> Raw:
+    ids = [f"{name}#{row}" for row in range(len(images))]
+    return Raw(ids, labels_N, lambda rows: ArrayImages(images, rows))

@@ -1,0 +1,77 @@
+"""The test images behind the worst errors, small, as PNG, where the images are at hand."""
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache import FeatureCache
+from pipeline.errors import PipelineError
+from pipeline.images.dataset import with_test_split
+from pipeline.images.decoding import Undecodable, decode
+from pipeline.images.sources import load_source
+from pipeline.report.evidence.words import shown_name
+from pipeline.settings import Settings
+
+SIDE = 96
+"""Pixels of a thumbnail's longer side at most."""
+SHOWN_SMALL = 32
+"""Images smaller than this are enlarged to `SIDE` without smoothing, so that their pixels can be seen."""
+
+
+@dataclass(frozen=True)
+class Error:
+    """A test row that is wrong: its true class, what it is taken for, and the confidence in percent."""
+
+    row: int
+    true: int
+    taken: int
+    confidence: float
+
+
+def worst_errors(
+    labels_N: NDArray[np.int64], predicted_N: NDArray[np.int64], confidence_N: NDArray[np.floating], limit: int
+) -> list[Error]:
+    """The wrong rows of the greatest confidence (0 to 1), most confident first; ties: the lower row."""
+    wrong = np.flatnonzero(labels_N != predicted_N)
+    order = wrong[np.argsort(-confidence_N[wrong], kind="stable")][:limit]
+    return [Error(int(row), int(labels_N[row]), int(predicted_N[row]), 100 * float(confidence_N[row])) for row in order]
+
+
+def thumbnails(cache: FeatureCache, settings: Settings, rows: list[int]) -> tuple[list[bytes], str]:
+    """PNG of the test images of these rows, from the source that the settings name; or none, and a sentence why not.
+
+    The images are those of the cache: their ids are looked up in its table of test rows, and labels must agree.
+    """
+    if cache.manifest.identity.kind == "imported" or "data" not in cache.manifest.provenance.settings:
+        return [], "The features were imported without images, so none can be shown."
+    try:
+        data = settings.data.model_copy(update={"download": False, "broken": "error"})
+        source = load_source(data)
+        raw = with_test_split(source, data.model_copy(update={"train": ""})).splits["test"]
+        position = {sample: place for place, sample in enumerate(raw.sample_ids)}
+        table = cache.rows("test")
+        wanted = [(table["sample_id"][row], table["label"][row]) for row in rows]
+        places = [position.get(sample, -1) for sample, _ in wanted]
+        labels = [int(raw.labels_N[place]) if place >= 0 else -1 for place in places]
+        if source.classes != cache.classes or labels != [label for _, label in wanted]:
+            return [], "The images that the settings name are not those that the cache was made from."
+        return [_png(item) for item in raw.take(np.array(places, dtype=np.int64))], ""
+    except (PipelineError, Undecodable, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0].partition("; ")[0]
+        return [], f"The images are not at hand ({shown_name(reason, 160)}), so none can be shown."
+
+
+def _png(item: object) -> bytes:
+    from PIL import Image
+
+    image = decode(item)  # type: ignore[arg-type]  # what a source's `take` gives
+    if max(image.size) <= SHOWN_SMALL:
+        factor = SIDE // max(image.size)
+        image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+    else:
+        image.thumbnail((SIDE, SIDE))
+    content = io.BytesIO()
+    image.save(content, "PNG", optimize=True)
+    return content.getvalue()

@@ -1,0 +1,158 @@
+"""What a report is about: the finished runs of one cache, which of them is the method, and which the baseline."""
+
+import glob
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from cache import FeatureCache
+from pipeline.artefacts import folders
+from pipeline.artefacts import tensors as checkpoint
+from pipeline.classifiers.linear import Classifier
+from pipeline.errors import ConfigError, DataError
+from pipeline.evaluate import class_shares, prior_shift
+from pipeline.settings import Settings
+from pipeline.settings.load import load
+from pipeline.settings.method_names import label, stage1_label
+from pipeline.stage3_retrain import RetrainResult
+from pipeline.stg.trained import STGResult
+
+BASELINES = ("stage1", "crt", "lws", "logistic", "ncm")
+"""What the method is shown beside, the first of these that there is."""
+
+
+@dataclass(frozen=True)
+class ArmRun:
+    """A finished run of stage 3: its folder, its figures, and its name as people say it."""
+
+    folder: Path
+    result: RetrainResult
+    name: str
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The finished runs of one cache, in the order of tables; `baseline` is None where there is nothing beside the method."""
+
+    cache: FeatureCache
+    runs: Path
+    arms: tuple[ArmRun, ...]
+    method: ArmRun
+    baseline: ArmRun | None
+    settings: Settings
+    """Those of the method."""
+
+    def arm(self, method: str) -> ArmRun | None:
+        """The arm of this method, such as `crt+stg`."""
+        return next((arm for arm in self.arms if arm.result.method == method), None)
+
+
+def subject(
+    cache: FeatureCache,
+    runs: Path,
+    chosen: Path | None = None,
+    digests: Collection[str] | None = None,
+    method: str | None = None,
+    baseline: str | None = None,
+) -> Subject:
+    """The runs of a cache among those in `runs`; of several of one method the newest, or the one of `chosen`, a run folder.
+
+    `digests`: those of the classifiers that are meant, None for all. `method` and `baseline` name arms, such as `crt+stg`;
+    by default the arm that `auto` chose, beside the stage-1 classifier. Raises DataError where no run of the cache is
+    finished, ConfigError for a name that no run has.
+    """
+    of_stage1 = stage1_label(cache.manifest)
+    newest: dict[str, ArmRun] = {}
+    for folder, result in _finished(runs, cache.key, chosen):
+        if digests is None or result.digest in digests or folder == chosen:
+            newest[result.method] = ArmRun(folder, result, label(result.method, of_stage1))
+    if not newest:
+        raise DataError(
+            f"cache {cache.key[:12]}: no finished run of stage 3 in {runs}; run coattail run --cache {cache.key[:12]}"
+        )
+    wanted = method or (None if chosen is None else folders.read_result(chosen, RetrainResult).method)
+    made = _named(newest, wanted, "--method") if wanted else _default(newest)
+    beside = [newest[name] for name in BASELINES if name in newest and newest[name] is not made]
+    other = _named(newest, baseline, "--baseline") if baseline else beside[0] if beside else None
+    arms = tuple(sorted(newest.values(), key=lambda arm: _place(arm.result)))
+    return Subject(cache, runs, arms, made, other, settings_of(made.folder))
+
+
+def _finished(runs: Path, key: str, chosen: Path | None) -> Iterator[tuple[Path, RetrainResult]]:
+    """The finished runs of the cache, the oldest first, `chosen` last."""
+    found = sorted(runs.glob("*/*/metrics.json"), key=lambda path: (path.stat().st_mtime, path))
+    places = [path.parent for path in found if path.parent != chosen]
+    for folder in [*places, *([chosen] if chosen else [])]:
+        try:
+            result = folders.read_result(folder, RetrainResult)
+        except DataError:  # a run of stage 1 or 2, or of another version
+            continue
+        if result.cache == key and result.split == "test":
+            yield folder, result
+
+
+def _default(arms: dict[str, ArmRun]) -> ArmRun:
+    chosen = [arm for arm in arms.values() if arm.result.chosen]
+    with_stg = [arm for arm in arms.values() if arm.result.stg is not None]
+    return (chosen or with_stg or list(arms.values()))[-1]
+
+
+def _named(arms: dict[str, ArmRun], name: str, option: str) -> ArmRun:
+    if name not in arms:
+        raise ConfigError(f"{option} {name}: no finished run of this cache has it; wanted one of {', '.join(arms)}")
+    return arms[name]
+
+
+def _place(result: RetrainResult) -> tuple[int, str]:
+    """Chosen first, then what trains nothing, then what is trained."""
+    trained = "+" in result.method or len(result.seeds) > 1
+    return (0 if result.chosen else 1 if result.method == "stage1" else 3 if trained else 2, result.method)
+
+
+def settings_of(folder: Path) -> Settings:
+    """The settings that a run folder was made with. Raises ConfigError where its config.toml is of another version."""
+    return load(str(folder / "config.toml")).settings
+
+
+def saved_classifier(arm: ArmRun, cache: FeatureCache) -> Classifier | None:
+    """The arm's classifier as its run folder holds it, for the class prior that its figures are for; None where it is not linear.
+
+    Raises DataError where its tensors are not those whose digest the run recorded.
+    """
+    path, result = arm.folder / "classifier.safetensors", arm.result
+    tensors, _ = checkpoint.load(path)
+    folders.prove(path, checkpoint.digest(tensors), result.digest)
+    if set(tensors) != {"weight", "bias"}:
+        return None
+    bias_RC = tensors["bias"]
+    if result.prior and result.prior_power is not None:
+        counts_C = torch.from_numpy(cache.counts("train"))
+        bias_RC = bias_RC + prior_shift(
+            class_shares(result.prior, cache.classes, counts_C), counts_C, result.prior_power
+        )
+    return Classifier(tensors["weight"], bias_RC)
+
+
+def generator_folder(about: Subject) -> Path | None:
+    """The stage-2 run folder of the generator that the arms used, the method's own first."""
+    digests: Sequence[str] = [arm.result.stg for arm in (about.method, *about.arms) if arm.result.stg]
+    if not digests:
+        return None
+    for path in sorted(about.runs.glob("*/stg-*/metrics.json")):
+        try:
+            result = folders.read_result(path.parent, STGResult)
+        except DataError:
+            continue
+        if result.digest == digests[0] and result.cache == about.cache.key:
+            return path.parent
+    return None
+
+
+def backbone_folder(about: Subject) -> Path | None:
+    """The stage-1 run folder that the cache was made from, where it is at hand."""
+    name = about.cache.manifest.provenance.backbone_run
+    if not name or name in (".", "..") or Path(name).name != name:
+        return None
+    return next((path for path in sorted(about.runs.glob(f"*/{glob.escape(name)}")) if folders.is_done(path)), None)

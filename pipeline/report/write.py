@@ -1,0 +1,46 @@
+"""Writing a report to where it is wanted."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from cache.disk import durable
+from pipeline.artefacts.folders import write_text
+from pipeline.errors import ConfigError
+from pipeline.report.document import documents
+from pipeline.report.html import html
+from pipeline.report.markdown import in_markdown
+from pipeline.report.subject import Subject
+
+NAMED_CACHES = 3
+"""Caches whose keys stand in a report's name."""
+
+
+def write_report(subjects: Sequence[Subject], output: Path | None = None, as_markdown: bool = False) -> Path:
+    """Write the report of these caches: one HTML file, or Markdown with a folder of PNG files; where it is.
+
+    By default it lies beside the first method's run folder, under the caches' keys. Raises ConfigError for an `output` that is
+    a folder, CacheStorage where the disk does not take it.
+    """
+    ending = ".md" if as_markdown else ".html"
+    keys = "-".join(about.cache.key[:12] for about in subjects[:NAMED_CACHES])
+    path = output or subjects[0].method.folder.parent / f"report-{keys}{ending}"
+    if path.is_dir():
+        raise ConfigError(f"--output {path}: wanted a file, found a folder; give a name that ends in {ending}")
+    made = documents(subjects)
+    durable.make_folder(path.absolute().parent)
+    if not as_markdown:
+        write_text(path, html(made))
+        return path
+    folder = path.with_name(f"{path.stem}-figures")
+    text, files = in_markdown(made, _address(folder.name))
+    durable.make_folder(folder.absolute())
+    for name, content in files.items():
+        durable.replace(folder / name, content)
+    write_text(path, text)
+    return path
+
+
+def _address(name: str) -> str:
+    from urllib.parse import quote
+
+    return quote(name)
