@@ -13,7 +13,7 @@ METRICS = ("balanced", "accuracy")
 """What "best" means: every class counts alike, or, for those who will meet the training prior, every row does."""
 
 FLOOR = -30.0
-"""The least log-likelihood of a row. Without it, a class of which a fit had no rows would cost infinity: its probability is 0."""
+"""The least log-likelihood of a row. A class that a fit had no rows of has probability 0, which would cost infinity."""
 
 
 def stratified_folds(labels_N: Tensor, classes: int, folds: int, seed: int = 0) -> Tensor:
