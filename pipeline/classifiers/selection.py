@@ -19,8 +19,8 @@ FLOOR = -30.0
 def stratified_folds(labels_N: Tensor, classes: int, folds: int, seed: int = 0) -> Tensor:
     """The fold that holds each row out, (N,) int64. The only row of a class is held out by none: -1.
 
-    The shuffled rows are dealt to the folds in turn, class after class. So the folds' numbers of rows differ by at most one, in each
-    class and in all.
+    The shuffled rows are dealt to the folds in turn, class after class. So the folds' numbers of rows differ by at most one, in
+    each class and in all.
     """
     order_N = torch.randperm(len(labels_N), generator=generator(seed, "folds"))
     order_N = order_N[labels_N[order_N].argsort(stable=True)]
