@@ -7,6 +7,7 @@ import torch
 
 from pipeline.augment import UNCHANGED, augmentation_for
 from pipeline.classifiers.kinds import KINDS, kind
+from pipeline.classifiers.mean_shift import mean_shift
 from pipeline.classifiers.problem import Problem
 from pipeline.features import Features
 from pipeline.settings import STG, Retrain, Settings
@@ -101,7 +102,8 @@ def test_any_rows_make_a_classifier_that_predicts(head, augmentation, case):
         warnings.simplefilter("error")
         trained = trained_generator(train, classes) if augmentation == "stg" else None
         settings = Settings(stg=STAGE2, retrain=retrain)
-        augment = augmentation_for(settings, train, None, trained) if head in TRAINED else UNCHANGED
+        shift = mean_shift(retrain, train, unseen=True) if augmentation == "transfer" else None
+        augment = augmentation_for(settings, train, None, trained, shift) if head in TRAINED else UNCHANGED
         stage1 = (weight, torch.zeros(classes))
         problem = Problem(retrain, train, [0], stage1, augment, True, False, None, "balanced", "toy")
         classifier = kind(head)(problem).folded(train.coordinates)
