@@ -19,8 +19,8 @@ from pipeline.images.sources.source import Raw, Source, expand
 from pipeline.longtail import Rows
 from pipeline.settings.stage1 import Data
 
-IMAGE_NAMES = ("images", "image", "x", "data")
-LABEL_NAMES = ("labels", "label", "y", "targets", "target")
+IMAGE_ARRAYS = ("images", "image", "x", "data")
+LABEL_ARRAYS = ("labels", "label", "y", "targets", "target")
 """Names of arrays in a .npz file, alone or with the split before them: `train_images`, `x_train`."""
 WRITTEN_SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 ARRAY_SUFFIXES = (".npz", ".npy")
@@ -111,7 +111,7 @@ def _pair(
         spelled += [f"{word}_{part}" for part in WRITTEN_SPLITS[split] for word in words]
         return next((own[text.lower()] for text in spelled if text.lower() in own), None)
 
-    image, label = named(IMAGE_NAMES, data.image_column), named(LABEL_NAMES, data.label_column)
+    image, label = named(IMAGE_ARRAYS, data.image_column), named(LABEL_ARRAYS, data.label_column)
     return None if image is None or label is None else (f"{where}: {label}", arrays[image], arrays[label])
 
 

@@ -20,7 +20,7 @@ TABLE_BYTES = 512 << 20
 """A table of text may have at most so many bytes: 14 million paths of ImageNet-21k take about 400 MiB."""
 SEPARATORS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar", " ": "space"}
 """In the order in which they are tried."""
-LOOKED_AT = 20
+LINES_SEEN = 20
 """Lines that the separator and the header are found from."""
 
 
@@ -65,7 +65,7 @@ def _decoded(key: str, file: Path, content: bytes) -> str:
 
 
 def _separated(key: str, file: Path, text: str) -> pl.DataFrame:
-    lines = [line for line in text[: 1 << 20].splitlines() if line.strip()][:LOOKED_AT]
+    lines = [line for line in text[: 1 << 20].splitlines() if line.strip()][:LINES_SEEN]
     if not lines:
         raise DataError(f"{key} {file}: wanted a row an image, found no row")
     separator = _separator(lines)
