@@ -51,7 +51,7 @@ def is_data(path: Path) -> bool:
     return path.is_dir() or (path.is_file() and path.suffix.lower() in FILE_SOURCES)
 
 
-def settings_for(path: Path) -> dict[str, Any]:
+def settings_found(path: Path) -> dict[str, Any]:
     """Values of settings for the images in a folder or file: where they lie, and sensible ones for data of that size.
 
     Raises DataError where there are no images, or not in any way that a source reads.
