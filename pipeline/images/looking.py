@@ -90,5 +90,5 @@ def _rows_by_word(word_N: NDArray[np.uint64], textured_N: NDArray[np.bool_]) -> 
 def stacked(looks: Sequence[Look | None]) -> tuple[NDArray[np.uint8], Rows]:
     """The thumbnails of the images that could be decoded, (N, HASH_SIDE, HASH_SIDE + 1), and their rows (N,)."""
     rows = np.array([row for row, look in enumerate(looks) if look is not None], dtype=np.int64)
-    found = [look.thumbnail for look in looks if look is not None]
-    return np.stack(found) if found else np.zeros((0, HASH_SIDE, HASH_SIDE + 1), dtype=np.uint8), rows
+    thumbnails = [look.thumbnail for look in looks if look is not None]
+    return np.stack(thumbnails) if thumbnails else np.zeros((0, HASH_SIDE, HASH_SIDE + 1), dtype=np.uint8), rows
