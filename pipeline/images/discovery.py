@@ -33,7 +33,7 @@ FILE_SOURCES = {
     ".parquet": "parquet",
     ".tar": "webdataset",
     **dict.fromkeys(ARRAY_SUFFIXES, "npz"),
-    **dict.fromkeys((*TEXT_SUFFIXES, *LINE_SUFFIXES), "table"),
+    **dict.fromkeys((*TEXT_SUFFIXES, *LINE_SUFFIXES, ".json"), "table"),
     ".txt": "list",
 }
 """Suffix of a file of images or labels -> the source that reads it."""

@@ -40,8 +40,8 @@ class _Listed:
 def load_table(data: Data) -> Source:
     """Splits from the tables `data.train`, `data.val`, `data.test`, or from the split column of `data.train`.
 
-    A table is CSV, TSV, JSON lines or Parquet, or a folder with a `metadata` file of such a kind. Paths start from
-    `data.root`, by default the table's folder. Columns that `data.image_column`, `data.label_column` and
+    A table is CSV, TSV, JSON lines, Parquet or the JSON of COCO and iNaturalist; or a folder with a `metadata` file.
+    Paths start from `data.root`, by default the table's folder. Columns that `data.image_column`, `data.label_column` and
     `data.split_column` do not name are found by their usual names, or by what they hold. `labels` says how labels become
     classes. One-hot labels in several columns name the classes by the columns.
 

@@ -67,7 +67,7 @@ def test_nothing_to_read_is_one_line(tmp_path):
         found_in(tmp_path)
     assert str(error.value).replace(str(tmp_path), "ROOT") == (
         "ROOT: wanted folders of images a class, folders train and test of them, or a file of .parquet, .tar, .npz, .npy, "
-        ".csv, .tsv, .txt, .tab, .jsonl, .ndjson; found notes.md"
+        ".csv, .tsv, .txt, .tab, .jsonl, .ndjson, .json; found notes.md"
     )
 
 
