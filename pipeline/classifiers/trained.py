@@ -87,12 +87,12 @@ def head(training: Training) -> Callable[[Problem], Classifier]:
     """A row of the register: from the settings' start, trained with the settings' augmentation, one replica a seed."""
 
     def fit(problem: Problem) -> Classifier:
-        return Classifier(*_fit(problem, training).folded(), prior_power=_prior_power(problem.settings))
+        return Classifier(*_fit(problem, training).folded(), prior_power=prior_power(problem.settings))
 
     return fit
 
 
-def _prior_power(settings: Retrain) -> float:
+def prior_power(settings: Retrain) -> float:
     """As in `Classifier`: rows sampled as they are teach their own prior, less what the loss takes off."""
     if settings.head in PRIOR_AWARE:
         return 1 - settings.number("tau")
