@@ -9,7 +9,9 @@ from torch.nn import functional
 from pipeline.errors import DataError
 from pipeline.features import Features, take
 from pipeline.stg.generator import SemanticTransformationGenerator
-from pipeline.stg.statistics import ClassStatistics
+from pipeline.stg.soft import SoftGenerator, estimate, lenders
+from pipeline.stg.statistics import ClassStatistics, split_statistics
+from pipeline.stg.trained import TrainedSTG
 
 TABLE_LIMIT = 256 << 20
 """Bytes of precomputed transformations; above it the generator runs at each step."""
@@ -56,6 +58,28 @@ def from_generator(
         return take(mean_TD, where), take(deviation_TD, where)
 
     return transformations
+
+
+def from_mixture(
+    train: Features, heads: list[int], statistics: ClassStatistics, trained: TrainedSTG | None
+) -> Transformations:
+    """m' - a and Sigma' of each row's own class: its statistics as the soft generator estimates them, or in closed form.
+
+    `statistics` are those of the head classes, from which the closed form borrows.
+    """
+    stg = (
+        trained.stg
+        if trained
+        else SoftGenerator(lenders(statistics.mean_CD, statistics.variance_CD, statistics.count_C))
+    )
+    assert isinstance(stg, SoftGenerator)
+    classes = len(train.counts_C)
+    every = split_statistics(train, classes)
+    own_C = torch.full((classes,), -1)
+    own_C[heads] = torch.arange(len(heads))
+    mean_CD, variance_CD = estimate(stg.eval(), every.mean_CD, every.count_C.clamp(min=1), own_C)
+    estimated = ClassStatistics(mean_CD, variance_CD, every.count_C)
+    return from_closed_form(train.labels_N.repeat(train.views), estimated)
 
 
 def _live(stg: SemanticTransformationGenerator, head_index_F: Tensor) -> Transformations:

@@ -14,6 +14,7 @@ from pipeline.classifiers.linear import ReplicaOptimizer
 from pipeline.classifiers.step import Heads, Step
 from pipeline.errors import ConfigError, TrainingError
 from pipeline.features import Features
+from pipeline.machine.device import keep_freed_memory
 from pipeline.progress import track
 from pipeline.rng import generator
 from pipeline.samplers import RowSampler
@@ -63,6 +64,7 @@ def train_heads(
     the training. Raises TrainingError on divergence.
     """
     settings = _common(variants)
+    keep_freed_memory()
     sampler = RowSampler(features.labels_N, settings.sampled)
     trainable, factors = [tensor.requires_grad_(True) for tensor, _ in tensors], [factor for _, factor in tensors]
     optimizer = ReplicaOptimizer(trainable, settings.optimizer, settings.momentum, settings.weight_decay)
@@ -116,16 +118,20 @@ def _blocks(
     size = max(1, 2**18 // (settings.batch_size * features.width))
     views = features.views
     kind = augmentation.kind
+    # Blocks of many seeds are too large for malloc to keep; fresh pages each time would cost as much as the numbers in them.
+    wide = (len(seeds), min(size, steps), settings.batch_size, features.width)
+    noise, uniform = (torch.empty(wide if drawn else 0) for drawn in (kind.draws_noise, kind.draws_uniform))
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
         for start in range(0, steps, size):
             shape = (min(size, steps - start), settings.batch_size)
-            wide = (*shape, features.width)
             none = torch.empty(len(seeds), shape[0], 0)
             yield Draws(
                 torch.stack([sampler.draw(shape, source) for source in generators["rows"]]),
                 torch.stack([torch.randint(views, shape, generator=source) for source in generators["views"]]),
-                _fill(torch.randn, wide, generators["noise"], threads) if kind.draws_noise else none,
-                _fill(torch.rand, wide, generators["uniform"], threads) if kind.draws_uniform else none,
+                _fill(torch.randn, noise[:, : shape[0]], generators["noise"], threads) if kind.draws_noise else none,
+                _fill(torch.rand, uniform[:, : shape[0]], generators["uniform"], threads)
+                if kind.draws_uniform
+                else none,
                 torch.stack([any_row.draw(shape, source) for source in generators["others"]])
                 if kind.draws_rows
                 else None,
@@ -133,13 +139,13 @@ def _blocks(
 
 
 def _fill(
-    draw: Callable[..., Tensor], shape: tuple[int, ...], generators: list[Generator], threads: ThreadPoolExecutor
+    draw: Callable[..., Tensor], filled: Tensor, generators: list[Generator], threads: ThreadPoolExecutor
 ) -> Tensor:
-    """One draw of `shape` a generator, along a first axis, written in place; several generators side by side."""
-    filled = torch.empty(len(generators), *shape)
+    """One draw a generator, along the first axis, written in place; several generators side by side."""
 
     def one(position: int) -> None:
-        draw(shape, generator=generators[position], out=filled[position])
+        part = filled[position]
+        draw(part.shape, generator=generators[position], out=part)
 
     each = map if len(generators) == 1 else threads.map
     list(each(one, range(len(generators))))

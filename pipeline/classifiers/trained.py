@@ -104,12 +104,12 @@ def head(training: Training) -> Callable[[Problem], Classifier | Scored]:
     def fit(problem: Problem) -> Classifier | Scored:
         prepared = training.prepare(problem)
         found = training.finish(_fit(prepared, training), _a_seed_a_replica(prepared))
-        return replace(found, prior_power=_prior_power(problem.settings))
+        return replace(found, prior_power=prior_power(problem.settings))
 
     return fit
 
 
-def _prior_power(settings: Retrain) -> float:
+def prior_power(settings: Retrain) -> float:
     """As in `Classifier`: rows sampled as they are teach their own prior, less what the loss takes off."""
     if settings.head in PRIOR_AWARE:
         return 1 - settings.number("tau") if "retrain.tau" in register.HEADS[settings.head].uses else 0.0

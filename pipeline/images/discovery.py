@@ -99,7 +99,7 @@ def _metadata(folder: Path) -> dict[str, Any]:
 
 def _split_folders(folder: Path) -> dict[str, Any]:
     """Folders `train`, `val`, `test` that hold the same kind of source."""
-    places = {}
+    places: dict[str, Path] = {}
     for split, words in SPLIT_WORDS.items():
         inside = [entry for entry in sorted(folder.iterdir()) if entry.is_dir() and entry.name.lower() in words]
         places |= {split: inside[0]} if inside else {}

@@ -32,6 +32,9 @@ class Condition:
     values: tuple[object, ...]
 
 
+NEAREST = ("l2", "cosine", "logit")
+SOFT = {"head_classes", "head_above", "head_share_limit", "head_share", "similarity"}
+"""What stg.similarity=soft uses of `stg`: a soft generator is learnt in its own way."""
 MIXED = ("mixup", "remix", "cutmix")
 CONDITIONS = (
     Condition(
@@ -67,6 +70,7 @@ CONDITIONS = (
     Condition("stg.head_share_limit", "stg.head_classes", (0,)),
     Condition("stg.head_share", "stg.head_classes", (0,)),
     Condition("stg.memory", "stg.full_statistics", (False,)),
+    *(Condition(f"stg.{name}", "stg.similarity", NEAREST) for name in sorted({*STG.model_fields} - SOFT)),
     Condition("stg.smoothing_momentum", "stg.smoothing", ("class", "sample")),
     Condition("retrain.momentum", "retrain.optimizer", ("sgd",)),
 )

@@ -76,6 +76,10 @@ TWICE = {
     "KINDS Kind kind": "heads; augmentations; a checkpoint's: named with their module",
     "HEADS TRAINED": "the register; what people call a head; what settings it uses",
     "METRICS": "of distance; of a choice",
+    "LOOKED_AT SHOWN SIDE": "how much of a file, of a text, of an image a module takes",
+    "LABEL_NAMES SPLIT_NAMES Columns": "of arrays, of folders, of tables: what each kind of source calls them",
+    "SEEN NEAR": "heads, columns; classes, rows",
+    "settings_of": "a folder of images; a run folder",
     "Backbone": "the section of settings; a network",
     "Batch Rows": "a bounded number; a step's rows",
     "Choice": "the section of settings; what was chosen",
@@ -189,7 +193,7 @@ def test_a_name_means_one_thing_or_the_reason_is_listed(package):
             defined[name].append(own)
     reasons = {name for names in TWICE for name in names.split()}
     twice = {name: files for name, files in defined.items() if len(files) > 1 and name not in reasons}
-    assert not twice, "rename one, or say in TWICE why both may have it"
+    assert not twice, f"rename one, or say in TWICE why both may have it: {twice}"
 
 
 def _defined(path: Path) -> Iterator[str]:

@@ -120,7 +120,8 @@ _Member = tuple[str, int, int, bytes]
 
 def _samples(where: str, path: Path) -> Iterator[tuple[str, dict[str, _Member]]]:
     """Each sample's name and its files by suffix, in the order of the shard."""
-    current, members = "", {}
+    current = ""
+    members: dict[str, _Member] = {}
     for name, member in _members(where, path):
         folder, slash, base = name.rpartition("/")
         stem, _, suffix = base.partition(".")
