@@ -30,7 +30,9 @@ def augmentation_for(
     """
     retrain = settings.retrain
     if retrain.augmentation not in ("stg", "closed-form"):
-        return Augmentation(kind(retrain.augmentation), None, torch.zeros(len(train.counts_C)), shift_CD)
+        chosen_kind = kind(retrain.augmentation)
+        generate = None if chosen_kind.make is None else chosen_kind.make(settings, train)
+        return Augmentation(chosen_kind, None, torch.zeros(len(train.counts_C)), shift_CD, generate)
     soft = settings.stg.similarity == "soft"
     if trained is not None and soft != isinstance(trained.stg, SoftGenerator):
         made = "a soft mixture of head classes" if not soft else "the nearest head class"

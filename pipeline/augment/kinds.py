@@ -6,8 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
+from pipeline.augment import generated
 from pipeline.augment.transfer import Transformations
-from pipeline.features import take
+from pipeline.features import Features, take
+from pipeline.settings import Settings
 from pipeline.settings.stage3 import Retrain
 
 
@@ -86,6 +88,8 @@ class Draw:
     """Standard normal numbers. Empty where the augmentation draws none."""
     uniform_SBD: Tensor
     """Numbers uniform in [0, 1). Empty where the augmentation draws none."""
+    others_SBD: Tensor | None = None
+    """Features of as many other rows, sampled as rows are, where the augmentation draws some."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,10 @@ class Kind:
     draws_uniform: bool
     act: "Callable[[Draw, Each, Augmentation], Tensor]"
     """Returns the features of each of V variants of the settings, (V, S, B, D). The first axis is 1 where they agree."""
+    draws_rows: bool = False
+    """Whether a step draws a second batch of rows for it, each row as likely as any other."""
+    make: "Callable[[Settings, Features], Callable[[Draw], Tensor]] | None" = None
+    """For kinds that generate features: from the training rows, what makes (S, B, D) of a step."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +117,8 @@ class Augmentation:
     """beta_c of Eq. 3, 0 for classes that are not augmented."""
     shift_CD: Tensor | None = None
     """What `transfer` adds to the rows of each class, in the coordinates of the features. None for the others."""
+    generate: Callable[[Draw], Tensor] | None = None
+    """Of the kinds that generate features."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +166,21 @@ def _transfer(draw: Draw, _each: Each, augmentation: Augmentation) -> Tensor:
     return (draw.features_SBD + take(augmentation.shift_CD, draw.labels_SB))[None]
 
 
+def _h2t(draw: Draw, each: Each, _augmentation: Augmentation) -> Tensor:
+    """H2T (Li et al., Feature Fusion from Head to Tail, 2024): a step takes some channels, the same for all its rows, from
+    rows sampled as they are. Its code: floor(share * D) channels, drawn afresh each step."""
+    assert draw.others_SBD is not None
+    rank_SD = draw.uniform_SBD[:, 0].argsort(dim=1).argsort(dim=1)
+    width = draw.features_SBD.shape[2]
+    taken_VSD = rank_SD < (each("fused") * width).floor()[:, 0]
+    return torch.where(taken_VSD[:, :, None], draw.others_SBD, draw.features_SBD)
+
+
+def _generated(draw: Draw, _each: Each, augmentation: Augmentation) -> Tensor:
+    assert augmentation.generate is not None
+    return augmentation.generate(draw)[None]
+
+
 KINDS: dict[str, Kind] = {
     "none": Kind(False, False, _unchanged),
     "dropout": Kind(False, True, _dropout),
@@ -163,6 +188,10 @@ KINDS: dict[str, Kind] = {
     "transfer": Kind(False, False, _transfer),
     "closed-form": Kind(True, True, _semantic),
     "stg": Kind(True, True, _semantic),
+    "h2t": Kind(False, True, _h2t, draws_rows=True),
+    "class-gaussian": Kind(True, True, _generated, make=generated.class_gaussian),
+    "distribution-calibration": Kind(True, True, _generated, make=generated.distribution_calibration),
+    "tailcalibx": Kind(True, True, _generated, make=generated.tailcalibx),
 }
 UNCHANGED = Augmentation(KINDS["none"], None, torch.zeros(0))
 

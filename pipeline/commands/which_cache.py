@@ -85,7 +85,8 @@ def resolved_with_cache(options: Options, cache: str | None, stores: Path) -> tu
     opened = FeatureCache.open(_named(cache, stores))
     if options.config is None:
         return resolve_settings(options, _recorded(opened.manifest)), opened
-    resolved = resolve_settings(options)
+    alone = options.config.startswith("+")  # a method over what the cache records
+    resolved = resolve_settings(options, _recorded(opened.manifest) if alone else None)
     return replace(resolved, settings=_as_made(resolved.settings, opened.manifest)), opened
 
 
