@@ -123,7 +123,6 @@ def group_sizes(counts_C: Sequence[int], limits: tuple[int, int]) -> dict[str, i
 
 def _drawn(source: Source, settings: Settings) -> tuple[Source, list[str]]:
     """The source with its test split held out and its long tail drawn, and why either could not be done."""
-    problems: list[str] = []
     try:
         source = with_test_split(source, settings.data)
         rows = long_tailed_rows(source, settings.longtail, settings.seed)
@@ -137,7 +136,7 @@ def _drawn(source: Source, settings: Settings) -> tuple[Source, list[str]]:
             [train.sample_ids[row] for row in rows], train.labels_N[rows], lambda inner: taken(rows[inner]), paths
         )
         source = Source(source.classes, {**source.splits, "train": drawn})
-    return source, problems
+    return source, []
 
 
 def _counts(source: Source) -> list[int]:

@@ -20,7 +20,7 @@ from pipeline.errors import ConfigError
 from pipeline.images.dataset import Dataset, load
 from pipeline.images.looking import look_at
 from pipeline.images.transforms.recipe import PLAIN, Recipe
-from pipeline.machine.device import device_of
+from pipeline.machine.device import device_of, on_this_machine
 from pipeline.settings import Settings
 from pipeline.settings.files import flat, read_toml
 from pipeline.stage1_backbone import stage1_key
@@ -68,7 +68,7 @@ def plan_images(settings: Settings, stores: Path, runs: Path, extracts: bool = T
     """
     # A dry run downloads nothing; broken images would be listed in a file, so they are left to the command itself.
     quiet = settings.data.model_copy(update={"download": False, "on_bad": "fail"})
-    settings = settings.model_copy(update={"data": quiet})
+    settings = on_this_machine(settings.model_copy(update={"data": quiet}))
     dataset = load(settings)
     folder = folders.run_folder(runs, settings.name, "backbone", stage1_key(settings, dataset))
     is_done = folders.is_done(folder)

@@ -1,4 +1,4 @@
-"""The augmentations of features, one row each, and the paper's Eq. 3 and Eq. 4 (section 3.4). Pure."""
+"""The augmentations of features: the register `KINDS`, one row each, and the paper's Eq. 3 and 4 (section 3.4). Pure."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -78,28 +78,28 @@ def _chosen(uniform: Tensor, threshold: float | Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Draw:
-    """One step's rows of S seeds and the random numbers drawn for them."""
+    """The rows of one training step, B rows for each of S seeds, and the random numbers that are drawn for them."""
 
     features_SBD: Tensor
     labels_SB: Tensor
     flat_SB: Tensor
-    """Which row of which view each is: view * N + row."""
+    """The position of each row among the stored rows of all views: view * N + row."""
     noise_SBD: Tensor
-    """N(0, 1); empty, as `uniform_SBD`, where the augmentation draws none."""
+    """Standard normal numbers. Empty where the augmentation draws none."""
     uniform_SBD: Tensor
-    """U(0, 1)."""
+    """Numbers uniform in [0, 1). Empty where the augmentation draws none."""
     others_SBD: Tensor | None = None
     """Features of as many other rows, sampled as rows are, where the augmentation draws some."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """An augmentation: which random numbers a step draws for it, and what it makes of the step's features."""
+    """An augmentation: which random numbers a step draws, and the function that changes the step's features."""
 
     draws_noise: bool
     draws_uniform: bool
     act: "Callable[[Draw, Each, Augmentation], Tensor]"
-    """-> (V or 1, S, B, D): the features of each of V variants of the settings."""
+    """Returns the features of each of V variants of the settings, (V, S, B, D). The first axis is 1 where they agree."""
     draws_rows: bool = False
     """Whether a step draws a second batch of rows for it, each row as likely as any other."""
     make: "Callable[[Settings, Features], Callable[[Draw], Tensor]] | None" = None
@@ -112,18 +112,18 @@ class Augmentation:
 
     kind: Kind
     transformations: Transformations | None
-    """Of Eq. 1, for the kinds that move features by them."""
+    """Mean and standard deviation of Eq. 1 for each row. None for augmentations that do not use them."""
     beta_C: Tensor
     """beta_c of Eq. 3, 0 for classes that are not augmented."""
     shift_CD: Tensor | None = None
-    """How far `transfer` moves the rows of each class, in the coordinates of the features."""
+    """What `transfer` adds to the rows of each class, in the coordinates of the features. None for the others."""
     generate: Callable[[Draw], Tensor] | None = None
     """Of the kinds that generate features."""
 
 
 @dataclass(frozen=True)
 class Each:
-    """Values of a setting in V variants that are trained side by side."""
+    """Reads a setting from V variants of the settings that are trained side by side."""
 
     variants: Sequence[Retrain]
 
@@ -155,7 +155,8 @@ def _semantic(draw: Draw, each: Each, augmentation: Augmentation) -> Tensor:
     assert augmentation.transformations is not None
     mean_SBD, deviation_SBD = augmentation.transformations(draw.features_SBD, draw.flat_SB)
     beta_SB1 = augmentation.beta_C[draw.labels_SB][..., None]
-    # The mask and beta act on the transformation before lambda tells the variants apart: Eq. 4 of Eq. 3 as one sum.
+    # Eq. 4 of Eq. 3, written as one sum: where the mask is off, nothing is added. Beta and the mask of a row are the same for
+    # all variants, so they come before lambda, by which variants differ.
     moved_SBD = _transformation(mean_SBD, deviation_SBD, draw.noise_SBD).mul_(beta_SB1)
     return _move(draw.features_SBD, moved_SBD * _chosen(draw.uniform_SBD, each("threshold")), each("strength"))
 

@@ -22,10 +22,10 @@ def config_init(images: Path, output: Path | None, as_json: bool) -> None:
         raise ConfigError(f"{images}: no such file or folder; wanted one of images")
     if output is not None and output.exists():
         raise ConfigError(f"{output}: exists already; move it away, or give another file with --output")
-    from pipeline.images.discovery import settings_of
+    from pipeline.images.discovery import settings_found
     from pipeline.settings.own_data import commented
 
-    values = settings_of(images)
+    values = settings_found(images)
     text = commented(values, str(images))
     if output is not None:
         try:

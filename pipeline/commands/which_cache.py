@@ -58,9 +58,9 @@ def _images_at(reference: str) -> tuple[str, dict[str, Any]] | None:
         return None
     if not is_there:
         return None
-    from pipeline.images.discovery import is_data, settings_of
+    from pipeline.images.discovery import is_data, settings_found
 
-    return (reference, settings_of(path)) if is_data(path) else None
+    return (reference, settings_found(path)) if is_data(path) else None
 
 
 def settings_and_cache(

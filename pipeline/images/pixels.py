@@ -1,4 +1,7 @@
-"""The images of a split in batches: from RAM where they fit, else decoded as they are used. Both give the same tensors."""
+"""The images of a split in batches.
+
+They are kept in RAM where they fit, and else decoded when their batch is due. Both ways give the same tensors.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass

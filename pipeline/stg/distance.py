@@ -15,10 +15,11 @@ from pipeline.stg.statistics import closed_form, split_statistics
 
 
 class Distance(BaseModel):
-    """How far the generator is from the closed form on head samples it has not seen.
+    """How far the generator's output is from what it should be, on head rows that it has not seen.
 
-    Mean over rows of the cosine and of the norm ratio |mu_stg| / |mu_closed|; relative squared errors of mean and log
-    variance, 1 being no better than one number for all rows and channels.
+    The paper's generator should give the closed form of Eq. 1. A soft generator should give the statistics of the rows that an
+    episode does not show. `mean_cosine` and `mean_norm_ratio` (predicted over wanted) are averages over rows. A relative error
+    is a squared error over the variance of what was wanted: 1 is no better than one number for all rows and channels.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,6 +1,6 @@
 """Does an augmentation of features earn its place? Paired differences between arms, each with an interval.
 
-python tests/benchmarks/bench_augment.py CACHE… FILE.npz… [--draws N] [--seeds N] [--epochs N]
+python tests/benchmarks/bench_augment.py CACHE… FILE.npz… [--draws N] [--seeds N] [--epochs N] [--stg-epochs N]
 
 Of a .npz (train, y, test, yt) long-tailed draws are made as in bench_choice.py, from 30 rows a class to 1; a cache is taken as it
 is. On each, a class-balanced classifier (cRT) is trained with every augmentation, from the same rows in the same order. The
@@ -11,7 +11,6 @@ over the test rows of each class and over draws and seeds. Test rows are for the
 import argparse
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,14 +73,14 @@ class Units:
     classes: int
 
 
-def measure(draw: Draw, seeds: int, epochs: int) -> tuple[dict[str, Tensor], dict[str, Distance]]:
+def measure(draw: Draw, seeds: int, epochs: int, stg_epochs: int) -> tuple[dict[str, Tensor], dict[str, Distance]]:
     """What each arm has right, (seeds, M) bool, and how far each generator is from what it should predict."""
     counts_C = torch.bincount(draw.labels_N, minlength=draw.classes)
     train = Features(draw.train_ND[None], draw.labels_N, counts_C).standardised()
     assert train.coordinates is not None
     unseen = draw.stage1 is None
     stage1 = None if draw.stage1 is None else train.coordinates.unfold(*draw.stage1)
-    generators = {"l2": nearest(train, draw.classes), "soft": soft(train)}
+    generators = {"l2": nearest(train, draw.classes, STG(epochs=stg_epochs)), "soft": soft(train)}
     test_MD, right = draw.test_MD.float(), {}
     for name, (augmentation, similarity) in TRAINED.items():
         started = time.perf_counter()
@@ -107,9 +106,9 @@ def measure(draw: Draw, seeds: int, epochs: int) -> tuple[dict[str, Tensor], dic
     return right, {similarity: figures for similarity, (_, figures) in generators.items()}
 
 
-def nearest(train: Features, classes: int) -> tuple[TrainedSTG, Distance]:
-    rows = head_rows(train, tuple(map(str, range(classes))), STG(), 0)
-    stg, _, _ = fit(rows, STG(), 0)
+def nearest(train: Features, classes: int, settings: STG) -> tuple[TrainedSTG, Distance]:
+    rows = head_rows(train, tuple(map(str, range(classes))), settings, 0)
+    stg, _, _ = fit(rows, settings, 0)
     centroids_HD = split_statistics(rows.fit, len(rows.heads)).mean_CD
     return TrainedSTG(stg, rows.heads, centroids_HD), distance(stg, rows)
 
@@ -135,18 +134,19 @@ def difference(units: Units, first: str, second: str) -> tuple[float, float, flo
     resampled = torch.empty(RESAMPLES)
     for i in range(RESAMPLES):
         unit_U = torch.randint(len(apart_UM), (len(apart_UM),), generator=source)
-        rows_M = torch.cat(list(_resampled(units.labels_M, source)))
+        rows_M = _resampled(units.labels_M, source)
         mean_M = apart_UM[unit_U].mean(dim=0, keepdim=True)
         resampled[i] = balanced(mean_M[:, rows_M], units.labels_M[rows_M], units.classes)[0]
     low, high = torch.quantile(resampled, torch.tensor([0.025, 0.975])).tolist()
     return middle, low, high
 
 
-def _resampled(labels_M: Tensor, source: torch.Generator) -> Iterator[Tensor]:
-    """As many test rows of each class as there are, drawn with replacement."""
+def _resampled(labels_M: Tensor, source: torch.Generator) -> Tensor:
+    """As many test rows of each class as there are, drawn with replacement, (M,)."""
     order_M, count_C = labels_M.argsort(stable=True), torch.bincount(labels_M)
-    for rows_K in order_M.split(count_C.tolist()):
-        yield rows_K[torch.randint(max(1, len(rows_K)), (len(rows_K),), generator=source)]
+    first_M = (count_C.cumsum(0) - count_C).repeat_interleave(count_C)
+    rows_M = count_C.repeat_interleave(count_C)
+    return order_M[first_M + (torch.rand(len(labels_M), generator=source) * rows_M).long().clamp(max=rows_M - 1)]
 
 
 def main() -> None:
@@ -154,12 +154,13 @@ def main() -> None:
     parser.add_argument("paths", nargs="+", type=Path)
     parser.add_argument("--draws", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=0)
+    parser.add_argument("--epochs", type=int, default=0, help="of each head; 0: until it has learnt")
+    parser.add_argument("--stg-epochs", type=int, default=0, help="of the paper's generator; 0: until it has learnt")
     arguments = parser.parse_args()
     for path in arguments.paths:
         made = draws(path, arguments.draws)
         chosen = made if len(made) == 1 else [draw for draw in made if " 30 to 1," in draw.name]
-        tables = [measure(draw, arguments.seeds, arguments.epochs) for draw in chosen]
+        tables = [measure(draw, arguments.seeds, arguments.epochs, arguments.stg_epochs) for draw in chosen]
         right = {name: torch.cat([table[name] for table, _ in tables]) for name in tables[0][0]}
         units = Units(right, chosen[0].test_labels_M, chosen[0].classes)
         print(f"\n{path.stem}: {len(chosen)} draws, {arguments.seeds} seeds, balanced accuracy on test")

@@ -149,7 +149,7 @@ def test_a_source_of_one_function_and_one_row_is_loaded(monkeypatch):
 
 
 def test_a_store_of_one_row_is_opened(monkeypatch):
-    with pytest.raises(PlaceInvalid, match="example:// is not known"):
+    with pytest.raises(PlaceInvalid, match="found example://"):
         at("example://bucket/folder")
     made = []
 

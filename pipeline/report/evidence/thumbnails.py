@@ -14,10 +14,10 @@ from pipeline.images.sources import load_source
 from pipeline.report.evidence.words import shown_name
 from pipeline.settings import Settings
 
-SIDE = 96
+THUMBNAIL_SIDE = 96
 """Pixels of a thumbnail's longer side at most."""
 SHOWN_SMALL = 32
-"""Images smaller than this are enlarged to `SIDE` without smoothing, so that their pixels can be seen."""
+"""Images smaller than this are enlarged to `THUMBNAIL_SIDE` without smoothing, so that their pixels can be seen."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,10 @@ def _png(item: object) -> bytes:
 
     image = decode(item)  # type: ignore[arg-type]  # what a source's `take` gives
     if max(image.size) <= SHOWN_SMALL:
-        factor = SIDE // max(image.size)
+        factor = THUMBNAIL_SIDE // max(image.size)
         image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
     else:
-        image.thumbnail((SIDE, SIDE))
+        image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
     content = io.BytesIO()
     image.save(content, "PNG", optimize=True)
     return content.getvalue()

@@ -102,7 +102,7 @@ def test_any_rows_make_a_classifier_that_predicts(head, augmentation, case):
         warnings.simplefilter("error")
         trained = trained_generator(train, classes) if augmentation == "stg" else None
         settings = Settings(stg=STAGE2, retrain=retrain)
-        shift = mean_shift(retrain, train, True, None, 0) if augmentation == "transfer" else None
+        shift = mean_shift(retrain, train, unseen=True) if augmentation == "transfer" else None
         augment = augmentation_for(settings, train, None, trained, shift) if head in TRAINED else UNCHANGED
         stage1 = (weight, torch.zeros(classes))
         problem = Problem(retrain, train, [0], stage1, augment, True, False, None, "balanced", "toy")

@@ -95,6 +95,14 @@ def test_every_head_and_every_augmentation_has_a_row_of_settings_that_exist():
             ["stg.full_statistics=true", "stg.memory=5"],
             no_effect("stg.memory", "it is for stg.full_statistics=false, found true"),
         ),
+        (
+            ["stg.similarity=soft", "stg.memory=5"],
+            no_effect("stg.memory", "it is for stg.similarity=l2 or cosine or logit, found soft"),
+        ),
+        (
+            ["retrain.augmentation=none", "retrain.borrow=2"],
+            no_effect("retrain.borrow", "retrain.augmentation=none does not use it; it is for transfer"),
+        ),
         (["stage1.epochs=3"], no_effect("stage1.epochs", MADE)),
         (["longtail.n_max=3"], no_effect("longtail.n_max", MADE)),
         (["data.workers=3"], no_effect("data.workers", MADE)),

@@ -10,6 +10,7 @@ from pipeline import retrain
 from pipeline.augment import augmentation_for
 from pipeline.errors import DataError, LineageError
 from pipeline.features import Features
+from pipeline.report.tables import distance_line
 from pipeline.settings import Settings
 from pipeline.settings.load import load
 from pipeline.settings.stage2 import STG
@@ -163,3 +164,29 @@ def test_too_few_head_classes_are_an_error():
         "stg.similarity=soft: learns from 4 or more head classes of 4 or more rows, found 3; raise stg.head_classes, or use "
         "stg.similarity=l2"
     )
+
+
+def test_the_line_below_the_table_says_what_the_soft_generator_is_measured_by():
+    _, _, _, distance = fit_soft(split_heads(rows(), STG(head_classes=HEADS), 0), 0)
+    shown = distance.model_copy(
+        update={"zero_shift_ratio": 0.5, "closed_form_ratio": 0.6, "mean_cosine": 0.7, "mean_norm_ratio": 0.8}
+    )
+    assert distance_line(shown) == (
+        "soft STG on 256 episodes of held-out head classes: error of the means 0.500 of that of no shift, its closed form's "
+        "0.600; cosine 0.700, norm ratio 0.80"
+    )
+
+
+@pytest.mark.parametrize(("scale", "spreads"), [(0.01, 0.0), (100.0, 0.0), (1.0, 1000.0)])
+def test_no_unit_of_the_features_matters(scale, spreads):
+    train, settings = rows(), Settings(stg=STG(similarity="soft", head_classes=HEADS))
+    raw_ND = train.features_VND[0]
+    other = Features(
+        ((raw_ND + spreads * raw_ND.std(dim=0)) * scale)[None], train.labels_N, train.counts_C
+    ).standardised()
+    closed = settings.model_copy(update={"retrain": Retrain(augmentation="closed-form")})
+    index = torch.arange(len(train.labels_N))
+    wanted = augmentation_for(closed, train, None, None).transformations(train.gather(0, index), index)
+    found = augmentation_for(closed, other, None, None).transformations(other.gather(0, index), index)
+    for moved, expected in zip(found, wanted, strict=True):
+        torch.testing.assert_close(moved, expected, rtol=1e-3, atol=2e-3)
