@@ -35,7 +35,7 @@ def report(
 ) -> None:
     """What a method did to which classes, with figures, as one HTML file: coattail report 612d.
 
-    RUN is a run folder of retrain. CACHE is a cache's folder, its key, the start of it, or a sample's name: all its finished runs.
+    RUN is a run folder of retrain. CACHE is a cache's folder, key, start of its key, or a sample's name: all its finished runs.
     """
     started = time.monotonic()
     from pipeline.report.document import elapsed

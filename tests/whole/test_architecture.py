@@ -79,6 +79,7 @@ TWICE = {
     "LOOKED_AT SHOWN SIDE": "how much of a file, of a text, of an image a module takes",
     "LABEL_NAMES SPLIT_NAMES Columns": "of arrays, of folders, of tables: what each kind of source calls them",
     "SEEN NEAR": "heads, columns; classes, rows",
+    "Step": "of training: a batch; of a plan: a stage",
     "settings_of": "a folder of images; a run folder",
     "Backbone": "the section of settings; a network",
     "Batch Rows": "a bounded number; a step's rows",
