@@ -9,9 +9,10 @@ from pathlib import Path
 
 import click
 
-from pipeline.commands.about import config_group, doctor
+from pipeline.commands.about import doctor
 from pipeline.commands.caches import cache_group
 from pipeline.commands.comparing import compare, results
+from pipeline.commands.configs import config_group
 from pipeline.commands.failures import exit_code, terminate
 from pipeline.commands.inspecting import inspect
 from pipeline.commands.options import Commands

@@ -12,7 +12,7 @@ from pipeline.longtail import group_limits, shot_groups
 from pipeline.progress import note
 from pipeline.settings import Settings
 from pipeline.settings.method_names import stage1_label
-from pipeline.settings.stage3 import AUGMENTATIONS
+from pipeline.settings.stage3 import ALWAYS_COMPARED
 from pipeline.stage3_retrain import RetrainResult, retrain
 from pipeline.stg.distance import Distance
 from pipeline.stg.trained import STGResult
@@ -55,7 +55,7 @@ def arms(
     left_out |= {"logit-adjustment"} if corrected else set()
     head = settings.retrain.head if settings.retrain.is_trained else "crt"
     changes: list[dict[str, Any]] = [{"head": name} for name in COMPUTED if name not in left_out]
-    changes += [{"head": head, "augmentation": name} for name in augmentations or ("none", *AUGMENTATIONS)]
+    changes += [{"head": head, "augmentation": name} for name in augmentations or ("none", *ALWAYS_COMPARED)]
     return [settings.model_copy(update={"retrain": settings.retrain.model_copy(update=change)}) for change in changes]
 
 

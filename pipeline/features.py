@@ -63,6 +63,10 @@ class Features:
         raw = replace(self, coordinates=None)
         return replace(self, coordinates=fit_coordinates(lambda: (raw.gather(0, rows_B) for rows_B in raw.blocks())))
 
+    def every(self) -> "Features":
+        """All stored rows as they lie, whichever are meant; labels and counts do not belong to them."""
+        return replace(self, rows_N=None)
+
     def select(self, rows_N: Tensor) -> "Features":
         """The same with only some rows; counts follow."""
         labels_N = self.labels_N[rows_N]

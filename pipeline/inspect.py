@@ -123,7 +123,6 @@ def group_sizes(counts_C: Sequence[int], limits: tuple[int, int]) -> dict[str, i
 
 def _drawn(source: Source, settings: Settings) -> tuple[Source, list[str]]:
     """The source with its test split held out and its long tail drawn, and why either could not be done."""
-    problems = []
     try:
         source = with_test_split(source, settings.data)
         rows = long_tailed_rows(source, settings.longtail, settings.seed)
@@ -137,7 +136,7 @@ def _drawn(source: Source, settings: Settings) -> tuple[Source, list[str]]:
             [train.sample_ids[row] for row in rows], train.labels_N[rows], lambda inner: taken(rows[inner]), paths
         )
         source = Source(source.classes, {**source.splits, "train": drawn})
-    return source, problems
+    return source, []
 
 
 def _counts(source: Source) -> list[int]:
@@ -221,7 +220,7 @@ def _shared(
 ) -> list[Alarm]:
     """Images of a split that are training images too, byte by byte, or that look like one."""
     digests = [None if look is None else look.digest for look in looks[split]]
-    known = {row: rows_of[digest][0] for row, digest in enumerate(digests) if digest in rows_of}
+    known = {row: rows_of[digest][0] for row, digest in enumerate(digests) if digest is not None and digest in rows_of}
     if known and len(known) == len(digests) and set(digests) == set(rows_of):
         text = f"the split {split} holds the same images as the training split: figures on it are of no new image"
         return [Alarm(kind="test equals train", text=text, count=len(known))]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 COMPARED = 1000
 """Rows of a split that are compared with every training row; more are sampled evenly."""
-NEAR = 0.01
+NEAR_SHARE = 0.01
 """A row is a near copy where its nearest training row lies nearer than this share of the median such distance."""
 
 
@@ -64,7 +64,7 @@ def _near(split: str, train_ND: NDArray[np.floating], other_ND: NDArray[np.float
     search = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(train_ND.astype(np.float32) / scale_D)
     distance_N1, nearest_N1 = search.kneighbors(other_ND[rows].astype(np.float32) / scale_D)
     distance_N, nearest_N = distance_N1[:, 0], nearest_N1[:, 0]
-    limit = NEAR * float(np.median(distance_N))
+    limit = NEAR_SHARE * float(np.median(distance_N))
     near = [
         f"{split} row {row} ~ train row {nearest_N[place]}"
         for place, row in enumerate(rows.tolist())

@@ -76,20 +76,39 @@ def balanced_softmax(logits_BC: Tensor, labels_B: Tensor, counts_C: Tensor) -> T
     return logit_adjusted(logits_BC, labels_B, counts_C, tau=1.0)
 
 
+def semantic_spread(weight_CD: Tensor, covariance: Tensor, labels_B: Tensor, chunk: int = 256) -> Tensor:
+    """(w_j - w_y)' Sigma_y (w_j - w_y) of each row's class y and every class j, (B, C) (Wang et al., 2019, Eq. 7).
+
+    `covariance` is (C, D), diagonal, or (C, D, D). Leading axes may be added to all but a full one. A full one is worked
+    through in chunks of rows: (B, D, D) is never whole in RAM.
+    """
+    if covariance.dim() == weight_CD.dim():
+        own_BD = _rows(weight_CD, labels_B)
+        sigma_BD = _rows(covariance, labels_B)
+        mixed_BC = (sigma_BD * own_BD) @ weight_CD.transpose(-1, -2)
+        return (
+            sigma_BD @ weight_CD.square().transpose(-1, -2)
+            - 2 * mixed_BC
+            + (sigma_BD * own_BD.square()).sum(-1, keepdim=True)
+        )
+    spread = []
+    for labels in labels_B.split(chunk):
+        difference_BCD = weight_CD[None] - weight_CD[labels][:, None]
+        spread.append(((difference_BCD @ covariance[labels]) * difference_BCD).sum(dim=-1))
+    return torch.cat(spread)
+
+
+def _rows(table_CD: Tensor, labels_B: Tensor) -> Tensor:
+    """The row of each label, (..., B, D)."""
+    return table_CD.gather(-2, labels_B[..., None].expand(*labels_B.shape, table_CD.shape[-1]))
+
+
 def isda(
     logits_BC: Tensor, labels_B: Tensor, weight_CD: Tensor, covariance: Tensor, ratio: float, chunk: int = 256
 ) -> Tensor:
-    """Cross entropy of z_j + ratio/2 (w_j - w_y)' Sigma_y (w_j - w_y) (Wang et al., 2019, Eq. 7).
-
-    `covariance` is (C, D), diagonal, or (C, D, D). Worked through in chunks of rows: (B, C, D) is never whole in RAM.
-    """
-    added = []
-    for labels in labels_B.split(chunk):
-        difference_BCD = weight_CD[None] - weight_CD[labels][:, None]
-        sigma = covariance[labels]
-        spread = difference_BCD * sigma[:, None] if sigma.dim() == 2 else difference_BCD @ sigma
-        added.append((spread * difference_BCD).sum(dim=-1))
-    return functional.cross_entropy(logits_BC + 0.5 * ratio * torch.cat(added), labels_B)
+    """Cross entropy of z_j + ratio/2 (w_j - w_y)' Sigma_y (w_j - w_y) (Wang et al., 2019, Eq. 7)."""
+    spread_BC = semantic_spread(weight_CD, covariance, labels_B, chunk)
+    return functional.cross_entropy(logits_BC + 0.5 * ratio * spread_BC, labels_B)
 
 
 def class_balanced(counts_C: Tensor, beta: float) -> Tensor:
@@ -99,4 +118,11 @@ def class_balanced(counts_C: Tensor, beta: float) -> Tensor:
     """
     counts_C = torch.as_tensor(counts_C).double().clamp(min=1)
     weight_C = (1 - beta) / (1 - beta**counts_C)
+    return (weight_C * len(weight_C) / weight_C.sum()).float()
+
+
+def reweighted(counts_C: Tensor, power: float) -> Tensor:
+    """n_c^-power, scaled to a sum of C, (C,): generalised re-weighting (Zhang et al., DisAlign, 2021, Eq. 9)."""
+    counts_C = torch.as_tensor(counts_C).double().clamp(min=1)
+    weight_C = counts_C**-power
     return (weight_C * len(weight_C) / weight_C.sum()).float()

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from pipeline.artefacts import tensors as checkpoint
 from pipeline.classifiers.linear import Classifier
 from pipeline.encoder import Encoder
 from pipeline.errors import DataError
+from pipeline.evaluate import class_shares, prior_shift
 from pipeline.images.gathering import Named
 from pipeline.longtail import Rows
 from pipeline.progress import track
@@ -47,10 +48,13 @@ class Predictor:
     classes: tuple[str, ...]
     digest: str
     temperature: float = 1.0
+    shift_C: Tensor | None = None
+    """What moves the logits to the class prior of the run's `evaluate.prior` (`evaluate.prior_shift`)."""
 
     def probabilities(self, features_BD: Tensor) -> Tensor:
         """(B, D) -> (B, C)."""
-        return (self.classifier.logits(features_BD.float()) / self.temperature).softmax(dim=-1).mean(dim=0)
+        logits_RBC = self.classifier.logits(features_BD.float()) / self.temperature
+        return (logits_RBC if self.shift_C is None else logits_RBC + self.shift_C).softmax(dim=-1).mean(dim=0)
 
     def top(self, names: Sequence[str], features_BD: Tensor, count: int) -> list[Prediction]:
         """The `count` likeliest classes of each row."""
@@ -64,7 +68,8 @@ class Predictor:
 def predictor_of(folder: Path, cache: FeatureCache | None = None) -> Predictor:
     """The classifier of a finished run of stage 3; calibrated on the `val` split where its cache is given and has one.
 
-    Raises DataError for a classifier that is not the one its run recorded, or is no linear map.
+    A run for a class prior that the user stated gives probabilities under that prior; its cache, which has the training counts,
+    is then wanted. Raises DataError without it, for a classifier that is not the one its run recorded, or is no linear map.
     """
     result = folders.read_result(folder, RetrainResult)
     path = folder / "classifier.safetensors"
@@ -76,12 +81,23 @@ def predictor_of(folder: Path, cache: FeatureCache | None = None) -> Predictor:
             "such as crt, logistic, lda or transfer"
         )
     classifier = Classifier(tensors["weight"], tensors["bias"])
-    predictor = Predictor(classifier, tuple(result.classes), result.digest)
+    predictor = Predictor(classifier, tuple(result.classes), result.digest, shift_C=_prior_shift(folder, result, cache))
     if cache is None or "val" not in cache.splits:
         return predictor
     val = features.load(cache, "val", views=False)
     logits_RNC = torch.cat([classifier.logits(val.gather(0, rows_B)) for rows_B in val.blocks()], dim=1)
-    return Predictor(classifier, predictor.classes, predictor.digest, fit_temperature(logits_RNC, val.labels_N))
+    return replace(predictor, temperature=fit_temperature(logits_RNC, val.labels_N))
+
+
+def _prior_shift(folder: Path, result: RetrainResult, cache: FeatureCache | None) -> Tensor | None:
+    if not result.prior or result.prior_power is None:
+        return None
+    if cache is None:
+        raise DataError(
+            f"{folder}: made for the class prior {result.prior}, which wants its cache's counts; name the cache"
+        )
+    counts_C = torch.from_numpy(cache.counts("train"))
+    return prior_shift(class_shares(result.prior, cache.classes, counts_C), counts_C, result.prior_power)
 
 
 def fit_temperature(logits_RNC: Tensor, labels_N: Tensor) -> float:

@@ -8,13 +8,14 @@ from pydantic import ValidationError
 from cache import FeatureCache
 from pipeline.artefacts import folders
 from pipeline.errors import TrainingError
-from pipeline.features import training_rows
+from pipeline.features import Features, training_rows
 from pipeline.machine.threads import same_bits
 from pipeline.progress import note
 from pipeline.settings import Settings
 from pipeline.settings.stage2 import STG
 from pipeline.stg import trained as stg_file
 from pipeline.stg.distance import Distance, distance
+from pipeline.stg.episodes import fit_soft, split_heads
 from pipeline.stg.fit import HeadRows, fit, head_rows
 from pipeline.stg.generator import SemanticTransformationGenerator
 from pipeline.stg.statistics import split_statistics
@@ -45,24 +46,22 @@ def train_stg(settings: Settings, cache: FeatureCache, root: Path) -> tuple[Path
 def _learn(settings: Settings, cache: FeatureCache, folder: Path) -> stg_file.STGResult:
     started = time.monotonic()
     train = training_rows(cache, settings, settings.stg.views)
-    rows = head_rows(train, cache.classes, settings.stg, settings.seed)
-    folders.start(folder, settings)
-    with folders.log(folder) as log, same_bits(train.width):
-        stg, steps, loss = fit(rows, settings.stg, settings.seed, log)
-        held_out = _distance(stg, rows, settings.stg)
-        log.write(held_out=held_out.model_dump())
-        centroids_HD = split_statistics(rows.fit, len(rows.heads)).mean_CD
+    learn = _soft if settings.stg.similarity == "soft" else _nearest
+    trained, steps, loss, held_out = learn(train, cache, settings, folder)
     if not held_out.learnt:
         note(
             "the generator has not learnt: on head rows it has not seen its shift is no better than none; give it more head "
             "rows (stg.head_classes), or use --augmentation closed-form"
         )
-    trained = stg_file.TrainedSTG(stg, rows.heads, centroids_HD)
+    elif held_out.closed_form_ratio is not None and held_out.zero_shift_ratio >= held_out.closed_form_ratio:
+        note(
+            "the generator predicts held-out head classes no better than its closed form: --augmentation closed-form does as well"
+        )
     result = stg_file.STGResult(
         dataset=cache.manifest.provenance.name,
         cache=cache.key,
         digest=stg_file.save(folder, trained, settings, cache),
-        head_classes=rows.heads,
+        head_classes=trained.heads,
         steps=steps,
         loss=loss,
         held_out=held_out,
@@ -71,6 +70,32 @@ def _learn(settings: Settings, cache: FeatureCache, folder: Path) -> stg_file.ST
     )
     folders.write_json(folder / "metrics.json", result)
     return result
+
+
+def _nearest(
+    train: Features, cache: FeatureCache, settings: Settings, folder: Path
+) -> tuple[stg_file.TrainedSTG, int, float, Distance]:
+    """The paper's generator, which lends each sample the nearest head class's statistics."""
+    rows = head_rows(train, cache.classes, settings.stg, settings.seed)
+    folders.start(folder, settings)
+    with folders.log(folder) as log, same_bits(train.width):
+        stg, steps, loss = fit(rows, settings.stg, settings.seed, log)
+        held_out = _distance(stg, rows, settings.stg)
+        log.write(held_out=held_out.model_dump(exclude_none=True))
+        centroids_HD = split_statistics(rows.fit, len(rows.heads)).mean_CD
+    return stg_file.TrainedSTG(stg, rows.heads, centroids_HD), steps, loss, held_out
+
+
+def _soft(
+    train: Features, cache: FeatureCache, settings: Settings, folder: Path
+) -> tuple[stg_file.TrainedSTG, int, float, Distance]:
+    """The generator that learns from episodes how far a class of n rows borrows from a mixture of head classes."""
+    heads = split_heads(train, settings.stg, settings.seed)
+    folders.start(folder, settings)
+    with folders.log(folder) as log, same_bits(train.width):
+        stg, steps, loss, held_out = fit_soft(heads, settings.seed, log)
+        log.write(held_out=held_out.model_dump())
+    return stg_file.TrainedSTG(stg, heads.heads, stg.lenders().mean_HD), steps, loss, held_out
 
 
 def _distance(stg: SemanticTransformationGenerator, rows: HeadRows, settings: STG) -> Distance:

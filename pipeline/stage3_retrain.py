@@ -247,9 +247,8 @@ def evaluate_run(folder: Path, cache: FeatureCache, split: str, prior: str | Non
     tensors, _ = checkpoint.load(path)
     folders.prove(path, checkpoint.digest(tensors), result.digest)
     if set(tensors) != {"weight", "bias"}:
-        raise DataError(
-            f"{path}: {result.method} is no linear classifier; run retrain with --head {result.method} again"
-        )
+        head = result.method.partition("+")[0]
+        raise DataError(f"{path}: {result.method} is no linear classifier; run retrain with --head {head} again")
     settings = Settings.model_validate({"longtail": result.settings.get("longtail", {})})
     prior = result.prior if prior is None else prior
     if prior and result.prior_power is None:

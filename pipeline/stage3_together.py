@@ -8,10 +8,11 @@ from torch import Tensor
 
 from cache import FeatureCache
 from pipeline.artefacts import folders
-from pipeline.classifiers import train_classifiers
+from pipeline.classifiers import settled, train_classifiers
 from pipeline.classifiers.linear import Classifier
 from pipeline.classifiers.replicas import PER_REPLICA
 from pipeline.classifiers.scored import Scored
+from pipeline.classifiers.trained import prior_power
 from pipeline.features import is_unseen
 from pipeline.settings import Settings
 from pipeline.stage3_retrain import MADE_BY, Run, publish, seeds_of
@@ -23,6 +24,10 @@ STEP_COPIES = 6
 """Numbers held for each feature of a step: drawn rows, noise, mask, what Eq. 3 and 4 make of them, and their gradients."""
 DRAWN = 2**18
 """Random numbers of a kind that `replicas` draws at a time for each seed."""
+SIDE_BY_SIDE = ("crt", "lws", "generalized", "logit-adjusted")
+"""Heads whose variants may share a program: linear ones, whose loss reads logits and labels alone."""
+SEEDLESS = ("none", "dropout", "noise", "closed-form", "stg")
+"""Augmentations that draw nothing by the run's seed before training. Runs of others share a program with those of their seed."""
 SHARE_OF_RAM = 4
 """One program takes at most this part of the memory that it may use."""
 
@@ -51,12 +56,13 @@ class Program:
 def programs(runs: Sequence[Run], cache: FeatureCache, limit: int | None = None) -> list[Program]:
     """The runs in as few programs as can be, each within `limit` bytes where one run alone is; in the order of the runs.
 
-    Runs that are computed, and those whose number of steps is found on held-out rows, which hangs on their settings, are
-    programs of their own.
+    Runs whose head is not SIDE_BY_SIDE are programs of their own. So are those whose number of steps is found on held-out rows,
+    since that number depends on their settings.
     """
     groups: dict[str, list[Run]] = {}
     for position, run in enumerate(runs):
-        alone = not run.settings.retrain.is_trained or (is_unseen(cache) and not run.settings.retrain.epochs)
+        retrain = run.settings.retrain
+        alone = retrain.head not in SIDE_BY_SIDE or (is_unseen(cache) and not retrain.epochs)
         key = str(position) if alone else _shape(run)
         groups.setdefault(key, []).append(run)
     width, classes = cache.manifest.identity.width, len(cache.classes)
@@ -66,7 +72,8 @@ def programs(runs: Sequence[Run], cache: FeatureCache, limit: int | None = None)
 def _shape(run: Run) -> str:
     """Equal for runs that one program may train: all settings but those that a replica has for itself."""
     values = run.settings.model_dump(mode="json", include=MADE_BY)
-    del values["seed"]
+    if run.settings.retrain.augmentation in SEEDLESS:
+        del values["seed"]
     values["retrain"] = {
         name: value for name, value in values["retrain"].items() if name not in (*PER_REPLICA, "seeds")
     }
@@ -128,7 +135,9 @@ def train_program(program: Program, cache: FeatureCache, rows_N: Tensor | None =
     for run in program.runs:
         first = place[_variant(run.settings)] * len(program.seeds)
         replicas = [first + program.seeds.index(seed) for seed in seeds_of(run.settings)]
-        parts.append(Classifier(together.weight_RCD[replicas], together.bias_RC[replicas], together.selection))
+        weight_RCD, bias_RC = together.weight_RCD[replicas], together.bias_RC[replicas]
+        power = prior_power(settled(run.settings, cache))
+        parts.append(Classifier(weight_RCD, bias_RC, together.selection, power))
     return parts
 
 

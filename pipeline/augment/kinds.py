@@ -1,4 +1,4 @@
-"""The augmentations of features, one row each, and the paper's Eq. 3 and Eq. 4 (section 3.4). Pure."""
+"""The augmentations of features: the register `KINDS`, one row each, and the paper's Eq. 3 and 4 (section 3.4). Pure."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -6,8 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
+from pipeline.augment import generated
 from pipeline.augment.transfer import Transformations
-from pipeline.features import take
+from pipeline.features import Features, take
+from pipeline.settings import Settings
 from pipeline.settings.stage3 import Retrain
 
 
@@ -76,26 +78,32 @@ def _chosen(uniform: Tensor, threshold: float | Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Draw:
-    """One step's rows of S seeds and the random numbers drawn for them."""
+    """The rows of one training step, B rows for each of S seeds, and the random numbers that are drawn for them."""
 
     features_SBD: Tensor
     labels_SB: Tensor
     flat_SB: Tensor
-    """Which row of which view each is: view * N + row."""
+    """The position of each row among the stored rows of all views: view * N + row."""
     noise_SBD: Tensor
-    """N(0, 1); empty, as `uniform_SBD`, where the augmentation draws none."""
+    """Standard normal numbers. Empty where the augmentation draws none."""
     uniform_SBD: Tensor
-    """U(0, 1)."""
+    """Numbers uniform in [0, 1). Empty where the augmentation draws none."""
+    others_SBD: Tensor | None = None
+    """Features of as many other rows, sampled as rows are, where the augmentation draws some."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """An augmentation: which random numbers a step draws for it, and what it makes of the step's features."""
+    """An augmentation: which random numbers a step draws, and the function that changes the step's features."""
 
     draws_noise: bool
     draws_uniform: bool
     act: "Callable[[Draw, Each, Augmentation], Tensor]"
-    """-> (V or 1, S, B, D): the features of each of V variants of the settings."""
+    """Returns the features of each of V variants of the settings, (V, S, B, D). The first axis is 1 where they agree."""
+    draws_rows: bool = False
+    """Whether a step draws a second batch of rows for it, each row as likely as any other."""
+    make: "Callable[[Settings, Features], Callable[[Draw], Tensor]] | None" = None
+    """For kinds that generate features: from the training rows, what makes (S, B, D) of a step."""
 
 
 @dataclass(frozen=True)
@@ -104,16 +112,18 @@ class Augmentation:
 
     kind: Kind
     transformations: Transformations | None
-    """Of Eq. 1, for the kinds that move features by them."""
+    """Mean and standard deviation of Eq. 1 for each row. None for augmentations that do not use them."""
     beta_C: Tensor
     """beta_c of Eq. 3, 0 for classes that are not augmented."""
     shift_CD: Tensor | None = None
-    """How far `transfer` moves the rows of each class, in the coordinates of the features."""
+    """What `transfer` adds to the rows of each class, in the coordinates of the features. None for the others."""
+    generate: Callable[[Draw], Tensor] | None = None
+    """Of the kinds that generate features."""
 
 
 @dataclass(frozen=True)
 class Each:
-    """Values of a setting in V variants that are trained side by side."""
+    """Reads a setting from V variants of the settings that are trained side by side."""
 
     variants: Sequence[Retrain]
 
@@ -145,7 +155,8 @@ def _semantic(draw: Draw, each: Each, augmentation: Augmentation) -> Tensor:
     assert augmentation.transformations is not None
     mean_SBD, deviation_SBD = augmentation.transformations(draw.features_SBD, draw.flat_SB)
     beta_SB1 = augmentation.beta_C[draw.labels_SB][..., None]
-    # The mask and beta act on the transformation before lambda tells the variants apart: Eq. 4 of Eq. 3 as one sum.
+    # Eq. 4 of Eq. 3, written as one sum: where the mask is off, nothing is added. Beta and the mask of a row are the same for
+    # all variants, so they come before lambda, by which variants differ.
     moved_SBD = _transformation(mean_SBD, deviation_SBD, draw.noise_SBD).mul_(beta_SB1)
     return _move(draw.features_SBD, moved_SBD * _chosen(draw.uniform_SBD, each("threshold")), each("strength"))
 
@@ -155,6 +166,21 @@ def _transfer(draw: Draw, _each: Each, augmentation: Augmentation) -> Tensor:
     return (draw.features_SBD + take(augmentation.shift_CD, draw.labels_SB))[None]
 
 
+def _h2t(draw: Draw, each: Each, _augmentation: Augmentation) -> Tensor:
+    """H2T (Li et al., Feature Fusion from Head to Tail, 2024): a step takes some channels, the same for all its rows, from
+    rows sampled as they are. Its code: floor(share * D) channels, drawn afresh each step."""
+    assert draw.others_SBD is not None
+    rank_SD = draw.uniform_SBD[:, 0].argsort(dim=1).argsort(dim=1)
+    width = draw.features_SBD.shape[2]
+    taken_VSD = rank_SD < (each("fused") * width).floor()[:, 0]
+    return torch.where(taken_VSD[:, :, None], draw.others_SBD, draw.features_SBD)
+
+
+def _generated(draw: Draw, _each: Each, augmentation: Augmentation) -> Tensor:
+    assert augmentation.generate is not None
+    return augmentation.generate(draw)[None]
+
+
 KINDS: dict[str, Kind] = {
     "none": Kind(False, False, _unchanged),
     "dropout": Kind(False, True, _dropout),
@@ -162,6 +188,10 @@ KINDS: dict[str, Kind] = {
     "transfer": Kind(False, False, _transfer),
     "closed-form": Kind(True, True, _semantic),
     "stg": Kind(True, True, _semantic),
+    "h2t": Kind(False, True, _h2t, draws_rows=True),
+    "class-gaussian": Kind(True, True, _generated, make=generated.class_gaussian),
+    "distribution-calibration": Kind(True, True, _generated, make=generated.distribution_calibration),
+    "tailcalibx": Kind(True, True, _generated, make=generated.tailcalibx),
 }
 UNCHANGED = Augmentation(KINDS["none"], None, torch.zeros(0))
 

@@ -9,16 +9,19 @@ from torch.nn import functional
 from pipeline.errors import DataError
 from pipeline.features import Features, take
 from pipeline.stg.generator import SemanticTransformationGenerator
-from pipeline.stg.statistics import ClassStatistics
+from pipeline.stg.soft import SoftGenerator, estimate, lenders
+from pipeline.stg.statistics import ClassStatistics, split_statistics
+from pipeline.stg.trained import TrainedSTG
 
 TABLE_LIMIT = 256 << 20
-"""Bytes of precomputed transformations; above it the generator runs at each step."""
+"""Bytes that a table of the generator's output may take. Above it the generator runs in each step."""
 Transformations = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(features (..., D), flat row index (...)) -> mean and standard deviation (..., D); flat = view * N + row."""
 
 
 def from_closed_form(head_index_F: Tensor, statistics: ClassStatistics) -> Transformations:
-    """mean_h - a and Var_h of each row's nearest head class; `head_index_F` holds one entry a flat row."""
+    """mean_h - a and Var_h of one class for each row a. `head_index_F` holds that class's position in `statistics` for every
+    stored row of every view, at view * N + row."""
 
     deviation_HD = statistics.variance_CD.sqrt()
 
@@ -34,7 +37,8 @@ def from_generator(
 ) -> Transformations:
     """The generator's output for each augmented row, (N,) bool.
 
-    In eval mode on frozen features it is a fixed function of the row, so it is computed once and gathered afterwards.
+    Features are frozen and the generator is in eval mode, so its output for a row never changes. It is computed once for all
+    rows and looked up in each step, unless that table would be larger than TABLE_LIMIT.
     """
     stg = stg.eval()
     views, rows, width = features.features_VND.shape
@@ -56,6 +60,28 @@ def from_generator(
         return take(mean_TD, where), take(deviation_TD, where)
 
     return transformations
+
+
+def from_mixture(
+    train: Features, heads: list[int], statistics: ClassStatistics, trained: TrainedSTG | None
+) -> Transformations:
+    """m' - a and Sigma' of each row's own class: its statistics as the soft generator estimates them, or in closed form.
+
+    `statistics` are those of the head classes, from which the closed form borrows.
+    """
+    stg = (
+        trained.stg
+        if trained
+        else SoftGenerator(lenders(statistics.mean_CD, statistics.variance_CD, statistics.count_C))
+    )
+    assert isinstance(stg, SoftGenerator)
+    classes = len(train.counts_C)
+    every = split_statistics(train, classes)
+    own_C = torch.full((classes,), -1)
+    own_C[heads] = torch.arange(len(heads))
+    mean_CD, variance_CD = estimate(stg.eval(), every.mean_CD, every.count_C.clamp(min=1), own_C)
+    estimated = ClassStatistics(mean_CD, variance_CD, every.count_C)
+    return from_closed_form(train.labels_N.repeat(train.views), estimated)
 
 
 def _live(stg: SemanticTransformationGenerator, head_index_F: Tensor) -> Transformations:
@@ -81,12 +107,12 @@ def nearest_heads(
     own_C = torch.full((len(train.counts_C),), -1)
     own_C[chosen] = torch.arange(len(chosen))
     own_N = own_C[train.labels_N]
-    found = []
+    nearest = []
     for view in range(train.views):
         for rows_B in train.blocks():
             nearest_B = nearest_head(train.gather(view, rows_B), centroids_HD, similarity, weight_HD, bias_H)
-            found.append(torch.where(own_N[rows_B] >= 0, own_N[rows_B], nearest_B))
-    return torch.cat(found)
+            nearest.append(torch.where(own_N[rows_B] >= 0, own_N[rows_B], nearest_B))
+    return torch.cat(nearest)
 
 
 def nearest_head(
@@ -96,7 +122,7 @@ def nearest_head(
     weight_HD: Tensor | None = None,
     bias_H: Tensor | None = None,
 ) -> Tensor:
-    """Index into the head classes of the most similar one for each row, (N,).
+    """The position of the most similar head class for each row, (N,).
 
     `l2` and `cosine` compare with the centroids, `logit` with the stage-1 classifier's rows for the head classes.
     """

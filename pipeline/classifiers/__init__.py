@@ -61,7 +61,7 @@ def train_classifiers(
         val,
         settings.choice.metric,
         f"cache {cache.key[:12]}",
-        [variant.retrain for variant in variants],
+        [settled(variant, cache) for variant in variants],
     )
     classifier = kind(retrain.head)(problem)
     return classifier if train.coordinates is None else classifier.folded(train.coordinates)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-from pipeline.classifiers.linear import LinearHeads
+from pipeline.classifiers.step import Heads
 from pipeline.features import Features
 from pipeline.rng import generator
 from pipeline.settings.stage3 import Retrain
@@ -29,7 +29,9 @@ FEWEST = 20
 
 
 def steps_of(settings: Retrain, rows: int) -> int:
-    """The steps of `settings.epochs` passes over N rows; without a number of epochs EPOCHS of them, within FLOOR and CEILING."""
+    """`settings.steps`, or those of `settings.epochs` passes over N rows; where both are 0, EPOCHS, within FLOOR and CEILING."""
+    if settings.steps:
+        return settings.steps
     an_epoch = math.ceil(rows / settings.batch_size)
     if settings.epochs:
         return settings.epochs * an_epoch
@@ -70,7 +72,7 @@ class Search:
             (self.held_out.gather(0, rows_B), self.held_out.labels_N[rows_B]) for rows_B in self.held_out.blocks()
         ]
 
-    def __call__(self, step: int, heads: LinearHeads) -> bool:
+    def __call__(self, step: int, heads: Heads) -> bool:
         """Whether to go on after this step."""
         if step < self._next:
             return True
@@ -81,10 +83,10 @@ class Search:
         return step < max(FLOOR, PATIENCE * self.best_step)
 
     @torch.no_grad()
-    def _loss(self, heads: LinearHeads) -> float:
+    def _loss(self, heads: Heads) -> float:
         present_C = self.held_out.counts_C > 0
         total_C = torch.zeros(len(present_C), dtype=torch.float64)
-        replicas = len(heads.bias_RC)
+        replicas = heads.replicas
         for features_BD, labels_B in self._rows:
             logits_RBC = heads.logits(features_BD.expand(replicas, *features_BD.shape))
             loss_B = functional.cross_entropy(

@@ -8,6 +8,7 @@ from pipeline.classifiers.discriminant import Transfer
 from pipeline.classifiers.held_out import compared_rows, likeliest
 from pipeline.classifiers.linear import Classifier
 from pipeline.classifiers.neighbours import fit_neighbours
+from pipeline.classifiers.present import on_present
 from pipeline.classifiers.problem import Problem
 from pipeline.classifiers.ridge import fit_ridge
 from pipeline.classifiers.scaling import fit_scaling, scaled
@@ -25,17 +26,20 @@ TAUS = {"balanced": (1.0, 1.25), "accuracy": (0.0, 0.25, 0.5, 1.0)}
 """The same for `tau`, by metric. Below 1 the training prior still counts, which suits those who will meet it again."""
 
 
+@on_present
 def logistic(problem: Problem) -> Classifier:
     """Logistic regression with an L2 penalty on rows sampled as they are, its bias then adjusted by the training prior."""
     strengths, taus = _values(problem, "l2"), _values(problem, "tau")
     return _likeliest(problem, [candidates.Logistic(strength, tau) for strength in strengths for tau in taus])
 
 
+@on_present
 def lda(problem: Problem) -> Classifier:
     """Linear discriminants with a shrunk covariance and a flat prior."""
     return _likeliest(problem, [Transfer(shrinkage, 0.0) for shrinkage in _values(problem, "shrinkage")])
 
 
+@on_present
 def transfer(problem: Problem) -> Classifier:
     """Linear discriminants whose class means move towards those of similar classes; the rarer a class, the further."""
     shrinkages, strengths = _values(problem, "shrinkage"), _values(problem, "transfer")
@@ -78,6 +82,7 @@ def ridge(problem: Problem) -> Scored:
     return Scored(fitted.scores, parts, prior_power=None)
 
 
+@on_present
 def auto(problem: Problem) -> Classifier:
     """The arms that are likeliest on held-out rows, averaged; the test split has no part in it.
 

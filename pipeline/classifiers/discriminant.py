@@ -39,11 +39,12 @@ LDA = Transfer(strength=0.0)
 
 
 def shares(count_C: Tensor, strength: float | None) -> Tensor:
-    """How far each class's mean moves, (C,): s = strength / (n + strength), the posterior mean where means scatter as much as
-    `strength` rows' mean errs.
+    """The share of the way that each class's mean moves, (C,): s = strength / (n + strength).
 
-    None stands for s = .55 - .085 ln n, not below 0: how far test means lie from training means where the backbone was trained on
-    these very rows (measured on CIFAR-100-LT and two shorter backbones). There training rows cannot say it.
+    It gives the posterior mean where class means scatter about the mixture as much as the mean of `strength` rows scatters
+    about its class. Strength None stands for s = .55 - .085 ln n, not below 0. That is how far test means lie from training
+    means where the backbone was trained on these very rows (measured on CIFAR-100-LT and two shorter backbones). Such training
+    rows do not tell how far means err, because the backbone has drawn them together.
     """
     if strength is None:
         return (0.55 - 0.085 * count_C.double().clamp(min=1).log()).clamp(min=0)
@@ -110,7 +111,7 @@ def _mixing_blocks(mean_CD: Tensor, count_C: Tensor, strength: float | None, tem
 
 
 def mixing(distance_BC: Tensor, own_B: Tensor, count_C: Tensor, strength: float | None, temperature: float) -> Tensor:
-    """What share of each class's mean goes into the transferred means of the classes `own_B`, (B, C), float64; rows sum to 1.
+    """The weight of every class's mean in the transferred means of the classes `own_B`, (B, C), float64. Rows sum to 1.
 
     s_c by `shares`; w_cj ~ n_j exp(-d_cj^2 / (temperature * median d_c^2)) over the others that have rows.
     A class without rows, or without others, is left as it is.
@@ -156,10 +157,11 @@ def held_out_scores(
     temperatures: Sequence[float],
     corrected: Sequence[bool] = (False,),
 ) -> Iterator[tuple[Transfer, Tensor]]:
-    """Each setting of the grid with the scores (N, C), float32, that every row got from the folds it was held out of.
+    """Each setting of the grid with scores (N, C), float32: those that every row gets from the fit that did not have it.
 
-    `fold_N` says which fold holds a row out, -1 for none; such a row's scores are NaN. Each fold is whitened once a shrinkage: a
-    setting then costs products of (C, C), not of D. Columns are standardised on all rows, which says nothing of labels.
+    `fold_N` says which fold holds a row out, -1 for none. The scores of a row that no fold holds out are NaN. Each fold is
+    whitened once for each shrinkage; a further setting costs products of (C, C) matrices only. Columns are standardised on all
+    rows: that uses no labels.
     """
     columns_ND = fit_whitening(features_ND, labels_N, classes, shrinkage=None).apply(features_ND)
     bases = [_basis(columns_ND, labels_N, classes, fold_N, fold) for fold in range(int(fold_N.max()) + 1)]
@@ -220,5 +222,5 @@ def _basis(columns_ND: Tensor, labels_N: Tensor, classes: int, fold_N: Tensor, f
 
 
 def _noise(mixing_BC: Tensor, count_C: Tensor, scatter: float) -> Tensor:
-    """By how much a mean's square is too large on average, tr(S) / n for a mean of n rows, (B,)."""
+    """By how much the square of a mean is too large on average, (B,): tr(S) / n for the mean of n rows."""
     return mixing_BC.square() @ (scatter / count_C.clamp(min=1))

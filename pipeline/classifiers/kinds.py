@@ -1,35 +1,33 @@
-"""The heads, one row each. A new head is a file, a row here, its name in `settings/stage3.py`, and a test."""
+"""What makes each head of the register. A new head is a function in this folder, a row in `settings/register.py`, and a test."""
 
+import importlib
 from collections.abc import Callable
+from typing import Any
 
-from pipeline.classifiers import computed, post_hoc, trained
+from pipeline.classifiers import trained
 from pipeline.classifiers.linear import Classifier
-from pipeline.classifiers.present import on_present
 from pipeline.classifiers.problem import Problem
 from pipeline.classifiers.scored import Scored
 from pipeline.classifiers.trained import Training
+from pipeline.settings import register
 
-TRAININGS: dict[str, Training] = {
-    "crt": Training(trained.weights_and_bias, trained.cross_entropy),
-    "lws": Training(trained.scales, trained.cross_entropy, wants_trained=True),
-    "generalized": Training(trained.scales_first, trained.label_aware, wants_trained=True),
-    "logit-adjusted": Training(trained.weights_and_bias, trained.under_the_prior),
-}
-"""Heads that are trained step by step: what each trains, its loss."""
+
+def _named(row: register.Head) -> Any:
+    file, _, name = row.made_by.partition(".")
+    return getattr(importlib.import_module(f"pipeline.classifiers.{file}"), name)
+
+
+def _training(row: register.Head) -> Training:
+    made_by = _named(row)
+    return made_by if isinstance(made_by, Training) else Training(trained.weights_and_bias, made_by)
+
+
+TRAININGS: dict[str, Training] = {name: _training(row) for name, row in register.HEADS.items() if row.trained}
+"""Heads that are trained step by step. Where a row names a loss, that trains the weights and biases of a linear classifier."""
 KINDS: dict[str, Callable[[Problem], Classifier | Scored]] = {
-    "stage1": post_hoc.stage1,
-    "logit-adjustment": post_hoc.adjusted,
-    "tau-norm": post_hoc.tau_norm,
-    "scaling": computed.scaling,
-    "ncm": post_hoc.ncm,
-    "knn": computed.knn,
-    "ridge": computed.ridge,
-    "logistic": on_present(computed.logistic),
-    "lda": on_present(computed.lda),
-    "transfer": on_present(computed.transfer),
-    "auto": on_present(computed.auto),
-    **{name: trained.head(training) for name, training in TRAININGS.items()},
+    name: trained.head(TRAININGS[name]) if row.trained else _named(row) for name, row in register.HEADS.items()
 }
+"""Every head, from a problem to a classifier."""
 
 
 def kind(head: str) -> Callable[[Problem], Classifier | Scored]:

@@ -20,6 +20,10 @@ class LinearHeads:
     bias_RC: Tensor
     scale_RC: Tensor
 
+    @property
+    def replicas(self) -> int:
+        return len(self.bias_RC)
+
     def logits(self, features_RBD: Tensor) -> Tensor:
         """(R, B, D) -> (R, B, C)."""
         logits_RBC = torch.baddbmm(self.bias_RC[:, None], features_RBD, self.weight_RCD.transpose(1, 2))

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from pipeline.classifiers.linear import Classifier
 from pipeline.classifiers.problem import Problem
+from pipeline.errors import DataError
 
 
 def logit_adjustment(bias_C: Tensor, counts_C: Tensor, tau: float = 1.0) -> Tensor:
@@ -51,6 +52,11 @@ def stage1(problem: Problem) -> Classifier:
 def adjusted(problem: Problem) -> Classifier:
     """The stage-1 classifier, its bias adjusted by the training prior."""
     weight_CD, bias_C = _stage1(problem)
+    if problem.corrected:
+        raise DataError(
+            f"retrain.head=logit-adjustment: the stage-1 classifier of {problem.origin} was trained with the prior in its loss, "
+            "and adjusting it would correct it again; use retrain.head=stage1"
+        )
     tau = problem.settings.number("tau")
     bias_C = logit_adjustment(bias_C, problem.train.counts_C, tau)
     return Classifier(weight_CD[None], bias_C[None], prior_power=1 - tau)

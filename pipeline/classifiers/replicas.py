@@ -4,19 +4,23 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Generator, Tensor
 
 from pipeline.augment.kinds import Augmentation, Draw, augment
-from pipeline.classifiers.linear import LinearHeads, ReplicaOptimizer
+from pipeline.classifiers.linear import ReplicaOptimizer
+from pipeline.classifiers.step import Heads, Step
 from pipeline.errors import ConfigError, TrainingError
 from pipeline.features import Features
+from pipeline.machine.device import keep_freed_memory
 from pipeline.progress import track
 from pipeline.rng import generator
 from pipeline.samplers import RowSampler
 from pipeline.settings.stage3 import Retrain
 
+Started = TypeVar("Started", bound=Heads)
 LOSS_SETTINGS = ("tau", "smoothing_head", "smoothing_tail")
 """Settings that a head's loss alone reads."""
 PER_REPLICA = ("learning_rate", "strength", "threshold", "dropout", "noise", *LOSS_SETTINGS)
@@ -32,6 +36,8 @@ class Draws:
     noise_SKBD: Tensor
     """Empty, as `uniform_SKBD`, where the augmentation draws none."""
     uniform_SKBD: Tensor
+    others_SKB: Tensor | None = None
+    """A second batch of rows, where the augmentation draws one; clean views."""
 
     @property
     def steps(self) -> int:
@@ -40,24 +46,25 @@ class Draws:
 
 def train_heads(
     features: Features,
-    start: LinearHeads,
+    start: Started,
     tensors: list[tuple[Tensor, float]],
-    loss_of: Callable[[Tensor, Tensor], Tensor],
+    objective: Callable[[Started, Step], Tensor],
     variants: Sequence[Retrain],
     seeds: Sequence[int],
     augmentation: Augmentation,
     steps: int,
     description: str = "retrain",
-    go_on: Callable[[int, LinearHeads], bool] | None = None,
-) -> LinearHeads:
+    go_on: Callable[[int, Started], bool] | None = None,
+) -> Started:
     """Train one classifier for each variant and seed as R = len(variants) * len(seeds) replicas; replica = (variant, seed).
 
-    `start` holds R classifiers and is trained in place: `tensors` of it, each at its share of the rate, by `loss_of`
-    (logits_RBC, labels_RB), which sums over replicas. Variants may differ in PER_REPLICA only. A replica does not depend
+    `start` holds R classifiers and is trained in place: `tensors` of it, each at its share of the rate, by
+    `objective`, which sums over replicas. Variants may differ in PER_REPLICA only. A replica does not depend
     on which others are trained beside it, up to the rounding of batched products. After each step `go_on` (step, heads) may end
     the training. Raises TrainingError on divergence.
     """
     settings = _common(variants)
+    keep_freed_memory()
     sampler = RowSampler(features.labels_N, settings.sampled)
     trainable, factors = [tensor.requires_grad_(True) for tensor, _ in tensors], [factor for _, factor in tensors]
     optimizer = ReplicaOptimizer(trainable, settings.optimizer, settings.momentum, settings.weight_decay)
@@ -67,9 +74,10 @@ def train_heads(
         for draws in _blocks(features, sampler, settings, augmentation, seeds, steps):
             for k in range(draws.steps):
                 inputs_RBD, labels_RB = _inputs(features, draws, k, variants, augmentation)
-                loss = loss_of(start.logits(inputs_RBD), labels_RB)
+                loss = objective(start, Step(inputs_RBD, labels_RB, step, steps))
                 gradients = torch.autograd.grad(loss, trainable)
                 scale = 0.5 * (1 + math.cos(math.pi * step / steps)) if settings.schedule == "cosine" else 1.0
+                scale *= min(1.0, (step + 1) / max(1, settings.warmup_steps))
                 optimizer.step(gradients, [rate_R * (scale * factor) for factor in factors])
                 step += 1
                 if go_on is not None and not go_on(step, start):
@@ -104,32 +112,40 @@ def _blocks(
     steps: int,
 ) -> Iterator[Draws]:
     """Draws for all steps, some steps at a time; how many depends on the batch alone, so that seeds do not meet."""
-    purposes = ("rows", "views", "noise", "uniform")
+    purposes = ("rows", "views", "noise", "uniform", "others")
+    any_row = RowSampler(features.labels_N, "instance")
     generators = {purpose: [generator(seed, "retrain", purpose) for seed in seeds] for purpose in purposes}
     size = max(1, 2**18 // (settings.batch_size * features.width))
     views = features.views
     kind = augmentation.kind
+    # Blocks of many seeds are too large for malloc to keep; fresh pages each time would cost as much as the numbers in them.
+    wide = (len(seeds), min(size, steps), settings.batch_size, features.width)
+    noise, uniform = (torch.empty(wide if drawn else 0) for drawn in (kind.draws_noise, kind.draws_uniform))
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
         for start in range(0, steps, size):
             shape = (min(size, steps - start), settings.batch_size)
-            wide = (*shape, features.width)
             none = torch.empty(len(seeds), shape[0], 0)
             yield Draws(
                 torch.stack([sampler.draw(shape, source) for source in generators["rows"]]),
                 torch.stack([torch.randint(views, shape, generator=source) for source in generators["views"]]),
-                _fill(torch.randn, wide, generators["noise"], threads) if kind.draws_noise else none,
-                _fill(torch.rand, wide, generators["uniform"], threads) if kind.draws_uniform else none,
+                _fill(torch.randn, noise[:, : shape[0]], generators["noise"], threads) if kind.draws_noise else none,
+                _fill(torch.rand, uniform[:, : shape[0]], generators["uniform"], threads)
+                if kind.draws_uniform
+                else none,
+                torch.stack([any_row.draw(shape, source) for source in generators["others"]])
+                if kind.draws_rows
+                else None,
             )
 
 
 def _fill(
-    draw: Callable[..., Tensor], shape: tuple[int, ...], generators: list[Generator], threads: ThreadPoolExecutor
+    draw: Callable[..., Tensor], filled: Tensor, generators: list[Generator], threads: ThreadPoolExecutor
 ) -> Tensor:
-    """One draw of `shape` a generator, along a first axis, written in place; several generators side by side."""
-    filled = torch.empty(len(generators), *shape)
+    """One draw a generator, along the first axis, written in place; several generators side by side."""
 
     def one(position: int) -> None:
-        draw(shape, generator=generators[position], out=filled[position])
+        part = filled[position]
+        draw(part.shape, generator=generators[position], out=part)
 
     each = map if len(generators) == 1 else threads.map
     list(each(one, range(len(generators))))
@@ -144,7 +160,8 @@ def _inputs(
     flat_SB = features.flat(view_SB, row_SB)
     features_SBD = features.gather(view_SB, row_SB)
     labels_SB = features.labels_N[row_SB]
-    draw = Draw(features_SBD, labels_SB, flat_SB, draws.noise_SKBD[:, k], draws.uniform_SKBD[:, k])
+    others_SBD = None if draws.others_SKB is None else features.gather(0, draws.others_SKB[:, k])
+    draw = Draw(features_SBD, labels_SB, flat_SB, draws.noise_SKBD[:, k], draws.uniform_SKBD[:, k], others_SBD)
     inputs_VSBD = augment(draw, variants, augmentation)
     inputs_VSBD = inputs_VSBD.expand(len(variants), *features_SBD.shape)
     return inputs_VSBD.flatten(0, 1), labels_SB.expand(len(variants), *labels_SB.shape).flatten(0, 1)

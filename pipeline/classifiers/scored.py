@@ -25,9 +25,10 @@ class Selection(BaseModel):
 
 @dataclass(frozen=True)
 class Scored:
-    """One classifier that gives scores (B, C) of features (B, D) in coordinates, and the tensors it is made of."""
+    """A classifier that gives scores of features (B, D) in coordinates, and the tensors it is made of."""
 
     scores: Callable[[Tensor], Tensor]
+    """(B, D) -> (B, C), or (R, B, C) of R replicas."""
     parts: dict[str, Tensor]
     coordinates: Coordinates | None = None
     selection: Selection | None = field(default=None)
@@ -35,9 +36,10 @@ class Scored:
     """As in `linear.Classifier`."""
 
     def logits(self, features_BD: Tensor) -> Tensor:
-        """(B, D) -> (1, B, C)."""
+        """(B, D) -> (R, B, C), R = 1 for one classifier."""
         inputs_BD = features_BD if self.coordinates is None else self.coordinates.apply(features_BD)
-        return self.scores(inputs_BD)[None]
+        scores = self.scores(inputs_BD)
+        return scores if scores.dim() == 3 else scores[None]
 
     def folded(self, coordinates: Coordinates) -> "Scored":
         """The same classifier on raw features; this one acts on features in the coordinates."""

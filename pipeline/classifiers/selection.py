@@ -10,17 +10,17 @@ from torch import Tensor
 from pipeline.rng import generator
 
 METRICS = ("balanced", "accuracy")
-"""What "best" means: every class counts alike, or every row does (for those who will meet the training prior)."""
+"""What "best" means: every class counts alike, or, for those who will meet the training prior, every row does."""
 
 FLOOR = -30.0
-"""The least log-likelihood that counts: a class that a fold did not know costs this much, not everything."""
+"""The least log-likelihood of a row. A class that a fit had no rows of has probability 0, which would cost infinity."""
 
 
 def stratified_folds(labels_N: Tensor, classes: int, folds: int, seed: int = 0) -> Tensor:
-    """Which of the folds holds each row out, (N,) int64; -1, held out of none, for the row of a class that has no other.
+    """The fold that holds each row out, (N,) int64. The only row of a class is held out by none: -1.
 
-    A class's rows are shuffled and dealt out in turn, so its folds differ by one row at most; where one class stops dealing, the
-    next goes on, so the folds do too.
+    The shuffled rows are dealt to the folds in turn, class after class. So the folds' numbers of rows differ by at most one, in
+    each class and in all.
     """
     order_N = torch.randperm(len(labels_N), generator=generator(seed, "folds"))
     order_N = order_N[labels_N[order_N].argsort(stable=True)]
@@ -43,8 +43,8 @@ def row_weights(labels_N: Tensor, classes: int, metric: str = "balanced") -> Ten
 def log_likelihoods(scores_NC: Tensor, labels_N: Tensor, weight_N: Tensor) -> tuple[Tensor, float]:
     """Each row's log-likelihood (N,) under softmax(scores / T), and the T that makes their weighted mean greatest.
 
-    The mean is concave in 1/T: a dozen Newton steps from where the scores' spread is 1, kept in bounds. No unit of the scores
-    matters, so arms whose scores are distances, votes or logits can be compared.
+    The mean is concave in 1/T. Newton's method finds its maximum, from the T at which the scores' spread is 1. The unit of the
+    scores does not matter, so distances, votes and logits can be compared.
     """
     finite_NC = torch.isfinite(scores_NC)
     top_N1 = scores_NC.masked_fill(~finite_NC, -torch.inf).amax(dim=1, keepdim=True)
@@ -85,7 +85,7 @@ def _derivatives(margin_NC: Tensor, true_N: Tensor, weight_N: Tensor, factor: fl
 
 @dataclass(frozen=True)
 class Score:
-    """What an arm's out-of-fold scores come to: mean log-likelihood, accuracy in percent, both in the metric; and temperature."""
+    """An arm on held-out rows: mean log-likelihood and accuracy in percent, both in the metric, and the fitted temperature."""
 
     likelihood: float
     accuracy: float
@@ -94,7 +94,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Choice:
-    """The chosen arm, each arm's score, and how sure: the likelihood it has over the runner-up, with the standard error."""
+    """The chosen arm, each arm's score, and how sure the choice is: its lead in likelihood, with the lead's standard error."""
 
     arm: str
     scores: dict[str, Score]
@@ -117,9 +117,9 @@ def choose(
 ) -> Choice:
     """The arm of the greatest mean log-likelihood with a fitted temperature, from scores (N, C) of rows no fit has seen.
 
-    A row that an arm has no score for (NaN) is left out for all, and so is a class of which no row was held out: what an arm
-    grants it would only ever count against the arm. `prior` is added to an arm's mean log-likelihood, in nats: what
-    is known of the arms from other data. Raises ValueError without arms or without a row that was held out.
+    A row without a score (NaN) in any arm is left out for all. A class of which no row was held out is left out of the softmax:
+    its probability could only count against an arm. `prior` is added to an arm's mean log-likelihood, in nats; it stands for what
+    other data say of the arms. Raises ValueError without arms or without a held-out row.
     """
     if not arms:
         raise ValueError("choose: no arms")

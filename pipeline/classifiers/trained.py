@@ -1,7 +1,8 @@
 """Heads that are trained step by step: what each trains and the loss it minimises."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,27 +14,41 @@ from pipeline.classifiers.linear import Classifier, LinearHeads
 from pipeline.classifiers.post_hoc import logit_adjustment
 from pipeline.classifiers.problem import Problem
 from pipeline.classifiers.replicas import LOSS_SETTINGS, train_heads
+from pipeline.classifiers.scored import Scored
+from pipeline.classifiers.step import Heads, Loss, StepLoss, of_logits
+from pipeline.errors import DataError
 from pipeline.features import Features
+from pipeline.settings import register
 from pipeline.settings.method_names import stage3_method
 from pipeline.settings.stage3 import PRIOR_AWARE, Retrain
 
 VECTOR = 16
 """Numbers that a processor's widest instruction takes at a time, float32."""
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""(logits_RBC, labels_RB) -> the sum over replicas of the mean over the batch, so that replicas do not scale each other's
-gradients."""
+
+
+def folded(heads: LinearHeads, _problem: Problem) -> Classifier:
+    """Linear heads as plain weights and biases."""
+    return Classifier(*heads.folded())
 
 
 @dataclass(frozen=True)
 class Training:
     """What a trained head changes and what it minimises."""
 
-    tensors: Callable[[LinearHeads, Retrain], list[tuple[Tensor, float]]]
-    """The tensors that are trained, each with its share of the learning rate."""
-    loss: Callable[[Retrain, Tensor], Loss]
-    """(settings, training counts (C,)) -> the loss."""
+    tensors: Callable[[Any, Retrain], list[tuple[Tensor, float]]]
+    """The tensors of its heads that are trained, each with its share of the learning rate."""
+    loss: Callable[[Retrain, Tensor], Loss] | None = None
+    """(settings, training counts (C,)) -> the loss, where logits and labels suffice."""
     wants_trained: bool = False
     """Whether it adjusts a classifier: on a fresh one it would have nothing to adjust."""
+    objective: Callable[[Problem], StepLoss] | None = None
+    """The loss where more is needed: features, weights, how far training is."""
+    begin: Callable[[Problem, LinearHeads], Any] = lambda _problem, start: start
+    """The heads that are trained, from the linear ones that training starts from."""
+    finish: Callable[[Any, Problem], Classifier | Scored] = folded
+    """What is saved of them."""
+    prepare: Callable[[Problem], Problem] = lambda problem: problem
+    """The problem with rows set aside, for heads that learn from some in another way."""
 
 
 def weights_and_bias(heads: LinearHeads, _settings: Retrain) -> list[tuple[Tensor, float]]:
@@ -83,32 +98,37 @@ def under_the_prior(settings: Retrain, counts_C: Tensor) -> Loss:
     return lambda logits_RBC, labels_RB: plain(logits_RBC + shift_C, labels_RB)
 
 
-def head(training: Training) -> Callable[[Problem], Classifier]:
+def head(training: Training) -> Callable[[Problem], Classifier | Scored]:
     """A row of the register: from the settings' start, trained with the settings' augmentation, one replica a seed."""
 
-    def fit(problem: Problem) -> Classifier:
-        return Classifier(*_fit(problem, training).folded(), prior_power=_prior_power(problem.settings))
+    def fit(problem: Problem) -> Classifier | Scored:
+        prepared = training.prepare(problem)
+        found = training.finish(_fit(prepared, training), _a_seed_a_replica(prepared))
+        return replace(found, prior_power=prior_power(problem.settings))
 
     return fit
 
 
-def _prior_power(settings: Retrain) -> float:
+def prior_power(settings: Retrain) -> float:
     """As in `Classifier`: rows sampled as they are teach their own prior, less what the loss takes off."""
     if settings.head in PRIOR_AWARE:
-        return 1 - settings.number("tau")
+        return 1 - settings.number("tau") if "retrain.tau" in register.HEADS[settings.head].uses else 0.0
     return 0.0 if settings.sampled == "balanced" else 1.0
 
 
 FIRST = Training(weights_and_bias, cross_entropy)
 """What a fresh classifier is trained with before a head adjusts it."""
+LWS = Training(scales, cross_entropy, wants_trained=True)
+GENERALIZED = Training(scales_first, label_aware, wants_trained=True)
 
 
-def _fit(problem: Problem, training: Training) -> LinearHeads:
-    start = _start(problem, problem.settings)
+def _fit(problem: Problem, training: Training) -> Any:
+    settings = problem.settings
+    start = _start(problem, settings)
     if _starts_fresh(problem) and training.wants_trained:
         start = linear.from_classifiers(*_fit(problem, FIRST).folded())
-    steps = budget.steps_of(problem.settings, len(problem.train.labels_N))
-    if not problem.settings.epochs and problem.unseen:
+    steps = budget.steps_of(settings, len(problem.train.labels_N))
+    if not settings.epochs and not settings.steps and problem.unseen:
         steps = _searched(problem, start, training) or steps
     return _trained(problem, problem.train, start, training, steps)
 
@@ -121,7 +141,9 @@ def _searched(problem: Problem, start: LinearHeads, training: Training) -> int |
     fit, held_out = parts
     search = budget.Search(held_out)
     begun = linear.LinearHeads(start.weight_RCD.clone(), start.bias_RC.clone(), start.scale_RC.clone())
-    _trained(problem, fit, begun, training, budget.ceiling(problem.settings, len(fit.labels_N)), search)
+    _trained(
+        replace(problem, train=fit), fit, begun, training, budget.ceiling(problem.settings, len(fit.labels_N)), search
+    )
     return budget.scaled(search.best_step, len(fit.labels_N), len(problem.train.labels_N))
 
 
@@ -131,21 +153,36 @@ def _trained(
     start: LinearHeads,
     training: Training,
     steps: int,
-    go_on: Callable[[int, LinearHeads], bool] | None = None,
-) -> LinearHeads:
-    variants = problem.side_by_side
-    tensors = training.tensors(start, problem.settings)
-    loss = _loss_of_each(training, variants, problem.train.counts_C)
+    go_on: Callable[[int, Heads], bool] | None = None,
+) -> Any:
+    variants, wide = problem.side_by_side, _a_seed_a_replica(problem)
+    heads = training.begin(wide, start)
+    tensors = training.tensors(heads, problem.settings)
+    objective = _objective(training, wide, variants)
     name = stage3_method(problem.settings)
-    return train_heads(rows, start, tensors, loss, variants, problem.seeds, problem.augmentation, steps, name, go_on)
+    return train_heads(
+        rows, heads, tensors, objective, variants, problem.seeds, problem.augmentation, steps, name, go_on
+    )
 
 
-def _loss_of_each(training: Training, variants: Sequence[Retrain], counts_C: Tensor) -> Loss:
+def _a_seed_a_replica(problem: Problem) -> Problem:
+    """With as many seeds as replicas are trained: those of the first variant, of the second …"""
+    return replace(problem, seeds=[*problem.seeds] * len(problem.side_by_side))
+
+
+def _objective(training: Training, problem: Problem, variants: Sequence[Retrain]) -> StepLoss:
+    if training.objective is not None:
+        return training.objective(problem)
+    assert training.loss is not None
+    return of_logits(_loss_of_each(training.loss, variants, problem.train.counts_C))
+
+
+def _loss_of_each(loss_of: Callable[[Retrain, Tensor], Loss], variants: Sequence[Retrain], counts_C: Tensor) -> Loss:
     """The loss of all replicas; variants whose loss differs get their own, on their part of the replicas."""
     first = variants[0]
     if all(getattr(variant, name) == getattr(first, name) for variant in variants for name in LOSS_SETTINGS):
-        return training.loss(first, counts_C)
-    losses_V = [training.loss(variant, counts_C) for variant in variants]
+        return loss_of(first, counts_C)
+    losses_V = [loss_of(variant, counts_C) for variant in variants]
 
     def loss(logits_RBC: Tensor, labels_RB: Tensor) -> Tensor:
         parts = zip(losses_V, logits_RBC.chunk(len(losses_V)), labels_RB.chunk(len(losses_V)), strict=True)
@@ -162,6 +199,11 @@ def _start(problem: Problem, settings: Retrain) -> LinearHeads:
     if _starts_fresh(problem):
         return linear.fresh(problem.classes, problem.train.width, [*problem.seeds] * len(problem.side_by_side))
     weight_CD, bias_C = problem.stage1_classifier(f"retrain.start={settings.start}", "use --set retrain.start=fresh")
+    if settings.start == "adjusted" and problem.corrected:
+        raise DataError(
+            f"retrain.start=adjusted: the stage-1 classifier of {problem.origin} was trained with the prior in its loss, and "
+            "adjusting it would correct it again; use --set retrain.start=stage1"
+        )
     if settings.start == "adjusted" or (settings.start == "auto" and not problem.corrected):
         bias_C = logit_adjustment(bias_C, problem.train.counts_C)
     return linear.from_classifier(weight_CD, bias_C, len(problem.side_by_side) * len(problem.seeds))

@@ -40,6 +40,12 @@ def module_of(options: Options) -> str | None:
     return text.removeprefix(_MODULE) if text.startswith(_MODULE) else None
 
 
+def refuse_module(options: Options) -> None:
+    """Raise click.UsageError where a plan is wanted of a backbone whose code would have to run."""
+    if module_of(options) is not None:
+        raise click.UsageError(f"--dry-run runs nothing, and --backbone {options.backbone} would; leave one out")
+
+
 def read_with_backbone(read: Read, options: Options, source: str | None) -> load.Resolved:
     """The settings with the backbone of `--backbone`, and with what its weights say where the user has not said it.
 

@@ -33,9 +33,9 @@ def report(
     reference: str | None,
     as_json: bool,
 ) -> None:
-    """Example: coattail report 612d. What a method did to which classes, with figures, as one HTML file.
+    """What a method did to which classes, with figures, as one HTML file: coattail report 612d.
 
-    RUN is a run folder of retrain, CACHE a cache's folder, key or start of it: all its finished runs.
+    RUN is a run folder of retrain. CACHE is a cache's folder, key, start of its key, or a sample's name: all its finished runs.
     """
     started = time.monotonic()
     from pipeline.report.document import elapsed

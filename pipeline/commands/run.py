@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.commands.backbone_option import backbone_option, module_of
+from pipeline.commands.backbone_option import backbone_option, module_of, refuse_module
 from pipeline.commands.done import say_if_done
 from pipeline.commands.options import Command, Options, common, target_argument
 from pipeline.commands.output import show
+from pipeline.commands.planning import dry_run_option, show_cache_plan, show_images_plan
 from pipeline.commands.reporting import report_of, report_option
 from pipeline.commands.stage_options import cache_options, classifier_options, with_config, with_settings
 
@@ -40,7 +41,8 @@ def demo(options: Options, sample: str | None, no_report: bool) -> None:
 @cache_options
 @classifier_options
 @report_option
-def run(options: Options, reference: str | None, no_report: bool, **chosen: str | int | None) -> None:
+@dry_run_option
+def run(options: Options, reference: str | None, no_report: bool, dry_run: bool, **chosen: str | int | None) -> None:
     """All stages: backbone, cache, STG, and the method beside its baselines; with --cache, those that need no images.
 
     `coattail run photos/` takes the images in a folder or a table as they lie; with --backbone efficientnet-lite0, features
@@ -50,7 +52,23 @@ def run(options: Options, reference: str | None, no_report: bool, **chosen: str 
     """
     if reference is not None and options.backbone is not None:
         raise click.UsageError("--cache and --backbone exclude each other: a cache's features are made already")
-    _run(with_settings(options if reference else with_config(options), chosen), reference, not no_report)
+    options = with_settings(options if reference else with_config(options), chosen)
+    if dry_run:
+        _show_plan(options, reference)
+    else:
+        _run(options, reference, not no_report)
+
+
+def _show_plan(options: Options, reference: str | None) -> None:
+    from pipeline.artefacts.folders import stores_folder
+    from pipeline.commands.which_cache import resolve_settings, resolved_with_cache
+
+    if reference is None:
+        refuse_module(options)
+        show_images_plan(resolve_settings(options).settings, options.as_json)
+    else:
+        resolved, cache = resolved_with_cache(options, reference, stores_folder())
+        show_cache_plan(resolved.settings, cache, options.as_json)
 
 
 def _run(options: Options, reference: str | None, with_report: bool) -> None:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.commands.backbone_option import backbone_option, module_of
+from pipeline.commands.backbone_option import backbone_option, module_of, refuse_module
 from pipeline.commands.done import say_if_done
 from pipeline.commands.options import Command, Options, common
 from pipeline.commands.output import show
+from pipeline.commands.planning import dry_run_option, show_images_plan
 from pipeline.commands.stage_options import with_config
 
 if TYPE_CHECKING:
@@ -22,10 +23,15 @@ if TYPE_CHECKING:
 @common
 @backbone_option
 @click.option("--no-extract", is_flag=True, help="Train only; do not dump the features.")
-def train_backbone(options: Options, no_extract: bool) -> None:
+@dry_run_option
+def train_backbone(options: Options, no_extract: bool, dry_run: bool) -> None:
     """Stage 1: train the backbone, then dump every split's features into a cache."""
     started = time.time()
     settings = _stage1_settings(options)
+    if dry_run:
+        refuse_module(options)
+        show_images_plan(settings, options.as_json, extracts=not no_extract, retrains=False)
+        return
     from pipeline.artefacts.folders import runs_folder, stores_folder
     from pipeline.stage1_backbone import given, stage1
 
@@ -59,14 +65,21 @@ def train_backbone(options: Options, no_extract: bool) -> None:
 @click.option(
     "--backbone-module", metavar="MODULE:ATTRIBUTE", help="Your own nn.Module, images to (B, D); runs its code."
 )
-def extract(options: Options, backbone: str | None, backbone_module: str | None) -> None:
+@dry_run_option
+def extract(options: Options, backbone: str | None, backbone_module: str | None, dry_run: bool) -> None:
     """Dump a frozen backbone's features of every split into a cache."""
     if backbone is not None and backbone_module is not None:
         raise click.UsageError("--backbone and --backbone-module exclude each other")
-    started = time.time()
     folder = _run_folder(backbone)
+    if dry_run and (folder is not None or backbone_module is not None):
+        raise click.UsageError("--dry-run is for the config's own backbone; leave out --backbone and --backbone-module")
+    started = time.time()
     options = replace(options, backbone=None if folder else backbone)
     settings = _stage1_settings(options)
+    if dry_run:
+        refuse_module(options)
+        show_images_plan(settings, options.as_json, retrains=False)
+        return
     from pipeline.artefacts.folders import runs_folder, stores_folder
     from pipeline.stage1_backbone import finished, given, stage1
     from pipeline.stage1_extract import extract as extract_features

@@ -8,13 +8,15 @@ import click
 from pipeline.commands.done import say_if_done
 from pipeline.commands.options import Command, HomePath, Options, common
 from pipeline.commands.output import show
+from pipeline.commands.planning import dry_run_option, show_cache_plan
 from pipeline.commands.stage_options import cache_options, classifier_options, config_or_cache, with_settings
 
 
 @click.command("train-stg", cls=Command)
 @common
 @cache_options
-def train_stg(options: Options, reference: str | None) -> None:
+@dry_run_option
+def train_stg(options: Options, reference: str | None, dry_run: bool) -> None:
     """Stage 2: learn the Semantic Transformation Generator on the head classes of a cache."""
     started = time.time()
     from pipeline.artefacts.folders import runs_folder, stores_folder
@@ -23,6 +25,9 @@ def train_stg(options: Options, reference: str | None) -> None:
 
     resolved, cache = resolved_with_cache(config_or_cache(options, reference), reference, stores_folder())
     check_stages(resolved.settings, resolved.given, reference is not None)
+    if dry_run:
+        show_cache_plan(resolved.settings, cache, options.as_json, retrains=False)
+        return
     from pipeline.report.tables import distance_line
     from pipeline.stage2_stg import train_stg as train
 
@@ -38,7 +43,10 @@ def train_stg(options: Options, reference: str | None) -> None:
 @cache_options
 @click.option("--stg", type=HomePath(), help="A stage-2 run folder; by default the settings' own.")
 @classifier_options
-def retrain(options: Options, reference: str | None, stg: Path | None, **chosen: str | int | None) -> None:
+@dry_run_option
+def retrain(
+    options: Options, reference: str | None, stg: Path | None, dry_run: bool, **chosen: str | int | None
+) -> None:
     """Stage 3: retrain the classifier on a cache, the tail's features augmented."""
     started = time.time()
     import pipeline
@@ -52,6 +60,9 @@ def retrain(options: Options, reference: str | None, stg: Path | None, **chosen:
     if stg is not None and not uses_stg(resolved.settings.retrain):
         raise click.UsageError("--stg is for --augmentation stg with a head that is trained: crt, lws or generalized")
     check_retrain(resolved.settings, resolved.given, reference is not None, stg is not None)
+    if dry_run:
+        show_cache_plan(resolved.settings, cache, options.as_json)
+        return
     from pipeline.report.tables import retrained_table
 
     folder, result = pipeline.retrain(resolved.settings, cache, runs_folder(), stg and stg.absolute())

@@ -50,14 +50,14 @@ def resolve_settings(options: Options, base: tuple[str, dict[str, Any]] | None =
         return load.load(config, options.overrides, options.seed, values, chosen, preset)
 
     # What a cache records is complete: its weights have nothing to add.
-    recorded = config is None and base is not None and not found
+    recorded = base is not None and not found
     return read_with_backbone(read, options, None if recorded else _source(config, values))
 
 
 def _source(config: str | None, values: tuple[str, dict[str, Any]] | None) -> str:
     """What the origins of a config's own values say."""
     if config is not None:
-        return str(config_paths(config)[0])
+        return str(config_paths(config)[0] or config)
     return values[0] if values else "default"
 
 
@@ -72,9 +72,9 @@ def _images_at(reference: str) -> tuple[str, dict[str, Any]] | None:
         return None
     if not is_there:
         return None
-    from pipeline.images.discovery import is_data, settings_of
+    from pipeline.images.discovery import is_data, settings_found
 
-    return (reference, settings_of(path)) if is_data(path) else None
+    return (reference, settings_found(path)) if is_data(path) else None
 
 
 def settings_and_cache(
@@ -99,7 +99,8 @@ def resolved_with_cache(options: Options, cache: str | None, stores: Path) -> tu
     opened = FeatureCache.open(_named(cache, stores))
     if options.config is None:
         return resolve_settings(options, _recorded(opened.manifest)), opened
-    resolved = resolve_settings(options)
+    alone = options.config.startswith("+")  # a method over what the cache records
+    resolved = resolve_settings(options, _recorded(opened.manifest) if alone else None)
     return replace(resolved, settings=_as_made(resolved.settings, opened.manifest)), opened
 
 
@@ -134,7 +135,9 @@ def _recorded(manifest: Manifest) -> tuple[str, dict[str, Any]]:
 
 
 def _made_by(settings: Settings, stores: Path) -> Path:
-    wanted = settings.model_dump(mode="json", include=set(MADE_BY))
+    from pipeline.machine.device import on_this_machine  # torch, which commands that name a cache may do without
+
+    wanted = on_this_machine(settings).model_dump(mode="json", include=set(MADE_BY))
     others: list[str] = []
     for path, manifest in catalog.manifests(stores):
         recorded = manifest.provenance.settings

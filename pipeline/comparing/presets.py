@@ -16,7 +16,7 @@ from pipeline.settings.method_names import RECORDED, stage1_method
 PRESETS = CONFIGS / "presets"
 DIVERGENCE = "divergence"
 """The preset that is no list of arms: how the transformations of five samples differ (the paper's Table 5)."""
-NEAR = 1.15
+SAME_FACTOR = 1.15
 """A cache's imbalance factor may differ from the table's by this ratio: counts are truncated."""
 
 
@@ -111,5 +111,5 @@ def _published(preset: Preset, row: PresetArm, cache: FeatureCache) -> Mapping[s
         return row.published
     counts = cache.counts("train")
     factor = float(counts.max()) / max(1.0, float(counts[counts > 0].min()))
-    near = [column for column in row.published if 1 / NEAR < factor / float(column) < NEAR]
+    near = [column for column in row.published if 1 / SAME_FACTOR < factor / float(column) < SAME_FACTOR]
     return {f"IF {column}": row.published[column] for column in near}

@@ -1,4 +1,8 @@
-"""Images and labels of a run: a source by name, a test split held out where there is none, the long-tailed draw."""
+"""The images and labels of a run.
+
+They come from the source that the settings name. Where there is no test split, one is held out of the training split. Where the
+settings ask for it, a long tail is drawn from what remains.
+"""
 
 import hashlib
 from collections import Counter
@@ -179,10 +183,10 @@ def long_tailed_rows(source: Source, longtail: LongTail, seed: int) -> Rows:
         return np.arange(len(labels_N))
     n_max = longtail.n_max or largest_n_max(has, longtail.imbalance_factor)
     wanted = class_counts(n_max, len(has), longtail.imbalance_factor)
-    for c, (n, found) in enumerate(zip(wanted, has, strict=True)):
-        if n > found:
+    for c, (n, available) in enumerate(zip(wanted, has, strict=True)):
+        if n > available:
             raise DataError(
-                f"class {c} ({source.classes[c]}): the profile wants {n} images, found {found}; lower longtail.n_max "
+                f"class {c} ({source.classes[c]}): the profile wants {n} images, found {available}; lower longtail.n_max "
                 f"(at most {largest_n_max(has, longtail.imbalance_factor)} here) or raise longtail.imbalance_factor"
             )
     if left_out := _named(source.classes, [c for c, n in enumerate(wanted) if n == 0]):
@@ -216,7 +220,7 @@ def _subset(raw: Raw, rows: Rows) -> Raw:
 
 @dataclass(frozen=True)
 class _Kept:
-    """The rows of a split that are used, their images and names, and those left out as broken, with the reason."""
+    """The rows of a split that are used: labels and ids, images, and names. `left_out` lists broken images with the reason."""
 
     raw: Raw
     items: Sequence[Item]
@@ -238,7 +242,7 @@ def _kept(name: str, raw: Raw, data: Data) -> _Kept:
 
 
 def _decoding(facts: Sequence[Facts]) -> tuple[Scale, dict[str, int | float | str]]:
-    """What is white in deep images of the data set, and all that its identity says of how images are decoded."""
+    """Which values become white in images of more than 8 bits, and what the cache's identity says about decoding."""
     scale = Scale.of(fact.peak for fact in facts)
     turned = sum(fact.is_turned for fact in facts)
     if turned:

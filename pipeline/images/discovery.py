@@ -18,7 +18,7 @@ from pipeline.images.sources.arrays import ARRAY_SUFFIXES
 from pipeline.images.sources.folder import SUFFIXES
 from pipeline.images.sources.parquet_images import ImageColumn
 from pipeline.images.sources.table import table_in
-from pipeline.images.sources.table_columns import LABEL_NAMES
+from pipeline.images.sources.table_columns import LABEL_COLUMN_NAMES
 from pipeline.images.sources.table_file import LINE_SUFFIXES, TEXT_SUFFIXES
 from pipeline.progress import silently
 from pipeline.settings.stage1 import Data
@@ -33,13 +33,13 @@ FILE_SOURCES = {
     ".parquet": "parquet",
     ".tar": "webdataset",
     **dict.fromkeys(ARRAY_SUFFIXES, "npz"),
-    **dict.fromkeys((*TEXT_SUFFIXES, *LINE_SUFFIXES), "table"),
+    **dict.fromkeys((*TEXT_SUFFIXES, *LINE_SUFFIXES, ".json"), "table"),
     ".txt": "list",
 }
 """Suffix of a file of images or labels -> the source that reads it."""
-LOOKED_AT = 64
+MEASURED = 64
 """Images that mean, spread and size are taken from: enough to tell them to two digits."""
-SMALL = 5000
+FEW_IMAGES = 5000
 """Up to so many images, images of 64 pixels a side take minutes on a processor; more take hours."""
 EPOCH_IMAGES = 200_000
 """Images that stage 1 sees in all, where the numbers of epochs below allow it: some ten minutes at 32 pixels."""
@@ -51,7 +51,7 @@ def is_data(path: Path) -> bool:
     return path.is_dir() or (path.is_file() and path.suffix.lower() in FILE_SOURCES)
 
 
-def settings_of(path: Path) -> dict[str, Any]:
+def settings_found(path: Path) -> dict[str, Any]:
     """Values of settings for the images in a folder or file: where they lie, and sensible ones for data of that size.
 
     Raises DataError where there are no images, or not in any way that a source reads.
@@ -60,10 +60,10 @@ def settings_of(path: Path) -> dict[str, Any]:
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.resolve().stem).strip("-._") or "own"
     with silently():
         train = load_source(Data.model_validate({**data, "workers": 0})).splits["train"]
-        rows = np.unique(np.linspace(0, len(train.labels_N) - 1, LOOKED_AT).astype(np.int64))
+        rows = np.unique(np.linspace(0, len(train.labels_N) - 1, MEASURED).astype(np.int64))
         mean, std, side = _measured(train.take(rows))
     count = len(train.labels_N)
-    size = 64 if side >= 48 and count <= SMALL else 32
+    size = 64 if side >= 48 and count <= FEW_IMAGES else 32
     epochs = max(LEAST_EPOCHS, min(MOST_EPOCHS, round(EPOCH_IMAGES / max(count, 1))))
     return {"name": name, "data": {**data, "image_size": size, "mean": mean, "std": std}, "stage1": {"epochs": epochs}}
 
@@ -99,7 +99,7 @@ def _metadata(folder: Path) -> dict[str, Any]:
 
 def _split_folders(folder: Path) -> dict[str, Any]:
     """Folders `train`, `val`, `test` that hold the same kind of source."""
-    places = {}
+    places: dict[str, Path] = {}
     for split, words in SPLIT_WORDS.items():
         inside = [entry for entry in sorted(folder.iterdir()) if entry.is_dir() and entry.name.lower() in words]
         places |= {split: inside[0]} if inside else {}
@@ -170,7 +170,7 @@ def _parquet_columns(path: Path) -> dict[str, Any]:
     if not images:
         return {"source": "table"}
     image = "image" if "image" in images else images[0]
-    usual = [name for name in schema if name.lower() in LABEL_NAMES or name.lower().endswith("label")]
+    usual = [name for name in schema if name.lower() in LABEL_COLUMN_NAMES or name.lower().endswith("label")]
     label = "label" if "label" in schema or not usual else usual[0]
     return {"source": "parquet", "image_column": image, "label_column": label}
 

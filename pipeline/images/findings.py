@@ -1,4 +1,4 @@
-"""What is said of a data set before it is used: images that stand in it twice, settings that look left over."""
+"""Notes on a data set before it is used: images that occur twice, and mean and std that were left at CIFAR's."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -65,6 +65,6 @@ def say_defaults(data: Data, items: Sequence[Item], scale: Scale) -> None:
         return
     mean_3 = np.mean([image.mean(axis=(0, 1)) for image in pixels], axis=0)
     square_3 = np.mean([(image**2).mean(axis=(0, 1)) for image in pixels], axis=0)
-    found = {"mean": mean_3, "std": np.sqrt(np.maximum(square_3 - mean_3**2, 0))}
-    remedy = " ".join(f"--set data.{key}='[{', '.join(f'{value:.3f}' for value in found[key])}]'" for key in left)
+    measured = {"mean": mean_3, "std": np.sqrt(np.maximum(square_3 - mean_3**2, 0))}
+    remedy = " ".join(f"--set data.{key}='[{', '.join(f'{value:.3f}' for value in measured[key])}]'" for key in left)
     note(f"data.{' and data.'.join(left)}: left at CIFAR's; {len(pixels)} training images here are near {remedy}")

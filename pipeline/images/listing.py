@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 NAMED = 20
-"""Names that a line holds, at most; the rest are counted."""
+"""A line holds at most so many names. The others are counted."""
 
 
 def listed(names: Sequence[str], limit: int = NAMED) -> str:

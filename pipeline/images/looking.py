@@ -13,7 +13,7 @@ from pipeline.images.reading import content_of, digest, each_decoded
 from pipeline.images.summary import Header
 from pipeline.longtail import Rows
 
-SIDE = 16
+HASH_SIDE = 16
 """Pixels a side that a thumbnail's differences have; it is one pixel wider."""
 NEAR_BITS = 3
 """Images look alike where their hashes differ in at most so many of 256 bits. A word of 64 bits more than that must be equal."""
@@ -27,7 +27,7 @@ CROWD = 64
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Of one image: its header, the digest of its file or pixels, and its thumbnail, uint8 (SIDE, SIDE + 1)."""
+    """Of one image: its header, the digest of its file or pixels, and its thumbnail, uint8 (HASH_SIDE, HASH_SIDE + 1)."""
 
     header: Header
     digest: bytes
@@ -37,7 +37,7 @@ class Look:
 def look_at(item: Item) -> Look:
     """Decode one image. Raises Undecodable."""
     content = item if isinstance(item, np.ndarray) else content_of(item)
-    grey = decode(content).convert("L").resize((SIDE + 1, SIDE), Image.Resampling.BOX)
+    grey = decode(content).convert("L").resize((HASH_SIDE + 1, HASH_SIDE), Image.Resampling.BOX)
     sha = digest(content) if isinstance(content, np.ndarray) else hashlib.sha256(content).digest()
     return Look(Header(*header(content)), sha, np.asarray(grey))
 
@@ -48,7 +48,7 @@ def look_at_all(items: Sequence[Item], description: str) -> tuple[list[Look | No
 
 
 def hashes(thumbnails_N: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """The difference hash of thumbnails (N, SIDE, SIDE + 1): whether each pixel is darker than its right neighbour; (N, 4)."""
+    """The difference hash of thumbnails (N, S, S + 1), whether each pixel is darker than its right neighbour: (N, 4) words."""
     bits_NB = (thumbnails_N[:, :, 1:] > thumbnails_N[:, :, :-1]).reshape(len(thumbnails_N), -1)
     return np.packbits(bits_NB, axis=1).view(np.uint64)
 
@@ -88,7 +88,7 @@ def _rows_by_word(word_N: NDArray[np.uint64], textured_N: NDArray[np.bool_]) -> 
 
 
 def stacked(looks: Sequence[Look | None]) -> tuple[NDArray[np.uint8], Rows]:
-    """The thumbnails of the images that could be decoded, (N, SIDE, SIDE + 1), and their rows (N,)."""
+    """The thumbnails of the images that could be decoded, (N, HASH_SIDE, HASH_SIDE + 1), and their rows (N,)."""
     rows = np.array([row for row, look in enumerate(looks) if look is not None], dtype=np.int64)
-    found = [look.thumbnail for look in looks if look is not None]
-    return np.stack(found) if found else np.zeros((0, SIDE, SIDE + 1), dtype=np.uint8), rows
+    thumbnails = [look.thumbnail for look in looks if look is not None]
+    return np.stack(thumbnails) if thumbnails else np.zeros((0, HASH_SIDE, HASH_SIDE + 1), dtype=np.uint8), rows

@@ -1,4 +1,7 @@
-"""The images of a split in batches: from RAM where they fit, else decoded as they are used. Both give the same tensors."""
+"""The images of a split in batches.
+
+They are kept in RAM where they fit, and else decoded when their batch is due. Both ways give the same tensors.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -54,6 +57,10 @@ class Images(Protocol):
 
     def __len__(self) -> int: ...
 
+    def sample(self, count: int) -> Sequence[Item]:
+        """At most `count` of the images as the source holds them, evenly over all."""
+        ...
+
     def prepare(self) -> None:
         """Do what is done once, before the first batch. Raises DataError that names the images found broken on the way."""
         ...
@@ -87,6 +94,9 @@ class RamImages:
 
     def __len__(self) -> int:
         return len(self._items)
+
+    def sample(self, count: int) -> Sequence[Item]:
+        return evenly(self._items, count)
 
     def prepare(self) -> None:
         _ = self._padded_NSS3
@@ -124,6 +134,9 @@ class LazyImages:
 
     def __len__(self) -> int:
         return len(self._items)
+
+    def sample(self, count: int) -> Sequence[Item]:
+        return evenly(self._items, count)
 
     def prepare(self) -> None:
         """Read every image's header. What is no image is found here; an image cut short is found when it is first used."""
@@ -202,6 +215,11 @@ def _collate(samples: list[Tensor | tuple[int, str]]) -> tuple[Tensor, list[tupl
         return torch.empty(0), broken
     pixels_B3SS = torch.stack([sample for sample in samples if isinstance(sample, Tensor)])
     return pixels_B3SS.contiguous(memory_format=torch.channels_last), []
+
+
+def evenly(items: Sequence[Item], count: int) -> list[Item]:
+    """At most `count` of the items, evenly over all."""
+    return [items[int(row)] for row in np.unique(np.linspace(0, len(items) - 1, count).astype(int))]
 
 
 def fits_in_ram(rows: int, size: int, limit_gib: float) -> bool:

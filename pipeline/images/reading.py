@@ -1,4 +1,4 @@
-"""Every image of a split, read once in threads: digests, what cannot be decoded, and what decides how they are decoded."""
+"""Reads every image of a split once, in threads: its digest, whether it can be decoded, and what decides how it is decoded."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -27,7 +27,11 @@ FLOAT_MAP = b"Pf"
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Of one image: sha256 of its file or pixels (32 bytes), whether it is turned upright, its largest deep value."""
+    """What is known of one image once its bytes are read.
+
+    `digest` is the sha256 (32 bytes) of its file or pixels. `is_turned`: its EXIF orientation says that it lies on its side or
+    head. `peak` is its largest value where it has more than 8 bits a colour.
+    """
 
     digest: bytes
     is_turned: bool = False
@@ -36,9 +40,9 @@ class Facts:
 
 def read_all(items: Sequence[Item], names: Sequence[str]) -> list[Facts]:
     """The facts of each item. Raises DataError for files that cannot be read."""
-    found, broken = each_decoded(lambda row: read(items[row]), len(items), "images read")
+    facts_of, broken = each_decoded(lambda row: read(items[row]), len(items), "images read")
     raise_broken(broken, names)
-    return [facts for facts in found if facts is not None]
+    return [facts for facts in facts_of if facts is not None]
 
 
 def read(item: Item) -> Facts:
@@ -97,7 +101,7 @@ def each_decoded(work: Callable[[int], T], rows: int, description: str) -> tuple
 
     results: list[T | None] = []
     with ThreadPoolExecutor(cpu_count()) as pool, track(rows, description, "images", bool(description)) as progress:
-        for found in pool.map(block, range(0, rows, BLOCK)):
-            results += found
-            progress.advance(len(found))
+        for block_results in pool.map(block, range(0, rows, BLOCK)):
+            results += block_results
+            progress.advance(len(block_results))
     return results, broken

@@ -10,7 +10,7 @@ from pipeline.images.decoding import Item, Undecodable, header
 from pipeline.images.listing import listed
 from pipeline.longtail import group_limits, shot_groups
 
-LOOKED_AT = 64
+HEADERS_READ = 64
 """Images whose headers are read where a summary must be quick."""
 
 
@@ -79,7 +79,7 @@ def factor_text(factor: float | None) -> str:
 def sampled_headers(items: Sequence[Item]) -> list[Header]:
     """The headers of some images, evenly over the sequence; of those that can be read."""
     headers = []
-    for row in np.unique(np.linspace(0, len(items) - 1, LOOKED_AT).astype(int)) if len(items) else ():
+    for row in np.unique(np.linspace(0, len(items) - 1, HEADERS_READ).astype(int)) if len(items) else ():
         try:
             headers.append(Header(*header(items[int(row)])))
         except Undecodable:

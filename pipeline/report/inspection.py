@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 BAR = 30
 """Characters of the longest bar."""
-SHOWN = 3
+EXAMPLES_SHOWN = 3
 """Examples of an alarm that the text shows; --json has up to 20."""
 ALL_SHOWN = ("unreadable",)
 """Kinds of alarms whose examples are all shown, a line each."""
@@ -23,7 +23,7 @@ def inspection_text(found: "Inspection") -> list[Part]:
     parts.append(f"{len(found.alarms)} alarms" if found.alarms else "no alarms")
     for alarm in found.alarms:
         several = f"{alarm.count:,} " if alarm.examples or alarm.count > 1 else ""
-        shown = alarm.examples if alarm.kind in ALL_SHOWN else alarm.examples[:SHOWN]
+        shown = alarm.examples if alarm.kind in ALL_SHOWN else alarm.examples[:EXAMPLES_SHOWN]
         more = f" and {alarm.count - len(shown):,} more" if shown and alarm.count > len(shown) else ""
         if alarm.kind in ALL_SHOWN:
             parts.append(f"- {alarm.kind}: {several}{alarm.text}")

@@ -9,8 +9,8 @@ from pipeline.report.subject import Subject, backbone_folder, generator_folder
 from pipeline.settings import Settings
 from pipeline.settings.files import flat
 
-VALUE_LENGTH = 120
-"""Characters of a setting or a lineage entry that are shown."""
+VALUE_LENGTH, LONGEST_ENTRY = 120, 300
+"""Characters that are shown of a setting, and of an entry of the lineage."""
 DIGITS = 12
 """Of a key or a digest."""
 
@@ -34,17 +34,15 @@ def lineage(about: Subject) -> list[tuple[str, str]]:
         ("seeds", ", ".join(map(str, result.seeds))),
         ("how it was chosen", chosen(about)),
     ]
-    return [(name, shown_name(text, VALUE_LENGTH if name != "feature cache" else 200)) for name, text in entries]
+    return [(name, shown_name(text, LONGEST_ENTRY)) for name, text in entries]
 
 
 def chosen(about: Subject) -> str:
     """How the method came to be the one that is shown, and what it is made of."""
     selection, name = about.method.result.selection, about.method.name
     if not about.method.result.chosen:
-        epoch = f"; of its training, the {selection.on}" if selection.on == "last epoch" else ""
-        return (
-            f"{name} is shown because it was asked for or is the only one; nothing was chosen by the test split{epoch}"
-        )
+        epoch = " of its last epoch" if selection.on == "last epoch" else ""
+        return f"{name}{epoch} was asked for, or no run of auto chose another; the test split chose nothing"
     score = "" if selection.score is None else f", {selection.score:.1f} % there"
     members = sorted(selection.members.items(), key=lambda item: -item[1])[:3]
     made_of = "; made of " + ", ".join(f"{100 * share:.0f} % {member}" for member, share in members) if members else ""

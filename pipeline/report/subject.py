@@ -77,7 +77,7 @@ def subject(
     beside = [newest[name] for name in BASELINES if name in newest and newest[name] is not made]
     other = _named(newest, baseline, "--baseline") if baseline else beside[0] if beside else None
     arms = tuple(sorted(newest.values(), key=lambda arm: _place(arm.result)))
-    return Subject(cache, runs, arms, made, other, settings_of(made.folder))
+    return Subject(cache, runs, arms, made, other, run_settings(made.folder))
 
 
 def _finished(runs: Path, key: str, chosen: Path | None) -> Iterator[tuple[Path, RetrainResult]]:
@@ -111,7 +111,7 @@ def _place(result: RetrainResult) -> tuple[int, str]:
     return (0 if result.chosen else 1 if result.method == "stage1" else 3 if trained else 2, result.method)
 
 
-def settings_of(folder: Path) -> Settings:
+def run_settings(folder: Path) -> Settings:
     """The settings that a run folder was made with. Raises ConfigError where its config.toml is of another version."""
     return load(str(folder / "config.toml")).settings
 

@@ -51,7 +51,7 @@ def _classes(evidence: Evidence) -> list[str]:
     for verb, (gain, c, before, after) in (("gains", max(gains)), ("loses", min(gains))):
         if (gain > 0) == (verb == "gains") and gain:
             name = f"class {evidence.classes[c]} ({evidence.counts[c]} training rows)"
-            text += f"; most {verb} {name}, from {before:.0f} to {after:.0f} %"
+            text += f"; {name} {verb} most, from {before:.0f} to {after:.0f} %"
     return [text + "."]
 
 

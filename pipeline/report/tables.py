@@ -104,6 +104,12 @@ def _choice_lines(arms: list[RetrainResult], stage1: str) -> list[str]:
 
 def distance_line(distance: Distance) -> str:
     """One sentence on the generator against its closed form."""
+    if distance.closed_form_ratio is not None:
+        return (
+            f"soft STG on {distance.rows} episodes of held-out head classes: error of the means {distance.zero_shift_ratio:.3f} "
+            f"of that of no shift, its closed form's {distance.closed_form_ratio:.3f}; cosine {distance.mean_cosine:.3f}, "
+            f"norm ratio {distance.mean_norm_ratio:.2f}"
+        )
     return (
         f"STG on {distance.rows} held-out head samples, against the closed form: cosine of the means "
         f"{distance.mean_cosine:.3f}, norm ratio {distance.mean_norm_ratio:.2f}, relative error of the means "

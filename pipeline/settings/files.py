@@ -21,13 +21,17 @@ _LONG_KEY = re.compile(rf"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
-def config_paths(reference: str) -> list[Path]:
-    """The files that `reference` names: a config's, then those of the methods put to it with `+`."""
+def config_paths(reference: str) -> tuple[Path | None, list[Path]]:
+    """The files that `reference` names: a config's, and those of the methods put to it with `+`.
+
+    `+marc` names methods alone: they are put over what a cache records.
+    """
     if home_expanded("config file", reference).is_file():
-        return [config_path(reference)]
+        return config_path(reference), []
     folder, slash, last = reference.rpartition("/")
     name, *added = last.split("+")
-    return [config_path(f"{folder}{slash}{name}"), *(_method_path(method) for method in added)]
+    own = None if added and not name and not folder else config_path(f"{folder}{slash}{name}")
+    return own, [_method_path(method) for method in added]
 
 
 def _method_path(name: str) -> Path:

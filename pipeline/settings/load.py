@@ -77,20 +77,26 @@ def load(
     """Settings from `reference` (a name in `configs/`, or a path; None: the defaults), then `overrides`, then `seed`.
 
     `cifar10-lt+ldam-drw+sam`: then those of `configs/methods/ldam-drw.toml`, then of `sam.toml`, over the first.
-    `base`, a source's name and its values, stands in for a file. `chosen` are overrides that have an option of their own,
-    `preset` those that a command puts over a file's before the user's. Paths in a file are relative to its folder.
+    `base`, a source's name and its values, stands in for a file; `+marc` puts a method over it. `chosen` are overrides that
+    have an option of their own, `preset` those that a command puts over a file's before the user's. Paths in a file are
+    relative to its folder.
 
     Raises ConfigError with a line for each problem: file, key, what is wanted, what was found, the closest valid key.
     """
     reading = _Reading()
-    if reference is not None:
-        own, *added = config_paths(reference)
+    own, added = (None, []) if reference is None else config_paths(reference)
+    if own is not None:
         reading.config(own)
-        for path in added:
-            reading.method(path)
+    elif added and base is None:
+        raise ConfigError(
+            f"config {reference}: a method alone goes over what a cache records; name the cache with --cache, or put a "
+            f"config before it, such as cifar10-lt{reference}"
+        )
     elif base is not None:
         reading.values = copy.deepcopy(base[1])
         reading.origins = dict.fromkeys(dotted(reading.values), base[0])
+    for path in added:
+        reading.method(path)
     for text in preset:
         reading.text(text, "preset")
     reading.given.clear()

@@ -32,8 +32,9 @@ class STG(Section):
     hidden: tuple[Positive, ...] = (2.0, 2.0)
     """Widths of the hidden layers, in feature widths."""
     token_std: NonNegative = 0.02
-    similarity: Literal["l2", "cosine", "logit"] = "l2"
-    """How the nearest head class of a tail sample is found."""
+    similarity: Literal["l2", "cosine", "logit", "soft"] = "l2"
+    """How the nearest head class of a tail sample is found, as in the paper; or `soft`: a class borrows from a mixture of head
+    classes, by a share that falls with its rows and is learnt from episodes."""
     views: bool = True
     """Draw one of the cached views per sample and step; off: clean features only."""
     held_out: Annotated[float, Field(gt=0, lt=0.5)] = 0.1

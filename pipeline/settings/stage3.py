@@ -2,54 +2,33 @@
 
 import math
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, PlainValidator, ValidationError, WrapValidator, model_validator
 from pydantic_core import PydanticCustomError
 
+from pipeline.settings import register
 from pipeline.settings.section import Count, NonNegative, Positive, Section, Share
 
-HeadName = Literal[
-    "stage1",
-    "logit-adjustment",
-    "tau-norm",
-    "scaling",
-    "ncm",
-    "knn",
-    "ridge",
-    "logistic",
-    "lda",
-    "transfer",
-    "auto",
-    "crt",
-    "lws",
-    "generalized",
-    "logit-adjusted",
-]
-HEADS: dict[str, str] = {
-    "stage1": "stage 1",
-    "logit-adjustment": "logit adjustment",
-    "tau-norm": "tau-normalisation",
-    "scaling": "vector scaling",
-    "ncm": "nearest class mean",
-    "knn": "nearest neighbours",
-    "ridge": "random ridge",
-    "logistic": "logistic regression",
-    "lda": "LDA",
-    "transfer": "LDA, means transferred",
-    "auto": "auto",
-    "crt": "cRT",
-    "lws": "LWS",
-    "generalized": "generalised classifier",
-    "logit-adjusted": "logit-adjusted loss",
-}
-"""What people call each head. How it becomes a classifier stands in `pipeline/classifiers/kinds.py`, one row a head."""
-PRIOR_AWARE = ("logit-adjusted",)
+if TYPE_CHECKING:
+    HeadName = str
+    AugmentationName = str
+else:  # the register's names: pydantic refuses others, and lists these
+    HeadName = Literal[tuple(register.HEADS)]
+    AugmentationName = Literal[tuple(register.AUGMENTATIONS)]
+HEADS: dict[str, str] = {name: row.label for name, row in register.HEADS.items()}
+"""What people call each head."""
+PRIOR_AWARE = tuple(name for name, row in register.HEADS.items() if row.prior_aware)
 """Heads whose loss corrects the training prior; class-balanced sampling would correct it twice."""
-TRAINED = ("crt", "lws", "generalized", "logit-adjusted")
+TRAINED = tuple(name for name, row in register.HEADS.items() if row.trained)
 """Heads that are trained step by step, on features that may be augmented; the others are computed."""
-
-VALIDATES = ("auto", "scaling", "logistic", "lda", "transfer")
+DEAR = tuple(name for name, row in register.HEADS.items() if not row.compared)
+"""Heads that are compared only where they are named."""
+AUGMENTATIONS: dict[str, str] = {name: row.label for name, row in register.AUGMENTATIONS.items() if row.label}
+"""What people call each augmentation."""
+ALWAYS_COMPARED = tuple(name for name, row in register.AUGMENTATIONS.items() if row.label and row.compared)
+"""Augmentations that are arms of every comparison."""
+VALIDATES = tuple(name for name, row in register.HEADS.items() if row.reads_val)
 """Heads that learn or choose something on rows held out: on the `val` split, where the cache has one."""
 AUTOMATIC: dict[str, float] = {"tau": 1.0, "l2": 0.03, "shrinkage": 0.6, "transfer": 3.0}
 """What `auto` stands for in these settings where no rows can be held out, or where the head does not choose."""
@@ -59,18 +38,13 @@ CHOOSES: dict[str, tuple[str, ...]] = {
     "transfer": ("shrinkage", "transfer"),
 }
 """Head -> those of AUTOMATIC that it chooses itself, from rows held out, where they are `auto`."""
-ADDED: dict[str, object] = {"distance": "cosine", "borrow": "auto"}
+ADDED: dict[str, object] = {
+    "distance": "cosine", "borrow": "auto", "steps": 0, "warmup_steps": 0, "focal_gamma": 1.0, "reweight_beta": 0.9999,
+    "reweight_start": 0.8, "reweight_power": 1.2, "margin": 0.5, "cosine_scale": 30.0, "cloud": 0.5, "semantic_strength": 0.5,
+    "covariance": "diagonal", "meta_rate": 0.1, "max_norm": 0.1, "hidden": 512, "fused": 0.25, "neighbour_classes": 2,
+    "spread": 0.21,
+}  # fmt: skip
 """Settings of `retrain` that came later, with what was done before there were any: at that value they change no run's key."""
-
-AugmentationName = Literal["none", "dropout", "noise", "transfer", "closed-form", "stg"]
-AUGMENTATIONS: dict[str, str] = {
-    "dropout": "+ dropout",
-    "noise": "+ noise",
-    "transfer": "+ transferred means",
-    "closed-form": "+ closed form",
-    "stg": "+ STG",
-}
-"""What people call each augmentation. What it does to a step stands in `pipeline/augment/kinds.py`, one row each."""
 
 
 def _auto_log_or_k(value: object) -> object:
@@ -167,6 +141,40 @@ class Retrain(Section):
     borrow: Borrow = "auto"
     """Augmentation `transfer`: k of s = k / (n_c + k), the share of the way that the rows of a class of n_c rows move. `auto`:
     k by cross-validation; on rows that the backbone was trained on, `log`. `log`: s = .55 - .085 ln n_c."""
+    steps: Annotated[int, Field(ge=0, le=10_000_000)] = 0
+    """How many steps a head is trained for; 0: as `epochs` says."""
+    warmup_steps: Annotated[int, Field(ge=0, le=10_000_000)] = 0
+    """Steps in which the learning rate rises to its value, linearly."""
+    focal_gamma: NonNegative = 1.0
+    """`focal`, `gcl`: g of (1 - p)^g."""
+    reweight_beta: Share = 0.9999
+    """`class-balanced`, `ldam`, `max-norm`, `metasaug`: b of the class weights (1 - b) / (1 - b^n_c)."""
+    reweight_start: Annotated[float, Field(ge=0, le=1)] = 0.8
+    """`ldam`: the share of the steps after which class weights begin."""
+    reweight_power: NonNegative = 1.2
+    """`marc`, `disalign`: class weights are proportional to n_c to minus this."""
+    margin: NonNegative = 0.5
+    """`ldam`: the largest margin, that of the smallest class; `gcl`: the margin of every class."""
+    cosine_scale: Positive = 30.0
+    """`ldam`, `gcl`: what cosines are multiplied by."""
+    cloud: NonNegative = 0.5
+    """`gcl`: how far the cloud lowers a cosine of the smallest class at most."""
+    semantic_strength: NonNegative = 0.5
+    """`isda`, `metasaug`: r0 of r = r0 * share of the training that is done."""
+    covariance: Literal["diagonal", "full"] = "diagonal"
+    """`isda`, `distribution-calibration`, `tailcalibx`: of each class."""
+    meta_rate: NonNegative = 0.1
+    """`metasaug`: learning rate of the covariances in their meta step."""
+    max_norm: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """`max-norm`: where the limit of a class's norm lies, from the least to the greatest norm that training starts from."""
+    hidden: Annotated[int, Field(ge=1, le=65_536)] = 512
+    """`oltr`: width of its features."""
+    fused: Share = 0.25
+    """`h2t`: the share of the channels that come from a row sampled as rows are."""
+    neighbour_classes: Annotated[int, Field(ge=1, le=1000)] = 2
+    """`distribution-calibration`, `tailcalibx`: from how many classes a row borrows."""
+    spread: NonNegative = 0.21
+    """`distribution-calibration`, `tailcalibx`: what is added to the covariance that is borrowed."""
 
     def keyed(self) -> dict[str, Any]:
         """What a run's key is made of. A setting that came later is left out where it is at what was done before, so older

@@ -1,55 +1,21 @@
 """Which settings matter to a command. One that a user gives and that cannot matter is refused by name.
 
-What a config holds is never refused: it serves every command. A new head or augmentation is one row here.
+What a config holds is never refused: it serves every command. What a head or an augmentation uses stands in `register.py`.
 """
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from pipeline.errors import ConfigError
-from pipeline.settings import Settings, stage3
+from pipeline.settings import Settings, register, stage3
 from pipeline.settings.stage2 import STG
 
-TRAINED = frozenset(
-    f"retrain.{name}"
-    for name in (
-        "augmentation", "start", "sampling", "views", "epochs", "batch_size", "optimizer", "learning_rate", "momentum",
-        "weight_decay", "schedule", "seeds",
-    )
-)  # fmt: skip
+TRAINED = frozenset(f"retrain.{name}" for name in register.TRAINING)
 """What every head uses that is trained."""
-HEADS: dict[str, frozenset[str]] = {
-    "stage1": frozenset(),
-    "logit-adjustment": frozenset({"retrain.tau"}),
-    "tau-norm": frozenset({"retrain.tau"}),
-    "scaling": frozenset({"choice.metric"}),
-    "ncm": frozenset({"retrain.distance"}),
-    "knn": frozenset({"retrain.neighbours"}),
-    "ridge": frozenset(),
-    "logistic": frozenset({"retrain.l2", "retrain.tau", "choice.metric"}),
-    "lda": frozenset({"retrain.shrinkage", "choice.metric"}),
-    "transfer": frozenset({"retrain.shrinkage", "retrain.transfer", "choice.metric"}),
-    "auto": frozenset({"choice.metric"}),
-    "crt": TRAINED,
-    "lws": TRAINED,
-    "logit-adjusted": TRAINED | {"retrain.tau"},
-    "generalized": TRAINED | {"retrain.classifier_factor", "retrain.smoothing_head", "retrain.smoothing_tail"},
-}
-"""Head -> the settings of `retrain` that it uses. One with `retrain.augmentation` uses what that augmentation does, too."""
-STRENGTH = frozenset({"retrain.strength", "retrain.threshold", "retrain.augmented"})
-TRANSFER = frozenset(
-    f"stg.{name}" for name in ("head_classes", "head_above", "head_share_limit", "head_share", "similarity")
-)
-"""Who lends to whom: also without a generator."""
+HEADS: dict[str, frozenset[str]] = {name: row.uses for name, row in register.HEADS.items()}
+"""Head -> the settings that it uses. One with `retrain.augmentation` uses what that augmentation does, too."""
 GENERATOR = frozenset(f"stg.{name}" for name in STG.model_fields)
-AUGMENTATIONS: dict[str, frozenset[str]] = {
-    "none": frozenset(),
-    "dropout": frozenset({"retrain.dropout"}),
-    "noise": frozenset({"retrain.noise"}),
-    "transfer": frozenset({"retrain.borrow", "retrain.shrinkage"}),
-    "closed-form": STRENGTH | TRANSFER,
-    "stg": STRENGTH | GENERATOR,
-}
+AUGMENTATIONS: dict[str, frozenset[str]] = {name: row.uses for name, row in register.AUGMENTATIONS.items()}
 """Augmentation -> the settings it uses."""
 FROM_IMAGES = ("data", "backbone", "stage1", "extract")
 """Sections that only what makes a cache uses."""
@@ -66,6 +32,9 @@ class Condition:
     values: tuple[object, ...]
 
 
+NEAREST = ("l2", "cosine", "logit")
+SOFT = {"head_classes", "head_above", "head_share_limit", "head_share", "similarity"}
+"""What stg.similarity=soft uses of `stg`: a soft generator is learnt in its own way."""
 MIXED = ("mixup", "remix", "cutmix")
 CONDITIONS = (
     Condition(
@@ -101,6 +70,7 @@ CONDITIONS = (
     Condition("stg.head_share_limit", "stg.head_classes", (0,)),
     Condition("stg.head_share", "stg.head_classes", (0,)),
     Condition("stg.memory", "stg.full_statistics", (False,)),
+    *(Condition(f"stg.{name}", "stg.similarity", NEAREST) for name in sorted({*STG.model_fields} - SOFT)),
     Condition("stg.smoothing_momentum", "stg.smoothing", ("class", "sample")),
     Condition("retrain.momentum", "retrain.optimizer", ("sgd",)),
 )
@@ -195,6 +165,8 @@ def _shown(value: object) -> str:
 def _users(key: str, table: dict[str, frozenset[str]]) -> str:
     """The names in the table that use the setting, unless all do."""
     users = [name for name, used in table.items() if key in used]
+    if set(users) == set(stage3.TRAINED):
+        return "heads that are trained"
     return ", ".join(users) if len(users) < len(table) else ""
 
 

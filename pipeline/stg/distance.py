@@ -1,6 +1,6 @@
 """How far the generator is from the closed form."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import torch
@@ -15,10 +15,11 @@ from pipeline.stg.statistics import closed_form, split_statistics
 
 
 class Distance(BaseModel):
-    """How far the generator is from the closed form on head samples it has not seen.
+    """How far the generator's output is from what it should be, on head rows that it has not seen.
 
-    Mean over rows of the cosine and of the norm ratio |mu_stg| / |mu_closed|; relative squared errors of mean and log
-    variance, 1 being no better than one number for all rows and channels.
+    The paper's generator should give the closed form of Eq. 1. A soft generator should give the statistics of the rows that an
+    episode does not show. `mean_cosine` and `mean_norm_ratio` (predicted over wanted) are averages over rows. A relative error
+    is a squared error over the variance of what was wanted: 1 is no better than one number for all rows and channels.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -30,6 +31,8 @@ class Distance(BaseModel):
     zero_shift_ratio: Annotated[Finite, Field(ge=0)]
     """Squared error of the means over that of predicting no shift at all; at 1 or above nothing was learnt."""
     log_variance_relative_error: Annotated[Finite, Field(ge=0)]
+    closed_form_ratio: Annotated[Finite, Field(ge=0)] | None = None
+    """With stg.similarity=soft: the closed form's error over that of no shift, on the same held-out head classes."""
 
     @property
     def learnt(self) -> bool:
@@ -42,25 +45,13 @@ def distance(stg: SemanticTransformationGenerator, rows: HeadRows) -> Distance:
     """The generator against the closed form of the fitted rows, on the held-out rows' clean features."""
     stg, held_out = stg.eval(), rows.held_out
     statistics = split_statistics(rows.fit, len(rows.heads))
-    means, logs = _Errors(), _Errors()
-    cosine, ratio = 0.0, 0.0
+    distances = Distances()
     for rows_B in held_out.blocks():
         features_BD, labels_B = held_out.gather(0, rows_B), held_out.labels_N[rows_B]
         mean_BD, variance_BD = stg(features_BD, labels_B)
-        wanted_mean_BD, wanted_variance_BD = closed_form(features_BD, labels_B, statistics)
-        means.add(mean_BD, wanted_mean_BD)
-        logs.add((variance_BD + VARIANCE_FLOOR).log(), (wanted_variance_BD + VARIANCE_FLOOR).log())
-        cosine += float(functional.cosine_similarity(mean_BD, wanted_mean_BD).double().sum())
-        ratio += float((mean_BD.norm(dim=1) / wanted_mean_BD.norm(dim=1).clamp(min=1e-12)).double().sum())
-    count = len(held_out.labels_N)
-    return Distance(
-        rows=count,
-        mean_cosine=cosine / count,
-        mean_norm_ratio=ratio / count,
-        mean_relative_error=means.relative(),
-        zero_shift_ratio=means.error / max(means.square, 1e-30),
-        log_variance_relative_error=logs.relative(),
-    )
+        wanted_BD, wanted_variance_BD = closed_form(features_BD, labels_B, statistics)
+        distances.add(mean_BD, variance_BD, wanted_BD, wanted_variance_BD)
+    return distances.result()
 
 
 @dataclass
@@ -72,12 +63,43 @@ class _Errors:
     total: float = 0.0
     square: float = 0.0
 
-    def add(self, found: Tensor, wanted: Tensor) -> None:
+    def add(self, predicted: Tensor, wanted: Tensor) -> None:
         self.count += wanted.numel()
-        self.error += float((found - wanted).double().square().sum())
+        self.error += float((predicted - wanted).double().square().sum())
         self.total += float(wanted.double().sum())
         self.square += float(wanted.double().square().sum())
 
     def relative(self) -> float:
         spread = self.square / self.count - (self.total / self.count) ** 2
         return self.error / self.count / max(spread, 1e-12)
+
+
+@dataclass
+class Distances:
+    """Sums over blocks of rows, from which a Distance is made."""
+
+    rows: int = 0
+    cosine: float = 0.0
+    ratio: float = 0.0
+    means: _Errors = field(default_factory=_Errors)
+    logs: _Errors = field(default_factory=_Errors)
+
+    def add(self, mean_BD: Tensor, variance_BD: Tensor, wanted_BD: Tensor, wanted_variance_BD: Tensor) -> None:
+        """Predicted shifts and variances of some rows, and those that were wanted."""
+        self.rows += len(mean_BD)
+        self.means.add(mean_BD, wanted_BD)
+        self.logs.add((variance_BD + VARIANCE_FLOOR).log(), (wanted_variance_BD + VARIANCE_FLOOR).log())
+        self.cosine += float(functional.cosine_similarity(mean_BD, wanted_BD).double().sum())
+        self.ratio += float((mean_BD.norm(dim=1) / wanted_BD.norm(dim=1).clamp(min=1e-12)).double().sum())
+
+    def result(self, closed_form_ratio: float | None = None) -> Distance:
+        """The means over all rows."""
+        return Distance(
+            rows=self.rows,
+            mean_cosine=self.cosine / self.rows,
+            mean_norm_ratio=self.ratio / self.rows,
+            mean_relative_error=self.means.relative(),
+            zero_shift_ratio=self.means.error / max(self.means.square, 1e-30),
+            log_variance_relative_error=self.logs.relative(),
+            closed_form_ratio=closed_form_ratio,
+        )

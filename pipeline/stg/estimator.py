@@ -39,7 +39,7 @@ class TargetEstimator:
             statistics = self._smooth_class(statistics)
         mean_BD, variance_BD, valid_B = targets(features_BD, labels_B, statistics, include_self)
         if self.settings.smoothing == "sample":
-            # A sample's view changes from step to step: what is smoothed is where it should go, not how far that is.
+            # A sample is seen in another view each step, so the way to its class's mean differs. The mean itself is smoothed.
             goal_BD, variance_BD = self._smooth_sample(mean_BD + features_BD, variance_BD, valid_B, rows_B)
             mean_BD = goal_BD - features_BD
         return mean_BD, variance_BD, valid_B
@@ -49,7 +49,8 @@ class TargetEstimator:
         if old is None:
             self._class = new
             return new
-        # A class first seen now starts from what is seen; one not estimable now keeps what it has.
+        # A class that had fewer than two rows before starts from its present statistics. One that has fewer than two rows now
+        # keeps the statistics that it had.
         weight_C1 = torch.where(old.count_C < 2, 0.0, torch.where(new.count_C < 2, 1.0, momentum))[:, None]
         self._class = ClassStatistics(
             weight_C1 * old.mean_CD + (1 - weight_C1) * new.mean_CD,

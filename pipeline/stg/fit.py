@@ -63,8 +63,9 @@ def fit(
 ) -> tuple[SemanticTransformationGenerator, int, float]:
     """Adam on the regression loss over shuffled batches: the generator, its steps, the last epoch's mean loss.
 
-    With `settings.epochs` the last step's generator. Without, that of the epoch in which it was closest to the closed form on
-    held-out head rows; training ends when PATIENCE times its steps brought none closer, within FLOOR and CEILING.
+    With `settings.epochs`, the generator is that after the last step. Without, it is that of the epoch in which it was closest
+    to the closed form on held-out head rows. Training then ends when PATIENCE times as many steps brought it no closer, within
+    FLOOR and CEILING.
     """
     stg = build(rows.fit.width, len(rows.heads), settings, seed)
     optimizer = torch.optim.Adam(stg.parameters(), lr=settings.learning_rate, fused=True)

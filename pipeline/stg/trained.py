@@ -17,15 +17,16 @@ from pipeline.errors import LineageError
 from pipeline.settings import Settings
 from pipeline.stg.distance import Distance
 from pipeline.stg.generator import SemanticTransformationGenerator
+from pipeline.stg.soft import Lenders, SoftGenerator
 
 NAME = "stg.safetensors"
 
 
 @dataclass(frozen=True)
 class TrainedSTG:
-    """A generator, the head classes its tokens stand for, and their centroids (H, D)."""
+    """A generator, the head classes that it borrows from, and their centroids (H, D)."""
 
-    stg: SemanticTransformationGenerator
+    stg: SemanticTransformationGenerator | SoftGenerator
     heads: list[int]
     centroids_HD: Tensor
 
@@ -59,9 +60,27 @@ def save(folder: Path, trained: TrainedSTG, settings: Settings, cache: FeatureCa
         "hidden": json.dumps(settings.stg.hidden),
         "variance": settings.stg.variance,
         "coordinates": settings.coordinates,
+        **({"similarity": "soft"} if isinstance(trained.stg, SoftGenerator) else {}),
     }
     checkpoint.save(folder / NAME, tensors, metadata)
     return checkpoint.digest(tensors)
+
+
+def _unfilled(
+    state: dict[str, Tensor], metadata: dict[str, str]
+) -> tuple[SemanticTransformationGenerator | SoftGenerator, int, int]:
+    """A generator of the kind and shape of the file, without values, its head classes and width.
+
+    The file may ask for any size. On the `meta` device no more is allocated than its tensors take.
+    """
+    soft = metadata.get("similarity") == "soft"
+    heads, width = state["lender_mean_HD" if soft else "tokens_HD"].shape
+    with torch.device("meta"):
+        if soft:
+            table_HD, rows_H = torch.zeros(heads, width), torch.zeros(heads, dtype=torch.int64)
+            return SoftGenerator(Lenders(table_HD, table_HD, rows_H, torch.zeros(width))), heads, width
+        hidden = tuple(json.loads(metadata["hidden"]))
+        return SemanticTransformationGenerator(width, heads, hidden, metadata["variance"]), heads, width
 
 
 def proved(folder: Path) -> STGResult:
@@ -90,10 +109,7 @@ def load(folder: Path, cache: FeatureCache, coordinates: str) -> tuple[TrainedST
         )
     state = {name.removeprefix("stg."): tensor for name, tensor in tensors.items() if name.startswith("stg.")}
     try:
-        heads, width = state["tokens_HD"].shape
-        with torch.device("meta"):  # the file may ask for any size; no more is allocated than its tensors take
-            hidden = tuple(json.loads(metadata["hidden"]))
-            stg = SemanticTransformationGenerator(width, heads, hidden, metadata["variance"])
+        stg, heads, width = _unfilled(state, metadata)
         wanted = {f"stg.{name}": tensor for name, tensor in stg.state_dict().items()}
         wanted |= {"head_classes": torch.zeros(heads, dtype=torch.int64), "centroids": torch.zeros(heads, width)}
         checkpoint.check(tensors, wanted)

@@ -13,6 +13,7 @@ from pipeline.classifiers import train_classifier
 from pipeline.classifiers.kinds import KINDS
 from pipeline.errors import ConfigError, DataError
 from pipeline.evaluate import class_shares, prior_shift
+from pipeline.predict import predictor_of
 from pipeline.report.tables import comparison_text, retrained_table
 from pipeline.settings.load import load
 from pipeline.settings.stage3 import TRAINED
@@ -94,6 +95,12 @@ def test_figures_are_those_of_the_moved_logits_and_the_output_says_so(cache, tmp
     assert evaluate_run(folder, cache, "test", "train").each_seed == moved.each_seed
     assert evaluate_run(moved_folder, cache, "test").each_seed == moved.each_seed
     assert evaluate_run(moved_folder, cache, "test", "").each_seed == plain.each_seed
+    predicted = predictor_of(moved_folder, cache).probabilities(features)
+    torch.testing.assert_close(predicted, logits.softmax(dim=1))
+    with pytest.raises(
+        DataError, match=r"made for the class prior train, which wants its cache's counts; name the cache$"
+    ):
+        predictor_of(moved_folder)
     title = retrained_table(moved, cache.manifest, moved_folder).title
     assert title == f"{moved.dataset}, test split, for the class prior train: {moved_folder}"
 

@@ -12,7 +12,7 @@ from pipeline.errors import ConfigError
 from pipeline.results import SCHEMA, check_head, collect, parquet, select, settings_digest
 from pipeline.settings.load import load
 from pipeline.stage3_predictions import predictions
-from pipeline.stage3_retrain import PREDICTIONS, done_already, planned
+from pipeline.stage3_retrain import MADE_BY, PREDICTIONS, done_already, planned
 
 
 def settings(*more):
@@ -49,11 +49,7 @@ def test_runs_that_differ_in_seeds_alone_share_a_digest(cache, tmp_path):
     table = collect(root, pytest.fail)
     decayed = table.filter(
         pl.col("settings")
-        == settings_digest(
-            settings("retrain.weight_decay=0.1").model_dump(
-                mode="json", include={"seed", "coordinates", "longtail", "stg", "retrain", "choice"}
-            )
-        )
+        == settings_digest(settings("retrain.weight_decay=0.1").model_dump(mode="json", include=MADE_BY))
     )
     assert len(decayed) == 1
     assert table["settings"].n_unique() == 2

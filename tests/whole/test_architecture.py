@@ -58,7 +58,9 @@ TWICE = {
     "NAME": "of a file that a module writes, or the pattern of a name",
     "MADE_BY": "the settings that a cache, that a classifier comes from",
     "LIMIT": "bytes that a module reads at most of a file of its kind",
-    "AUGMENTATIONS": "the arms of a comparison; what settings each uses",
+    "AUGMENTATIONS": "the register; what people call each; what settings each uses",
+    "begin tensors objective finish": "what a Training is made of, in the file of each head",
+    "ldam focal balanced_softmax class_balanced reweighted": "the loss, a pure function; the head that is trained with it",
     "Draws": "of a step; of an image",
     "Part": "of a batch; of a text; of an identity; of a file",
     "BLOCK BLOCK_BYTES": "what is read at a time of a bucket, a disk, an array",
@@ -72,8 +74,13 @@ TWICE = {
     "BLOCK_VALUES": "numbers held at a time, by what they are",
     "ROUNDING": "of a column of features; of a gradient",
     "KINDS Kind kind": "heads; augmentations; a checkpoint's: named with their module",
-    "HEADS TRAINED": "what people call a head; what settings it uses",
+    "HEADS TRAINED": "the register; what people call a head; what settings it uses",
     "METRICS": "of distance; of a choice",
+    "LOOKED_AT SHOWN SIDE": "how much of a file, of a text, of an image a module takes",
+    "LABEL_NAMES SPLIT_NAMES Columns": "of arrays, of folders, of tables: what each kind of source calls them",
+    "SEEN NEAR": "heads, columns; classes, rows",
+    "Step": "of training: a batch; of a plan: a stage",
+    "settings_of": "a folder of images; a run folder",
     "Backbone": "the section of settings; a network",
     "Batch Rows": "a bounded number; a step's rows",
     "Choice": "the section of settings; what was chosen",
@@ -187,7 +194,7 @@ def test_a_name_means_one_thing_or_the_reason_is_listed(package):
             defined[name].append(own)
     reasons = {name for names in TWICE for name in names.split()}
     twice = {name: files for name, files in defined.items() if len(files) > 1 and name not in reasons}
-    assert not twice, "rename one, or say in TWICE why both may have it"
+    assert not twice, f"rename one, or say in TWICE why both may have it: {twice}"
 
 
 def _defined(path: Path) -> Iterator[str]:

@@ -3,7 +3,11 @@ an augmentation, a source or a store wants."""
 
 import ast
 import importlib
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import get_args
 
@@ -15,7 +19,6 @@ from cache.errors import PlaceInvalid
 from cache.sharing import at, schemes
 from pipeline import stage3_retrain
 from pipeline.augment import kinds as augmentations
-from pipeline.classifiers import kinds, train_classifier, trained
 from pipeline.errors import ConfigError
 from pipeline.images import sources
 from pipeline.images.sources.source import Raw, Source
@@ -23,7 +26,7 @@ from pipeline.metrics import Metrics
 from pipeline.report import figures as pictures
 from pipeline.report.figures import panel
 from pipeline.report.tables import results_table
-from pipeline.settings import Settings, stage3, used
+from pipeline.settings import register, stage3, used
 from pipeline.settings.stage1 import Data
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,10 +52,19 @@ def test_every_file_that_is_named_exists():
 
 
 @pytest.mark.parametrize(
-    "title", ["a head", "an augmentation", "a source of images", "an object store", "a metric", "a figure"]
+    ("title", "steps"),
+    [
+        ("a head", 3),
+        ("an augmentation", 4),
+        ("a source of images", 5),
+        ("an object store", 5),
+        ("a metric", 5),
+        ("a figure", 5),
+    ],
 )
-def test_each_is_five_steps(title):
-    assert re.findall(r"^(\d)\. ", section(f"Add {title}"), re.MULTILINE) == ["1", "2", "3", "4", "5"]
+def test_each_is_a_few_steps(title, steps):
+    wanted = [str(step) for step in range(1, steps + 1)]
+    assert re.findall(r"^(\d)\. ", section(f"Add {title}"), re.MULTILINE) == wanted
 
 
 @pytest.mark.parametrize(("path", "register", "code"), EXAMPLES, ids=[f"{path} {row}" for path, row, _ in EXAMPLES])
@@ -76,27 +88,40 @@ def test_names_in_capitals_are_where_the_text_says():
     for name, path in re.findall(r"`([A-Z_]+)`[^`\n]*? (?:in|of|to) `((?:pipeline|cache)/[\w/]+\.py)`", TEXT):
         module = importlib.import_module(path.removesuffix(".py").replace("/", ".").removesuffix(".__init__"))
         assert hasattr(module, name), f"{path} has no {name}"
-    for name in ("HeadName", "HEADS", "TRAINED", "PRIOR_AWARE", "AugmentationName", "AUGMENTATIONS"):
+    for name in ("HEADS", "AUGMENTATIONS"):
         assert f"`{name}`" in TEXT
-        assert hasattr(stage3, name)
-    for name in ("HEADS", "AUGMENTATIONS", "CONDITIONS"):
-        assert hasattr(used, name)
+        assert hasattr(register, name)
+    assert hasattr(used, "CONDITIONS")
 
 
-def test_a_head_of_one_function_and_one_row_trains(cache, monkeypatch):
-    names = vars(trained).copy()
-    exec(example("pipeline/classifiers/trained.py"), names)
-    training = trained.Training(trained.weights_and_bias, names["under_the_prior"])
-    monkeypatch.setitem(kinds.KINDS, "example", trained.head(training))
-    monkeypatch.setattr(stage3, "TRAINED", (*stage3.TRAINED, "example"))
-    monkeypatch.setattr(stage3, "PRIOR_AWARE", (*stage3.PRIOR_AWARE, "example"))
-    settings = Settings.model_validate({"retrain": {"augmentation": "none", "start": "fresh", "epochs": 3}})
-    classifiers = []
-    for head in ("example", "logit-adjusted"):
-        asked = settings.model_copy(update={"retrain": settings.retrain.model_copy(update={"head": head})})
-        classifiers.append(train_classifier(asked, cache, [0], None).tensors())
-    assert torch.equal(classifiers[0]["weight"], classifiers[1]["weight"])
-    assert torch.equal(classifiers[0]["bias"], classifiers[1]["bias"])
+def test_a_head_of_one_file_and_one_row_trains(cache, tmp_path):
+    """In a copy of the packages, with the file and the row put there."""
+    for package in ("cache", "pipeline"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "pipeline" / "classifiers" / "example.py").write_text(
+        "import torch\nfrom torch import Tensor\nfrom pipeline.classifiers.step import Loss\n"
+        "from pipeline.classifiers.trained import cross_entropy\nfrom pipeline.settings.stage3 import Retrain\n\n\n"
+        + example("pipeline/classifiers/trained.py")
+    )
+    register_file = tmp_path / "pipeline" / "settings" / "register.py"
+    row = example("pipeline/settings/register.py", "HEADS").strip()
+    beginning = "HEADS: dict[str, Head] = {\n"
+    text = register_file.read_text()
+    assert text.count(beginning) == text.count(row) == 1
+    added = row.replace('"logit-adjusted"', '"example"').replace("trained.under", "example.under")
+    register_file.write_text(text.replace(beginning, f"{beginning}    {added}\n"))
+    code = (
+        "import sys, torch\nfrom cache import FeatureCache\nfrom pipeline.classifiers import train_classifier\n"
+        "from pipeline.settings import Settings\n"
+        "rest = {'augmentation': 'none', 'start': 'fresh', 'epochs': 3}\n"
+        "found = [train_classifier(Settings.model_validate({'retrain': {'head': head, **rest}}), FeatureCache.open(sys.argv[1]),"
+        " [0], None).tensors() for head in ('example', 'logit-adjusted')]\n"
+        "assert all(torch.equal(found[0][name], found[1][name]) for name in ('weight', 'bias'))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-c", code, str(cache.path)]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_an_augmentation_of_one_function_and_one_row_acts(monkeypatch):
@@ -124,7 +149,7 @@ def test_a_source_of_one_function_and_one_row_is_loaded(monkeypatch):
 
 
 def test_a_store_of_one_row_is_opened(monkeypatch):
-    with pytest.raises(PlaceInvalid, match="example:// is not known"):
+    with pytest.raises(PlaceInvalid, match="found example://"):
         at("example://bucket/folder")
     made = []
 

@@ -19,8 +19,8 @@ from pipeline.images.sources.source import Raw, Source, expand
 from pipeline.longtail import Rows
 from pipeline.settings.stage1 import Data
 
-IMAGE_NAMES = ("images", "image", "x", "data")
-LABEL_NAMES = ("labels", "label", "y", "targets", "target")
+IMAGE_ARRAYS = ("images", "image", "x", "data")
+LABEL_ARRAYS = ("labels", "label", "y", "targets", "target")
 """Names of arrays in a .npz file, alone or with the split before them: `train_images`, `x_train`."""
 WRITTEN_SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 ARRAY_SUFFIXES = (".npz", ".npy")
@@ -57,20 +57,20 @@ def load_arrays(data: Data) -> Source:
     Images are uint8 (N, H, W, 3), (N, H, W, 1) or (N, H, W); those of .npy files stay on disk until they are used.
     Raises DataError for other arrays, and for unequal numbers of images and labels.
     """
-    found: dict[str, tuple[str, NDArray[Any], NDArray[Any]]] = {}
+    arrays_of: dict[str, tuple[str, NDArray[Any], NDArray[Any]]] = {}
     for name in ("train", "val", "test"):
         if name == "train" or getattr(data, name):
-            found |= _read(name, expand(f"data.{name}", getattr(data, name)), data)
-    if "train" not in found:
+            arrays_of |= _read(name, expand(f"data.{name}", getattr(data, name)), data)
+    if "train" not in arrays_of:
         raise DataError(f"data.train {data.train}: holds no training images")
     columns, shown = {}, {}
-    for name, (where, images, labels) in found.items():
+    for name, (where, images, labels) in arrays_of.items():
         _check(where, images, labels)
         flat = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
         columns[name] = pl.Series("label", flat.tolist(), strict=False)
         shown[name] = where
     classes, numbers = numbered(columns, checked("data.classes", data.classes), shown)
-    return Source(classes, {name: _raw(name, images, numbers[name]) for name, (_, images, _) in found.items()})
+    return Source(classes, {name: _raw(name, images, numbers[name]) for name, (_, images, _) in arrays_of.items()})
 
 
 def _read(name: str, file: Path, data: Data) -> dict[str, tuple[str, NDArray[Any], NDArray[Any]]]:
@@ -111,7 +111,7 @@ def _pair(
         spelled += [f"{word}_{part}" for part in WRITTEN_SPLITS[split] for word in words]
         return next((own[text.lower()] for text in spelled if text.lower() in own), None)
 
-    image, label = named(IMAGE_NAMES, data.image_column), named(LABEL_NAMES, data.label_column)
+    image, label = named(IMAGE_ARRAYS, data.image_column), named(LABEL_ARRAYS, data.label_column)
     return None if image is None or label is None else (f"{where}: {label}", arrays[image], arrays[label])
 
 

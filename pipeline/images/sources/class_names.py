@@ -23,14 +23,16 @@ def spelled(name: str) -> str:
 
 def checked(key: str, names: Sequence[str]) -> tuple[str, ...]:
     """The names, spelled as above. Raises DataError for an empty one, counted from 1, and for two that are the same."""
-    found: dict[str, int] = {}
+    number_of: dict[str, int] = {}
     for number, name in enumerate((spelled(name) for name in names), 1):
         if not name.strip():
             raise DataError(f"{key}: name {number} of {len(names)} is empty; take it out, or give it a name")
-        if name in found:
-            raise DataError(f"{key}: names {found[name]} and {number} are both {name!r}; give each class its own name")
-        found[name] = number
-    return tuple(found)
+        if name in number_of:
+            raise DataError(
+                f"{key}: names {number_of[name]} and {number} are both {name!r}; give each class its own name"
+            )
+        number_of[name] = number
+    return tuple(number_of)
 
 
 def in_order(names: Sequence[str]) -> list[str]:

@@ -20,11 +20,11 @@ def load_digits(data: Data) -> Source:
     from sklearn.datasets import load_digits as sklearn_digits
 
     _refuse_val(data)
-    found = sklearn_digits()
-    pixels_NSS = np.rint(found.images * (255 / 16)).astype(np.uint8)
-    train = _raw("digits", np.repeat(pixels_NSS[..., None], 3, axis=3), found.target)
+    digits = sklearn_digits()
+    pixels_NSS = np.rint(digits.images * (255 / 16)).astype(np.uint8)
+    train = _raw("digits", np.repeat(pixels_NSS[..., None], 3, axis=3), digits.target)
     return Source(
-        checked("data.classes", data.classes) or tuple(str(name) for name in found.target_names), {"train": train}
+        checked("data.classes", data.classes) or tuple(str(name) for name in digits.target_names), {"train": train}
     )
 
 
@@ -41,7 +41,7 @@ def load_cifar(name: str, data: Data) -> Source:
         # torchvision reads the published files, pickled by an old numpy; their md5 is checked first.
         warnings.simplefilter("ignore", np.exceptions.VisibleDeprecationWarning)
         try:
-            found = {
+            sets = {
                 split: getattr(datasets, name)(root, train=split == "train", download=data.download)
                 for split in ("train", "test")
             }
@@ -51,8 +51,8 @@ def load_cifar(name: str, data: Data) -> Source:
                 f"data.train {root}: wanted the folder of torchvision's {name} ({reason}); "
                 "get it with --set data.download=true, or read Parquet files with --set data.source=parquet"
             ) from None
-    classes = checked("data.classes", data.classes) or tuple(found["train"].classes)
-    return Source(classes, {split: _raw(split, one.data, one.targets) for split, one in found.items()})
+    classes = checked("data.classes", data.classes) or tuple(sets["train"].classes)
+    return Source(classes, {split: _raw(split, images.data, images.targets) for split, images in sets.items()})
 
 
 def _refuse_val(data: Data) -> None:

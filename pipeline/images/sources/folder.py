@@ -22,16 +22,20 @@ SUFFIXES = {
     *(".png", ".apng", ".bmp", ".gif", ".webp", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
 }
-"""Of the formats that are decoded, in any case of letters."""
+"""Suffixes of image files, in small letters. Capital letters mean the same."""
 SPLIT_NAMES = {"train", "training", "val", "valid", "validation", "test"}
 LEFT_FILES = {"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r"}
 LEFT_FOLDERS = {"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"}
-"""What Windows, macOS and network disks leave in folders; hidden files and folders are such too."""
+"""Files and folders that Windows, macOS and network disks leave behind. Hidden ones are passed over as well."""
 
 
 @dataclass(frozen=True)
 class _Found:
-    """Of one class folder: images, suffixes of files that are no images, and how many files other programs left."""
+    """The content of one class folder.
+
+    `passed_over` counts files that are no images, by suffix. `left_behind` counts files that other programs leave, such as
+    Thumbs.db.
+    """
 
     images: list[Path]
     passed_over: Counter[str]
@@ -80,20 +84,20 @@ def _root(name: str, data: Data) -> Path:
 
 def _class_folders(key: str, root: Path) -> dict[str, str]:
     """Class name -> folder. Raises DataError for two folders whose names mean one class."""
-    found: dict[str, str] = {}
+    folder_of: dict[str, str] = {}
     try:
         entries = list(os.scandir(root))
     except OSError as error:
         _cannot_be_read(error)
     for folder in sorted(entry.name for entry in entries if entry.is_dir() and not _is_left(entry.name)):
         name = spelled(folder)
-        if name in found:
+        if name in folder_of:
             raise DataError(
-                f"{key}: the folders {portable(found[name])!r} and {portable(folder)!r} mean one class, {name!r}: their "
+                f"{key}: the folders {portable(folder_of[name])!r} and {portable(folder)!r} mean one class, {name!r}: their "
                 "accents are written in two ways; put their images into one"
             )
-        found[name] = folder
-    return found
+        folder_of[name] = folder
+    return folder_of
 
 
 def _is_left(name: str) -> bool:
@@ -137,10 +141,13 @@ def _cannot_be_read(error: OSError) -> NoReturn:
 def _say_passed_over(key: str, root: Path, inside: dict[str, _Found]) -> None:
     """One line on what is taken and what is not, by suffix and class, where there are files that are no images."""
     beside = sum(entry.is_file() and not _is_left(entry.name) for entry in os.scandir(root))
-    left = sum(found.left_behind for found in inside.values())
-    over = {name: found for name, found in inside.items() if found.passed_over}
-    taken = Counter(path.suffix.lower() for found in inside.values() for path in found.images)
-    parts = [f"{name}: {_counts(found.passed_over)} beside {len(found.images)} images" for name, found in over.items()]
+    left = sum(contents.left_behind for contents in inside.values())
+    over = {name: contents for name, contents in inside.items() if contents.passed_over}
+    taken = Counter(path.suffix.lower() for contents in inside.values() for path in contents.images)
+    parts = [
+        f"{name}: {_counts(contents.passed_over)} beside {len(contents.images)} images"
+        for name, contents in over.items()
+    ]
     said = [f"passed over in {listed(parts)}"] if parts else []
     said += [f"{left} files that other programs leave are passed over"] if left else []
     said += [f"{beside} files lie in no class folder and are passed over"] if beside else []

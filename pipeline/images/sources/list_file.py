@@ -41,8 +41,8 @@ def load_list(data: Data) -> Source:
     for lines in lists.values():
         check_labels(lines.key, lines.file, np.array(lines.labels, dtype=np.int64), classes)
     _check_numbers(lists, folders, named)
-    found = _resolved(lists, folders)
-    return Source(classes, {name: _raw(lines, found[name], folders) for name, lines in lists.items()})
+    places_of = _resolved(lists, folders)
+    return Source(classes, {name: _raw(lines, places_of[name], folders) for name, lines in lists.items()})
 
 
 def _folders(train: Lines) -> list[str]:
@@ -52,11 +52,11 @@ def _folders(train: Lines) -> list[str]:
             f"{train.key} {train.file}: wanted labels from 0, one number a class, found {max(train.labels)} "
             f"in {len(train.labels)} lines; correct the labels"
         )
-    found: list[set[str]] = [set() for _ in range(max(train.labels) + 1)]
+    folders_of: list[set[str]] = [set() for _ in range(max(train.labels) + 1)]
     for path, label in zip(train.paths, train.labels, strict=True):
         if label >= 0:
-            found[label].add(_folder(path))
-    return [spelled(next(iter(names))) if len(names) == 1 else "" for names in found]
+            folders_of[label].add(_folder(path))
+    return [spelled(next(iter(names))) if len(names) == 1 else "" for names in folders_of]
 
 
 def _folder(path: str) -> str:
@@ -113,40 +113,40 @@ def _say_unchecked(lists: Sequence[Lines], train: Lines) -> None:
 def _resolved(lists: Mapping[str, Lines], folders: Sequence[str]) -> dict[str, list[str | None]]:
     """Where each file lies under its root. Raises DataError where files are missing."""
     total = sum(len(lines.paths) for lines in lists.values())
-    found: dict[str, list[str | None]] = {}
+    places_of: dict[str, list[str | None]] = {}
     missing: list[str] = []
     with track(total, "looking for listed files", "files") as progress:
         for name, lines in lists.items():
-            found[name] = _resolve(lines, folders, progress)
-            missing += [path for path, place in zip(lines.paths, found[name], strict=False) if place is None]
-            if len(found[name]) < len(lines.paths):
+            places_of[name] = _resolve(lines, folders, progress)
+            missing += [path for path, place in zip(lines.paths, places_of[name], strict=False) if place is None]
+            if len(places_of[name]) < len(lines.paths):
                 break
     if missing:
-        is_whole = total == sum(len(places) for places in found.values())
+        is_whole = total == sum(len(places) for places in places_of.values())
         raise missing_error(missing, total, [lines.root for lines in lists.values()], is_whole=is_whole)
-    return found
+    return places_of
 
 
 def _resolve(lines: Lines, folders: Sequence[str], progress: Track) -> list[str | None]:
     """Where each file lies under the root, in whichever dialect; None where it is missing; it stops after many of those."""
-    found: list[str | None] = []
+    resolved: list[str | None] = []
     latest = missing = 0
     for path, label in zip(lines.paths, lines.labels, strict=True):
         names = places.candidates(path, folders[label] if label < len(folders) else "")
         latest = min(latest, len(names) - 1)
         order = [latest, *(index for index in range(len(names)) if index != latest)]
         latest = next((index for index in order if os.path.isfile(os.path.join(lines.root, names[index]))), -1)
-        found.append(names[latest] if latest >= 0 else None)
+        resolved.append(names[latest] if latest >= 0 else None)
         missing += latest < 0
-        if len(found) % STEP == 0:
+        if len(resolved) % STEP == 0:
             progress.advance(STEP)
         if missing >= MISSING_LIMIT:
             break
         latest = max(latest, 0)
-    return found
+    return resolved
 
 
-def _raw(lines: Lines, found: Sequence[str | None], folders: Sequence[str]) -> Raw:
+def _raw(lines: Lines, resolved: Sequence[str | None], folders: Sequence[str]) -> Raw:
     """Ids are the paths as `train/<class>/<file>` where they are of Places or alike, so that all dialects give one cache."""
     ids = [
         _sample_id(path, folders[label] if label < len(folders) else "")
@@ -157,7 +157,7 @@ def _raw(lines: Lines, found: Sequence[str | None], folders: Sequence[str]) -> R
         if sample_id in seen:
             raise DataError(f"{lines.key} {lines.file}: {sample_id} is listed twice; keep one of the lines")
         seen.add(sample_id)
-    paths = [str(path) for path in found]
+    paths = [str(path) for path in resolved]
     shown = [path.encode("utf-8", "backslashreplace").decode() for path in paths]
     return Raw(ids, np.array(lines.labels, dtype=np.int64), partial(take_files, lines.root, paths), shown)
 

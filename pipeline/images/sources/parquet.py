@@ -25,8 +25,8 @@ def load_parquet(data: Data) -> Source:
     text, in the order of their characters or, where all are numbers, by number; else the numbers. Files that name
     their classes are matched by name, whatever numbers they give them.
     """
-    found = {name: getattr(data, name) for name in ("train", "val", "test") if name == "train" or getattr(data, name)}
-    tables = {name: _Table(f"data.{name}", text, data) for name, text in found.items()}
+    places = {name: getattr(data, name) for name in ("train", "val", "test") if name == "train" or getattr(data, name)}
+    tables = {name: _Table(f"data.{name}", text, data) for name, text in places.items()}
     named = checked("data.classes", data.classes)
     own = () if named else tables["train"].classes()
     reference = _Reference(
@@ -113,13 +113,13 @@ class _Table:
                 raise DataError(
                     f"{self.key} {path}: no column {column!r}, found {', '.join(schema)}; name it with --set data.{setting}=NAME"
                 )
-        found = ImageColumn.expressions(image_column, schema[image_column])
-        if found is None:
+        columns = ImageColumn.expressions(image_column, schema[image_column])
+        if columns is None:
             raise DataError(
                 f"{self.key} {path}: column {image_column!r}: wanted bytes or a struct {{bytes, path}}, found "
                 f"{schema[image_column]}"
             )
-        return found
+        return columns
 
     def _labels(self, path: Path) -> pl.Series:
         """Integers, or text as class names are spelled. Raises DataError for other types and for a row without a label."""

@@ -55,11 +55,11 @@ class ImageColumn:
         if dtype == pl.String:
             return None, pl.col(column)
         fields = dict(dtype) if isinstance(dtype, pl.Struct) else {}
-        found = [
+        columns = [
             pl.col(column).struct.field(name) if fields.get(name) == kind else None
             for name, kind in (("bytes", pl.Binary), ("path", pl.String))
         ]
-        return (found[0], found[1]) if any(one is not None for one in found) else None
+        return (columns[0], columns[1]) if any(one is not None for one in columns) else None
 
     def take(self, rows: Rows) -> list[Item]:
         """Encoded images, or files, of the rows, counted over all files.
@@ -79,9 +79,9 @@ class ImageColumn:
         images: list[bytes | None] = [None] * len(rows)
         if content is not None:
             column = read_column(path, content).gather(rows)
-            found, limit = int(column.bin.size().sum()), foreign.allowed_bytes(path.stat().st_size, RATIO)
-            if found > limit:  # one image that a dictionary repeats
-                raise DataError(f"{path}: {found} bytes of images, at most {limit} wanted; write each image once")
+            size, limit = int(column.bin.size().sum()), foreign.allowed_bytes(path.stat().st_size, RATIO)
+            if size > limit:  # one image that a dictionary repeats
+                raise DataError(f"{path}: {size} bytes of images, at most {limit} wanted; write each image once")
             images = column.to_list()
         if paths is None or all(image is not None for image in images):
             return [image or b"" for image in images]

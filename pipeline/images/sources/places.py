@@ -38,14 +38,14 @@ def parse(path: str) -> Place | None:
 def candidates(path: str, folder: str = "") -> list[str]:
     """The path itself, then where the other dialects keep the file; `folder`: its class, for a path that does not say."""
     place = parse(path)
-    found = [path]
+    names = [path]
     if place is not None:
         name = place.folder or folder
         inner = f"{place.split}/{name}/{place.file}"
-        found += [inner, f"places365_standard/{inner}"] if name else []
+        names += [inner, f"places365_standard/{inner}"] if name else []
         if place.split == "val":
-            found += [f"val_256/{place.file}", place.file]
+            names += [f"val_256/{place.file}", place.file]
         elif name:
             large = f"{name[0]}/{name.replace('-', '/')}/{place.file}"
-            found += [f"data_256/{large}", large, f"{name}/{place.file}"]
-    return list(dict.fromkeys(found))
+            names += [f"data_256/{large}", large, f"{name}/{place.file}"]
+    return list(dict.fromkeys(names))

@@ -1,4 +1,4 @@
-"""What every source of images gives: class names and, per split, ids, labels and items; and how its paths are read."""
+"""What every source of images gives: class names and, for each split, ids, labels and images. Also how paths are read."""
 
 import glob
 import os
@@ -88,22 +88,22 @@ def expand(key: str, text: str) -> Path:
 
 
 def _torchvision(text: str) -> str:
-    found = re.search(r"\bcifar100?\b", text)
-    return f", or take torchvision's with --set data.source={found[0]} --set data.train=FOLDER" if found else ""
+    match = re.search(r"\bcifar100?\b", text)
+    return f", or take torchvision's with --set data.source={match[0]} --set data.train=FOLDER" if match else ""
 
 
 def files(key: str, text: str, pattern: str) -> list[Path]:
     """The file, the files in the folder that match `pattern`, or those that a glob names, sorted. Raises DataError for none."""
     path = expand(key, text)
     if path.is_dir():
-        found = sorted(path.glob(pattern))
+        matching = sorted(path.glob(pattern))
     elif glob.has_magic(str(path)):
-        found = sorted(Path(name) for name in glob.glob(str(path), recursive=True))
+        matching = sorted(Path(name) for name in glob.glob(str(path), recursive=True))
     else:
-        found = [path] if path.is_file() else []
-    if not found:
+        matching = [path] if path.is_file() else []
+    if not matching:
         raise DataError(f"{key} {path}: no such file; wanted a file, a folder with {pattern}, or a glob")
-    return found
+    return matching
 
 
 def portable(path: str) -> str:

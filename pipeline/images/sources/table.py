@@ -40,8 +40,8 @@ class _Listed:
 def load_table(data: Data) -> Source:
     """Splits from the tables `data.train`, `data.val`, `data.test`, or from the split column of `data.train`.
 
-    A table is CSV, TSV, JSON lines or Parquet, or a folder with a `metadata` file of such a kind. Paths start from
-    `data.root`, by default the table's folder. Columns that `data.image_column`, `data.label_column` and
+    A table is CSV, TSV, JSON lines, Parquet or the JSON of COCO and iNaturalist; or a folder with a `metadata` file.
+    Paths start from `data.root`, by default the table's folder. Columns that `data.image_column`, `data.label_column` and
     `data.split_column` do not name are found by their usual names, or by what they hold. `labels` says how labels become
     classes. One-hot labels in several columns name the classes by the columns.
 
@@ -56,12 +56,12 @@ def load_table(data: Data) -> Source:
     named = checked("data.classes", data.classes) or splits["train"].one_hot
     columns = {name: rows.labels for name, rows in splits.items()}
     classes, labels = numbered(columns, named, {name: rows.where for name, rows in splits.items()})
-    found = {name: _found_files(rows) for name, rows in splits.items()}
-    missing = [path for name, rows in splits.items() for path in _missing(rows, found[name])]
+    files_of = {name: _found_files(rows) for name, rows in splits.items()}
+    missing = [path for name, rows in splits.items() for path in _missing(rows, files_of[name])]
     if missing:
         total = sum(len(rows.paths) for rows in splits.values())
         raise missing_error(missing, total, [rows.root for rows in splits.values()], is_whole=True)
-    return Source(classes, {name: _raw(rows, found[name], labels[name]) for name, rows in splits.items()})
+    return Source(classes, {name: _raw(rows, files_of[name], labels[name]) for name, rows in splits.items()})
 
 
 def table_in(path: Path) -> Path | None:
@@ -142,7 +142,7 @@ def _paths(column: pl.Series, root: Path, where: str) -> list[str]:
 def _found_files(rows: _Listed) -> list[str | None]:
     """Each row's file under the root, None where it is missing; a name without a suffix gets that of the files there."""
     suffixes = [""]
-    found: list[str | None] = []
+    resolved: list[str | None] = []
     for path in rows.paths:
         name = next((path + end for end in suffixes if os.path.isfile(os.path.join(rows.root, path + end))), None)
         if name is None and suffixes == [""] and not PurePosixPath(path).suffix:
@@ -150,16 +150,16 @@ def _found_files(rows: _Listed) -> list[str | None]:
             end = next((end for end in ends if os.path.isfile(os.path.join(rows.root, path + end))), None)
             suffixes += [end] if end else []
             name = path + end if end else None
-        found.append(name)
-    return found
+        resolved.append(name)
+    return resolved
 
 
-def _missing(rows: _Listed, found: Sequence[str | None]) -> list[str]:
-    return [path for path, file in zip(rows.paths, found, strict=True) if file is None]
+def _missing(rows: _Listed, resolved: Sequence[str | None]) -> list[str]:
+    return [path for path, file in zip(rows.paths, resolved, strict=True) if file is None]
 
 
-def _raw(rows: _Listed, found: Sequence[str | None], labels_N: Rows) -> Raw:
-    paths = [str(path) for path in found]
+def _raw(rows: _Listed, resolved: Sequence[str | None], labels_N: Rows) -> Raw:
+    paths = [str(path) for path in resolved]
     if len(set(paths)) < len(paths):
         twice = Counter(paths).most_common(1)[0][0]
         raise DataError(f"{rows.where}: {twice} is listed twice; keep one of the rows: an image has one label")

@@ -11,7 +11,7 @@ from pipeline.images.listing import listed
 from pipeline.images.sources.table_file import is_image
 from pipeline.settings.stage1 import Data
 
-PATH_NAMES = (
+PATH_COLUMN_NAMES = (
     "path",
     "file",
     "filename",
@@ -24,8 +24,19 @@ PATH_NAMES = (
     "imgid",
     "fname",
 )
-LABEL_NAMES = ("label", "labels", "class", "classname", "classid", "category", "categoryid", "target", "y", "species")
-SPLIT_NAMES = ("split", "set", "subset", "partition", "phase")
+LABEL_COLUMN_NAMES = (
+    "label",
+    "labels",
+    "class",
+    "classname",
+    "classid",
+    "category",
+    "categoryid",
+    "target",
+    "y",
+    "species",
+)
+SPLIT_COLUMN_NAMES = ("split", "set", "subset", "partition", "phase")
 """Names that columns usually have, in small letters and without `_`, `-` and blanks."""
 SPLITS = {
     **dict.fromkeys(("train", "training", "tr"), "train"),
@@ -33,12 +44,12 @@ SPLITS = {
     **dict.fromkeys(("test", "testing", "te", "eval"), "test"),
 }
 """What a split column writes, in small letters -> the split."""
-SEEN = 100
+ROWS_SEEN = 100
 """Rows that are looked at to tell a column of paths."""
 
 
 @dataclass(frozen=True)
-class Columns:
+class TableColumns:
     """The names of a table's columns; `split` is "" where it has none, `one_hot` holds the columns of one-hot labels."""
 
     path: str
@@ -47,7 +58,7 @@ class Columns:
     one_hot: tuple[str, ...] = ()
 
 
-def columns_of(frame: pl.DataFrame, data: Data, where: str) -> Columns:
+def columns_of(frame: pl.DataFrame, data: Data, where: str) -> TableColumns:
     """The columns that the settings name, or that can be told by name or content.
 
     Raises DataError, with the columns there are and the setting to give, where a column is missing or cannot be told.
@@ -56,14 +67,14 @@ def columns_of(frame: pl.DataFrame, data: Data, where: str) -> Columns:
     split = _named(frame, "split_column", data.split_column, defaults.split_column, where)
     path = _named(frame, "image_column", data.image_column, defaults.image_column, where)
     label = _named(frame, "label_column", data.label_column, defaults.label_column, where)
-    split = split or _usual(frame.columns, SPLIT_NAMES)
+    split = split or _usual(frame.columns, SPLIT_COLUMN_NAMES)
     path = path or _path_column(frame, where)
     rest = [name for name in frame.columns if name not in (path, split)]
-    label = label or _usual(rest, LABEL_NAMES) or (rest[0] if len(rest) == 1 else "")
+    label = label or _usual(rest, LABEL_COLUMN_NAMES) or (rest[0] if len(rest) == 1 else "")
     one_hot = () if label else _one_hot(frame, rest)
     if not label and not one_hot:
         raise DataError(_unsure(frame, "label_column", "labels", where))
-    return Columns(path, label, split, one_hot)
+    return TableColumns(path, label, split, one_hot)
 
 
 def _named(frame: pl.DataFrame, setting: str, wanted: str, default: str, where: str) -> str:
@@ -92,14 +103,14 @@ def _path_column(frame: pl.DataFrame, where: str) -> str:
     with_images = [name for name in texts if _holds_images(frame[name])]
     if len(with_images) == 1:
         return with_images[0]
-    usual = _usual(with_images or texts, PATH_NAMES)
+    usual = _usual(with_images or texts, PATH_COLUMN_NAMES)
     if not usual:
         raise DataError(_unsure(frame, "image_column", "paths of images", where))
     return usual
 
 
 def _holds_images(column: pl.Series) -> bool:
-    texts = [text for text in column.head(SEEN).to_list() if text]
+    texts = [text for text in column.head(ROWS_SEEN).to_list() if text]
     return bool(texts) and sum(is_image(text) for text in texts) > len(texts) / 2
 
 

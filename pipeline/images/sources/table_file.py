@@ -1,4 +1,4 @@
-"""A table in a file (CSV, TSV, JSON lines, Parquet) -> a polars frame, with its separator and its header found."""
+"""A table in a file (CSV, TSV, JSON lines, Parquet, COCO's JSON) -> a polars frame, its separator and its header found."""
 
 import csv
 import io
@@ -9,18 +9,19 @@ import polars as pl
 
 from cache.parquet import foreign
 from pipeline.errors import DataError
+from pipeline.images.sources.annotations import annotations_table
 from pipeline.images.sources.folder import SUFFIXES
 from pipeline.images.sources.parquet_images import RATIO, UNREADABLE
 from pipeline.images.sources.source import SHOWN
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".tab")
 LINE_SUFFIXES = (".jsonl", ".ndjson")
-TABLE_SUFFIXES = (*TEXT_SUFFIXES, *LINE_SUFFIXES, ".parquet")
+TABLE_SUFFIXES = (*TEXT_SUFFIXES, *LINE_SUFFIXES, ".json", ".parquet")
 TABLE_BYTES = 512 << 20
 """A table of text may have at most so many bytes: 14 million paths of ImageNet-21k take about 400 MiB."""
 SEPARATORS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar", " ": "space"}
 """In the order in which they are tried."""
-LOOKED_AT = 20
+LINES_SEEN = 20
 """Lines that the separator and the header are found from."""
 
 
@@ -41,6 +42,8 @@ def read_table(key: str, file: Path) -> pl.DataFrame:
             return pl.read_parquet(file, glob=False)
         if about.st_size > TABLE_BYTES:
             raise DataError(f"{key} {file}: wanted a table of at most {TABLE_BYTES} bytes, found {about.st_size}")
+        if suffix == ".json":
+            return annotations_table(f"{key} {file}", file)
         content = file.read_bytes()
         if suffix in LINE_SUFFIXES:
             frame = pl.read_ndjson(io.BytesIO(content), infer_schema_length=None)
@@ -65,7 +68,7 @@ def _decoded(key: str, file: Path, content: bytes) -> str:
 
 
 def _separated(key: str, file: Path, text: str) -> pl.DataFrame:
-    lines = [line for line in text[: 1 << 20].splitlines() if line.strip()][:LOOKED_AT]
+    lines = [line for line in text[: 1 << 20].splitlines() if line.strip()][:LINES_SEEN]
     if not lines:
         raise DataError(f"{key} {file}: wanted a row an image, found no row")
     separator = _separator(lines)

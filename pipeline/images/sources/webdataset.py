@@ -79,11 +79,11 @@ def load_webdataset(data: Data) -> Source:
         for name in ("train", "val", "test")
         if name == "train" or getattr(data, name)
     }
-    found = {name: _index(f"data.{name}", paths, data.label_column) for name, paths in shards.items()}
+    indices = {name: _index(f"data.{name}", paths, data.label_column) for name, paths in shards.items()}
     shown = {name: f"data.{name} {paths[0].parent}" for name, paths in shards.items()}
-    columns = {name: pl.Series("label", index.labels, strict=False) for name, index in found.items()}
+    columns = {name: pl.Series("label", index.labels, strict=False) for name, index in indices.items()}
     classes, labels = numbered(columns, checked("data.classes", data.classes), shown)
-    return Source(classes, {name: _raw(shards[name], index, labels[name]) for name, index in found.items()})
+    return Source(classes, {name: _raw(shards[name], index, labels[name]) for name, index in indices.items()})
 
 
 def _raw(shards: tuple[Path, ...], index: _Index, labels_N: Rows) -> Raw:
@@ -120,7 +120,8 @@ _Member = tuple[str, int, int, bytes]
 
 def _samples(where: str, path: Path) -> Iterator[tuple[str, dict[str, _Member]]]:
     """Each sample's name and its files by suffix, in the order of the shard."""
-    current, members = "", {}
+    current = ""
+    members: dict[str, _Member] = {}
     for name, member in _members(where, path):
         folder, slash, base = name.rpartition("/")
         stem, _, suffix = base.partition(".")
@@ -170,8 +171,8 @@ def _label(where: str, suffix: str, content: bytes, key: str) -> int | str:
     except (ValueError, RecursionError):
         raise DataError(f"{where}: its .{suffix} cannot be read as {'text' if suffix == 'cls' else 'JSON'}") from None
     names = (key, *JSON_KEYS)
-    found = next((values[name] for name in names if name in values), None) if isinstance(values, dict) else None
-    if not isinstance(found, (int, str)):
+    label = next((values[name] for name in names if name in values), None) if isinstance(values, dict) else None
+    if not isinstance(label, (int, str)):
         keys = listed(sorted(values)) if isinstance(values, dict) else "no keys"
         raise DataError(f"{where}: wanted a label under {key!r} in its .json, found {keys}; set data.label_column")
-    return str(found)
+    return str(label)

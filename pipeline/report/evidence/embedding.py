@@ -21,10 +21,12 @@ def tsne(features_ND: NDArray[np.floating], seed: int) -> Points:
     if len(features_ND) < 5:
         raise ValueError(f"tsne: wanted at least 5 rows, found {len(features_ND)}")
     from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
 
     perplexity = min(PERPLEXITY, (len(features_ND) - 1) / 3)
     fitted = TSNE(2, perplexity=perplexity, max_iter=STEPS, init="pca", learning_rate="auto", random_state=seed)
-    return np.asarray(fitted.fit_transform(np.asarray(features_ND, dtype=np.float32)), dtype=np.float64)
+    with threadpool_limits(1):  # threads add up in any order, which moves the last bits, and t-SNE amplifies that
+        return np.asarray(fitted.fit_transform(np.asarray(features_ND, dtype=np.float32)), dtype=np.float64)
 
 
 def extent(points_N2: Points, margin: float = 0.05) -> tuple[float, float, float, float]:

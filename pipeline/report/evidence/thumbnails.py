@@ -11,12 +11,13 @@ from pipeline.errors import PipelineError
 from pipeline.images.dataset import with_test_split
 from pipeline.images.decoding import Undecodable, decode
 from pipeline.images.sources import load_source
+from pipeline.report.evidence.words import shown_name
 from pipeline.settings import Settings
 
-SIDE = 96
+THUMBNAIL_SIDE = 96
 """Pixels of a thumbnail's longer side at most."""
 SHOWN_SMALL = 32
-"""Images smaller than this are enlarged to `SIDE` without smoothing, so that their pixels can be seen."""
+"""Images smaller than this are enlarged to `THUMBNAIL_SIDE` without smoothing, so that their pixels can be seen."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,8 @@ def thumbnails(cache: FeatureCache, settings: Settings, rows: list[int]) -> tupl
             return [], "The images that the settings name are not those that the cache was made from."
         return [_png(item) for item in raw.take(np.array(places, dtype=np.int64))], ""
     except (PipelineError, Undecodable, OSError) as error:
-        reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
-        return [], f"The images are not at hand ({reason[:160]}), so none can be shown."
+        reason = (str(error).splitlines() or [type(error).__name__])[0].partition("; ")[0]
+        return [], f"The images are not at hand ({shown_name(reason, 160)}), so none can be shown."
 
 
 def _png(item: object) -> bytes:
@@ -67,10 +68,10 @@ def _png(item: object) -> bytes:
 
     image = decode(item)  # type: ignore[arg-type]  # what a source's `take` gives
     if max(image.size) <= SHOWN_SMALL:
-        factor = SIDE // max(image.size)
+        factor = THUMBNAIL_SIDE // max(image.size)
         image = image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
     else:
-        image.thumbnail((SIDE, SIDE))
+        image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
     content = io.BytesIO()
     image.save(content, "PNG", optimize=True)
     return content.getvalue()

@@ -4,7 +4,18 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.report.evidence import Evidence
-from pipeline.report.figures.panel import BASELINE, INK, METHOD, PAPER, RULE, Panel, Picture, new_axes, plain_number
+from pipeline.report.figures.panel import (
+    BASELINE,
+    INK,
+    MANY_POINTS,
+    METHOD,
+    PAPER,
+    RULE,
+    Panel,
+    Picture,
+    new_axes,
+    plain_number,
+)
 from pipeline.stage3_retrain import RetrainResult
 
 if TYPE_CHECKING:
@@ -24,7 +35,9 @@ def rows_by_class(evidence: Evidence) -> Picture:
         places = [place for place, c in enumerate(order) if (c in heads) == wanted]
         sizes = [evidence.counts[order[place]] for place in places]
         text = f"{name}: {len(places)} classes"
-        axes.bar(places, sizes, width=1.0, color=colour, hatch=hatch, edgecolor="none", label=text)
+        bars = axes.bar(places, sizes, width=1.0, color=colour, hatch=hatch, edgecolor="none", label=text)
+        for bar in bars:
+            bar.set_rasterized(len(order) > MANY_POINTS)
     axes.set_yscale("log")
     many_above, few_below = evidence.limits
     for rows, text in ((many_above, f"many: more than {many_above}"), (few_below, f"few: fewer than {few_below}")):
@@ -81,7 +94,7 @@ def _accuracies(evidence: Evidence) -> "Figure":
         pairs = zip(evidence.baseline.result.per_class, evidence.method.result.per_class, strict=True)
         joined = [(n, a, b) for n, (a, b) in zip(evidence.counts, pairs, strict=True) if None not in (a, b) and n]
         rows, low, high = zip(*joined, strict=True)
-        axes.vlines(rows, low, high, color=INK, linewidth=0.7, alpha=0.35)
+        axes.vlines(rows, low, high, color=INK, linewidth=0.7, alpha=0.35, rasterized=len(rows) > MANY_POINTS)
     for arm, colour, marker, face in shown:
         if arm is None:
             continue
@@ -99,6 +112,7 @@ def _accuracies(evidence: Evidence) -> "Figure":
             facecolors=face,
             edgecolors=colour,
             linewidths=1.1,
+            rasterized=len(rows) > MANY_POINTS,
             label=arm.name,
             zorder=3,
         )
@@ -131,8 +145,8 @@ def _gains(evidence: Evidence) -> "Figure":
         chosen = [(n, gain) for _, n, gain in gains if (gain >= 0) == (sign > 0)]
         if chosen:
             rows, values = zip(*chosen, strict=True)
-            axes.vlines(rows, 0, values, color=colour, linewidth=0.9, alpha=0.55)
-            axes.scatter(rows, values, s=20, marker=marker, color=colour, zorder=3)
+            axes.vlines(rows, 0, values, color=colour, linewidth=0.9, alpha=0.55, rasterized=len(rows) > MANY_POINTS)
+            axes.scatter(rows, values, s=20, marker=marker, color=colour, zorder=3, rasterized=len(rows) > MANY_POINTS)
     axes.axhline(0, color=INK, linewidth=1)
     by_gain = sorted(gains, key=lambda item: item[2])
     height = 1.25 * max(by_gain[-1][2], 1)

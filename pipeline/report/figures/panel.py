@@ -33,6 +33,8 @@ CLASS_COLOURS = (
 )
 """Of ten classes (Petroff, 2021, Accessible Color Sequences); each class has a marker of its own besides."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h")
+MANY_POINTS = 2000
+"""Of more points than this an SVG holds a picture, or it would take megabytes."""
 OTHER_COLOUR = "#ffffff"
 """Of every class that has no colour of its own."""
 LOOK: Any = {
@@ -114,7 +116,9 @@ def as_svg(panel: Panel, name: str) -> str:
 
     with matplotlib.rc_context({**LOOK, "svg.hashsalt": name}):
         content = io.StringIO()
-        panel.drawing.savefig(content, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+        panel.drawing.savefig(
+            content, format="svg", dpi=144, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        )
     text = content.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
     opening, _, inside = text.partition(">")

@@ -58,7 +58,7 @@ def training_curves(evidence: Evidence) -> Picture:
             "No log of a training is at hand: the cache's backbone was trained elsewhere, and no generator was used."
         )
         return Picture(title, "", missing=missing)
-    from matplotlib.ticker import NullFormatter
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     panels = []
     for one in evidence.curves:
@@ -68,6 +68,8 @@ def training_curves(evidence: Evidence) -> Picture:
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter(plain_number())
             axes.yaxis.set_minor_formatter(NullFormatter())
+            if max(one.losses) < 100 * min(one.losses):
+                axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.set(xlabel="epoch", ylabel="mean training loss")
         panels.append(Panel(one.stage, drawing, f"Training loss by epoch, {one.stage}"))
     shown = {one.stage.partition(",")[0] for one in evidence.curves}

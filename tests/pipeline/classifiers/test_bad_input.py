@@ -7,6 +7,7 @@ import torch
 
 from pipeline.augment import UNCHANGED, augmentation_for
 from pipeline.classifiers.kinds import KINDS, kind
+from pipeline.classifiers.mean_shift import mean_shift
 from pipeline.classifiers.problem import Problem
 from pipeline.features import Features
 from pipeline.settings import STG, Retrain, Settings
@@ -18,7 +19,7 @@ from pipeline.stg.trained import TrainedSTG
 WIDTH = 6
 ARMS = [(head, "none") for head in KINDS]
 ARMS += [("crt", name) for name in AUGMENTATIONS]
-FAST = {"epochs": 1, "batch_size": 64}
+FAST = {"epochs": 1, "batch_size": 64, "hidden": 16}
 STAGE2 = STG(head_classes=1, epochs=1, batch_size=16)
 
 
@@ -101,12 +102,14 @@ def test_any_rows_make_a_classifier_that_predicts(head, augmentation, case):
         warnings.simplefilter("error")
         trained = trained_generator(train, classes) if augmentation == "stg" else None
         settings = Settings(stg=STAGE2, retrain=retrain)
-        augment = augmentation_for(settings, train, None, trained) if head in TRAINED else UNCHANGED
+        shift = mean_shift(retrain, train, unseen=True) if augmentation == "transfer" else None
+        augment = augmentation_for(settings, train, None, trained, shift) if head in TRAINED else UNCHANGED
         stage1 = (weight, torch.zeros(classes))
         problem = Problem(retrain, train, [0], stage1, augment, True, False, None, "balanced", "toy")
         classifier = kind(head)(problem).folded(train.coordinates)
         scores = classifier.logits(features)[0]
-    assert bool(torch.isfinite(classifier.tensors()["weight" if "weight" in classifier.tensors() else "rows"]).all())
+    # A bias of -inf says that a class is never predicted.
+    assert all(bool(torch.isfinite(tensor).all()) for name, tensor in classifier.tensors().items() if name != "bias")
     assert not bool(torch.isnan(scores).any())
     predicted = scores.argmax(dim=1)
     assert bool(torch.isfinite(scores.gather(1, predicted[:, None])).all())

@@ -128,3 +128,21 @@ def test_vector_scaling_of_imported_features_acts_on_logistic_regression_and_on_
     assert float((logits.argmax(dim=1) == 3)[rare].float().mean()) > float(
         (natural.argmax(dim=1) == 3)[rare].float().mean()
     )
+
+
+@pytest.mark.parametrize("head", ["logistic", "lda", "transfer", "auto"])
+def test_a_class_without_rows_changes_nothing_for_the_others_and_is_never_predicted(head):
+    """Also where `val` has rows of it: no arm can be right on them."""
+    counts, val_counts = torch.tensor([30, 0, 8]), torch.tensor([9, 9, 9])
+    train, val = split(counts), split(val_counts, seed=2)
+    fitted = kind(head)(problem(Retrain(head=head), train, val=val))
+    others = torch.tensor([0, 2])
+    alone = Features(train.features_VND, train.labels_N // 2, counts[others])
+    kept = val.labels_N != 1
+    val_alone = Features(val.features_VND[:, kept], val.labels_N[kept] // 2, val_counts[others])
+    wanted = kind(head)(problem(Retrain(head=head), alone, val=val_alone))
+    torch.testing.assert_close(fitted.weight_RCD[:, others], wanted.weight_RCD)
+    torch.testing.assert_close(fitted.bias_RC[:, others], wanted.bias_RC)
+    assert float(fitted.bias_RC[0, 1]) == -torch.inf
+    assert bool((fitted.weight_RCD[0, 1] == 0).all())
+    assert fitted.selection == wanted.selection

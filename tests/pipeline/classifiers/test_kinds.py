@@ -1,21 +1,25 @@
 """The register of heads: every head that settings may name has a row, and a new one is a row away."""
 
+from dataclasses import replace
 from typing import get_args
 
 import pytest
 import torch
 from torch.nn import functional
+from toy_heads import toy_problem
 
 from pipeline.augment import kinds as augmentations
 from pipeline.classifiers.kinds import KINDS, TRAININGS, kind
-from pipeline.settings import stage3
+from pipeline.errors import DataError
+from pipeline.settings import register, stage3
 from pipeline.settings.stage3 import Retrain
 
 
 def test_every_head_and_augmentation_has_a_row():
-    assert set(KINDS) == set(stage3.HEADS) == set(get_args(stage3.HeadName))
+    assert set(KINDS) == set(register.HEADS) == set(stage3.HEADS) == set(get_args(stage3.HeadName))
     assert set(TRAININGS) == set(stage3.TRAINED)
-    assert set(augmentations.KINDS) == {"none", *stage3.AUGMENTATIONS} == set(get_args(stage3.AugmentationName))
+    assert set(augmentations.KINDS) == set(register.AUGMENTATIONS) == set(get_args(stage3.AugmentationName))
+    assert set(augmentations.KINDS) == {"none", *stage3.AUGMENTATIONS}
 
 
 def test_a_name_without_a_row_lists_the_rows():
@@ -41,3 +45,18 @@ def test_the_prior_is_corrected_once():
     assert Retrain(head="crt").sampled == "balanced"
     with pytest.raises(ValueError, match=r"retrain\.sampling=balanced would correct it again"):
         Retrain(head="logit-adjusted", sampling="balanced")
+
+
+@pytest.mark.parametrize(
+    ("head", "start", "remedy"),
+    [("logit-adjustment", "stage1", "retrain.head=stage1"), ("crt", "adjusted", "--set retrain.start=stage1")],
+)
+def test_a_classifier_that_corrects_the_prior_is_not_adjusted_again(head, start, remedy):
+    problem = replace(toy_problem(head, start=start, epochs=1), corrected=True)
+    what = "retrain.head=logit-adjustment" if start == "stage1" else "retrain.start=adjusted"
+    with pytest.raises(DataError) as error:
+        kind(head)(problem)
+    assert str(error.value) == (
+        f"{what}: the stage-1 classifier of toy was trained with the prior in its loss, and adjusting it would correct it "
+        f"again; use {remedy}"
+    )

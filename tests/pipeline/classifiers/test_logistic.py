@@ -21,7 +21,8 @@ def test_it_finds_the_minimum_that_scikit_learn_finds(count, width, classes, str
     vectors = 2 if classes == 2 else 1
     model = LogisticRegression(C=vectors / (strength * count), tol=1e-10, max_iter=10000)
     model.fit(features.double().numpy(), labels.numpy())
-    fit = fit_logistic(features, labels, classes, [strength], tolerance=1e-5)
+    # At a tolerance of 1e-5 float32's rounding decides whether the last steps are taken.
+    fit = fit_logistic(features, labels, classes, [strength], tolerance=3e-5)
     assert bool(fit.converged_FS.all())
     probabilities = (features @ fit.weight_FSCD[0, 0].T + fit.bias_FSC[0, 0]).softmax(dim=1)
     wanted = torch.from_numpy(model.predict_proba(features.double().numpy())).float()

@@ -11,6 +11,7 @@ from pipeline.classifiers import budget
 from pipeline.classifiers import linear as heads
 from pipeline.classifiers.kinds import TRAININGS
 from pipeline.classifiers.replicas import _blocks, _inputs, train_heads
+from pipeline.classifiers.step import of_logits
 from pipeline.errors import ConfigError, TrainingError
 from pipeline.features import Features
 from pipeline.rng import generator
@@ -48,7 +49,7 @@ def _train(train, settings, seeds=(0,), augmentation=None, variants=None):
     variants = variants or [settings]
     start = heads.fresh(3, 8, list(seeds) * len(variants))
     training = TRAININGS[settings.head]
-    tensors, loss = training.tensors(start, settings), training.loss(settings, train.counts_C)
+    tensors, loss = training.tensors(start, settings), of_logits(training.loss(settings, train.counts_C))
     steps = budget.steps_of(settings, len(train.labels_N))
     return train_heads(
         train, start, tensors, loss, variants, seeds, augmentation or _none(settings.augmentation), steps

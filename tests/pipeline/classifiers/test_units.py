@@ -17,7 +17,7 @@ from pipeline.stg.trained import TrainedSTG
 COUNTS = torch.tensor((60, 40, 9, 5))
 STAGE2 = STG(head_classes=2, epochs=4, batch_size=32)
 ARMS = [(head, "none") for head in KINDS if head not in TRAINED]
-ARMS += [(head, name) for head in TRAINED for name in ("none", *AUGMENTATIONS)]
+ARMS += [(head, "none") for head in TRAINED] + [("crt", name) for name in AUGMENTATIONS]
 SPREAD = torch.tensor([1.0, 0.2, 4.0, 1.0, 1.0, 2.0])
 UNITS = {"a hundredth": (0.01, 0.0), "a hundredfold": (100.0, 0.0), "1,000 spreads away": (1.0, 1000.0)}
 
@@ -37,7 +37,7 @@ def predicted(head, augmentation, scale, spreads):
     assert train.coordinates is not None
     weight = torch.randn(4, 6, generator=torch.Generator().manual_seed(2)) / (SPREAD * scale)
     stage1 = train.coordinates.unfold(weight, -weight @ (offset * scale))
-    retrain = Retrain(head=head, augmentation=augmentation, epochs=6, batch_size=32, learning_rate=0.01)
+    retrain = Retrain(head=head, augmentation=augmentation, epochs=6, batch_size=32, learning_rate=0.01, hidden=16)
     settings = Settings(stg=STAGE2, retrain=retrain)
     trained = None
     if augmentation == "stg":

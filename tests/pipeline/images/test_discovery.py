@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.errors import DataError
 from pipeline.images.dataset import load
-from pipeline.images.discovery import found_in, settings_of
+from pipeline.images.discovery import found_in, settings_found
 from pipeline.settings import Settings
 from tests.support.toy_images import png, write_folder, write_parquet
 
@@ -35,7 +35,7 @@ def test_shards_of_parquet_by_split_in_a_folder_data(tmp_path):
         "source": "parquet", "image_column": "image", "label_column": "label",
         "train": "ROOT/data/train*.parquet", "test": "ROOT/data/test-00000-of-00001.parquet",
     }  # fmt: skip
-    dataset = load(Settings.model_validate(settings_of(tmp_path)))
+    dataset = load(Settings.model_validate(settings_found(tmp_path)))
     assert {name: len(split) for name, split in dataset.splits.items()} == {"train": 6, "test": 2}
 
 
@@ -67,7 +67,7 @@ def test_nothing_to_read_is_one_line(tmp_path):
         found_in(tmp_path)
     assert str(error.value).replace(str(tmp_path), "ROOT") == (
         "ROOT: wanted folders of images a class, folders train and test of them, or a file of .parquet, .tar, .npz, .npy, "
-        ".csv, .tsv, .txt, .tab, .jsonl, .ndjson; found notes.md"
+        ".csv, .tsv, .txt, .tab, .jsonl, .ndjson, .json; found notes.md"
     )
 
 
@@ -80,7 +80,7 @@ def test_splits_of_two_kinds_are_refused(tmp_path):
 
 def test_defaults_come_from_the_images(tmp_path):
     write_folder(tmp_path / "My photos", {"a": 6, "b": 4})
-    values = settings_of(tmp_path / "My photos")
+    values = settings_found(tmp_path / "My photos")
     assert values["name"] == "My-photos"
     pixels = (
         np.stack(
@@ -92,4 +92,4 @@ def test_defaults_come_from_the_images(tmp_path):
     assert values["data"]["image_size"] == 32
     assert values["stage1"]["epochs"] == 100
     shutil.copytree(tmp_path / "My photos", tmp_path / "moved")
-    assert settings_of(tmp_path / "moved")["data"]["mean"] == values["data"]["mean"]
+    assert settings_found(tmp_path / "moved")["data"]["mean"] == values["data"]["mean"]

@@ -26,11 +26,16 @@ def test_the_same_images_in_train_and_test_are_counted_and_named(tmp_path, capsy
     assert "data.train: 2 images stand there under more than one class: a/0.png = b/0.png, a/1.png = b/1.png\n" in found
 
 
-def test_splits_without_common_images_are_passed_without_a_word(tmp_path, capsys):
+def test_splits_without_common_images_are_described_and_nothing_more(tmp_path, capsys):
     train = write_parquet(tmp_path / "train.parquet", ["a", "b"])
     test = write_parquet(tmp_path / "test.parquet", ["a", "b"], first=9)
     load(settings("parquet", train=train, test=test, val=test, mean=[0.5] * 3, std=[0.5] * 3))
-    assert capsys.readouterr().err == ""
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "parquet: 2 classes; train 2, val 2, test 2 images",
+        "training images a class: 1 to 1, median 1, imbalance factor 1.0; 0 many-shot (> 1), 2 medium, 0 few (< 1)",
+        "sizes of 2 images: 8 x 8; modes: RGB 100 %",
+    ]
 
 
 def test_a_test_split_that_is_held_out_is_said(tmp_path, capsys):

@@ -173,3 +173,27 @@ def test_an_image_of_a_table_is_the_file(root):
     found = load(settings("table", train=table, test=table))
     assert found.splits["train"].digests[0] == hashlib.sha256(png(0)).digest()
     assert np.bincount(found.splits["train"].labels_N).tolist() == [3, 2]
+
+
+def as_coco(rows, categories):
+    """iNaturalist's JSON of rows (path, category)."""
+    images = [{"id": 10 + number, "file_name": path} for number, (path, _) in enumerate(rows)]
+    pairs = [{"id": number, "image_id": 10 + number, "category_id": label} for number, (_, label) in enumerate(rows)]
+    named = [{"id": number, "name": name} for number, name in categories.items()]
+    return json.dumps({"images": images, "annotations": pairs[::-1], "categories": named})
+
+
+def test_annotations_of_inaturalist_are_a_table(root):
+    numbers = {"cat": 7, "dog": 3}
+    (root / "train2018.json").write_text(as_coco([(path, numbers[name]) for path, name in ROWS], {7: "cat", 3: "dog"}))
+    found = load(settings("table", train=str(root / "train2018.json"), test=str(root / "train2018.json")))
+    assert identity(found) == identity(load(settings("folder", train=str(root), test=str(root))))
+    assert wrong(root, as_coco([("cat/0.png", 1), ("cat/0.png", 1)], {}), "a.json").endswith(
+        "cat/0.png is listed twice; keep one of the rows: an image has one label"
+    )
+    assert wrong(root, '{"images": [{"id": 1, "file_name": "x"}], "annotations": []}', "a.json") == (
+        "data.train ROOT/a.json: image 1: wanted one annotation, found 0; an image has one label"
+    )
+    assert wrong(root, "[]", "a.json").startswith(
+        "data.train ROOT/a.json: wanted JSON with images (id, file_name) and annotations (image_id, category_id), found "
+    )

@@ -9,6 +9,7 @@ from pipeline.settings import Settings
 from pipeline.settings.files import CONFIGS, available, methods, to_toml
 from pipeline.settings.load import load
 from pipeline.settings.method_names import stage1_method
+from pipeline.settings.register import HEADS
 
 
 def _problems(*args, **kwargs):
@@ -123,12 +124,12 @@ def test_every_problem_is_reported_at_once(tmp_path):
     path = tmp_path / "own.toml"
     path.write_text("[stage1]\nepochs = -1\nlr = 1\n[retrain]\nstrength = nan\n")
     found = _problems(str(path), ["retrain.head=svm", "no-equals-sign"])
+    heads = [f"'{name}'" for name in HEADS]
     assert found == [
         "--set no-equals-sign: wanted section.key=value, such as stage1.epochs=20",
         f"{path}: stage1.epochs: wanted greater than or equal to 0, found -1",
         f"{path}: stage1.lr: unknown key, found 1; did you mean stage1.learning_rate?",
-        "--set: retrain.head: wanted 'stage1', 'logit-adjustment', 'tau-norm', 'scaling', 'ncm', 'knn', 'ridge', 'logistic', "
-        "'lda', 'transfer', 'auto', 'crt', 'lws', 'generalized' or 'logit-adjusted', found 'svm'",
+        f"--set: retrain.head: wanted {', '.join(heads[:-1])} or {heads[-1]}, found 'svm'",
         f"{path}: retrain.strength: wanted a finite number, found nan",
     ]
 

@@ -8,7 +8,7 @@ from pipeline.errors import ConfigError
 from pipeline.settings import Settings
 from pipeline.settings.load import load
 from pipeline.settings.section import Section
-from pipeline.settings.stage3 import Retrain
+from pipeline.settings.stage3 import TRAINED, Retrain
 from pipeline.settings.used import (
     AUGMENTATIONS,
     CONDITIONS,
@@ -69,7 +69,7 @@ def test_every_head_and_every_augmentation_has_a_row_of_settings_that_exist():
         ),
         (
             ["retrain.head=tau-norm", "retrain.seeds=3"],
-            no_effect("retrain.seeds", "retrain.head=tau-norm does not use it; it is for crt, lws, logit-adjusted, generalized"),
+            no_effect("retrain.seeds", "retrain.head=tau-norm does not use it; it is for heads that are trained"),
         ),
         (
             ["retrain.augmentation=dropout", "stg.epochs=3"],
@@ -94,6 +94,14 @@ def test_every_head_and_every_augmentation_has_a_row_of_settings_that_exist():
         (
             ["stg.full_statistics=true", "stg.memory=5"],
             no_effect("stg.memory", "it is for stg.full_statistics=false, found true"),
+        ),
+        (
+            ["stg.similarity=soft", "stg.memory=5"],
+            no_effect("stg.memory", "it is for stg.similarity=l2 or cosine or logit, found soft"),
+        ),
+        (
+            ["retrain.augmentation=none", "retrain.borrow=2"],
+            no_effect("retrain.borrow", "retrain.augmentation=none does not use it; it is for transfer"),
         ),
         (["stage1.epochs=3"], no_effect("stage1.epochs", MADE)),
         (["longtail.n_max=3"], no_effect("longtail.n_max", MADE)),
@@ -134,7 +142,7 @@ def test_a_comparison_uses_what_any_of_its_arms_uses():
     assert refused(check_compare, "retrain.head=ncm") == [
         no_effect(
             "retrain.head",
-            "ncm is compared anyway; wanted the head that is trained: crt, lws, generalized, logit-adjusted",
+            f"ncm is compared anyway; wanted the head that is trained: {', '.join(TRAINED)}",
         )
     ]
     assert refused(check_compare, "retrain.smoothing_tail=0.2") == [

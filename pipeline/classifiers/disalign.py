@@ -1,0 +1,71 @@
+"""DisAlign: two numbers a class that adjust a fixed classifier's logits, as far as a learnt confidence of each row lets them."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pipeline.classifiers.linear import LinearHeads
+from pipeline.classifiers.marc import reweighted
+from pipeline.classifiers.problem import Problem
+from pipeline.classifiers.scored import Scored
+from pipeline.classifiers.trained import Training
+from pipeline.rng import generator
+from pipeline.settings.stage3 import Retrain
+
+
+@dataclass
+class AlignedHeads:
+    """s(x) (a_c z_c + b_c) + (1 - s(x)) z_c of fixed logits z, s(x) = sigmoid(v x + u): a, b (R, C), v (R, D), u (R, 1)."""
+
+    fixed: LinearHeads
+    scale_RC: Tensor
+    shift_RC: Tensor
+    direction_RD: Tensor
+    offset_R1: Tensor
+
+    @property
+    def replicas(self) -> int:
+        return self.fixed.replicas
+
+    def logits(self, features_RBD: Tensor) -> Tensor:
+        """(R, B, D) -> (R, B, C)."""
+        logits_RBC = self.fixed.logits(features_RBD)
+        confidence_RB1 = torch.sigmoid(features_RBD @ self.direction_RD[..., None] + self.offset_R1[:, None])
+        aligned_RBC = self.scale_RC[:, None] * logits_RBC + self.shift_RC[:, None]
+        return confidence_RB1 * aligned_RBC + (1 - confidence_RB1) * logits_RBC
+
+
+def begin(problem: Problem, start: LinearHeads) -> AlignedHeads:
+    """a = 1, b = 0, and a confidence that is drawn as torch.nn.Linear starts."""
+    width = problem.train.width
+    drawn = [torch.rand(width + 1, generator=generator(seed, "retrain", "confidence")) for seed in problem.seeds]
+    values = (2 * torch.stack(drawn) - 1) / math.sqrt(width)
+    ones_RC = torch.ones_like(start.bias_RC)
+    return AlignedHeads(
+        start, ones_RC, torch.zeros_like(ones_RC), values[:, :-1].contiguous(), values[:, -1:].contiguous()
+    )
+
+
+def tensors(heads: AlignedHeads, _settings: Retrain) -> list[tuple[Tensor, float]]:
+    trained = (heads.scale_RC, heads.shift_RC, heads.direction_RD, heads.offset_R1)
+    return [(tensor, 1.0) for tensor in trained]
+
+
+def finish(heads: AlignedHeads, _problem: Problem) -> Scored:
+    """No linear map: the confidence depends on the row."""
+    weight_RCD, bias_RC = heads.fixed.folded()
+    parts = {
+        "weight": weight_RCD,
+        "bias": bias_RC,
+        "logit_scale": heads.scale_RC,
+        "logit_shift": heads.shift_RC,
+        "confidence_weight": heads.direction_RD,
+        "confidence_bias": heads.offset_R1,
+    }
+    return Scored(lambda features_BD: heads.logits(features_BD.expand(heads.replicas, *features_BD.shape)), parts)
+
+
+DISALIGN = Training(tensors, reweighted, wants_trained=True, begin=begin, finish=finish)
+"""Zhang et al., Distribution Alignment (2021), Eq. 5 to 9. Its code: weights n_c^-1.2, SGD 0.1, cosine, batch 256, 10 epochs."""

@@ -1,0 +1,234 @@
+"""What a command would do: which steps run, which are reused and why not, how much they read and write, how long they take.
+
+Nothing here writes a file. Times come from a probe: a few batches of random pixels through the backbone, on this machine.
+"""
+
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict
+
+from cache import FeatureCache, catalog
+from pipeline.artefacts import folders
+from pipeline.backbones import build_for
+from pipeline.errors import ConfigError
+from pipeline.images.dataset import Dataset, load
+from pipeline.images.looking import look_at
+from pipeline.images.transforms.recipe import PLAIN, Recipe
+from pipeline.machine.device import device_of, on_this_machine
+from pipeline.settings import Settings
+from pipeline.settings.files import flat, read_toml
+from pipeline.stage1_backbone import stage1_key
+from pipeline.stage1_identity import identity_wanted
+from pipeline.stage2_stg import stg_folder
+
+PROBED = 20
+"""Batches of a probe, at most."""
+PROBE_SECONDS = 6.0
+"""A probe ends after so long, however few batches it had, but not before the second."""
+NAMED = 3
+"""Settings that a sentence names where two runs differ in more."""
+BYTES = {"float16": 2, "float32": 4}
+
+
+class Step(BaseModel):
+    """One step of a plan. `seconds` is None where only running it would tell."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    does: str
+    """`run`, `go on` or `reuse`."""
+    why: str
+    images: int = 0
+    bytes_written: int = 0
+    seconds: float | None = None
+
+
+class Plan(BaseModel):
+    """The steps, and the free disk where most is written."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    steps: tuple[Step, ...]
+    free_bytes: int
+    stores: str
+
+
+def plan_images(settings: Settings, stores: Path, runs: Path, extracts: bool = True, retrains: bool = True) -> Plan:
+    """The plan of a command that starts from images: stage 1, unless told otherwise the cache, then stages 2 and 3.
+
+    Every image file is read for its digest, as the command itself would do first. Raises what `load` raises.
+    """
+    # A dry run downloads nothing; broken images would be listed in a file, so they are left to the command itself.
+    quiet = settings.data.model_copy(update={"download": False, "on_bad": "fail"})
+    settings = on_this_machine(settings.model_copy(update={"data": quiet}))
+    dataset = load(settings)
+    folder = folders.run_folder(runs, settings.name, "backbone", stage1_key(settings, dataset))
+    is_done = folders.is_done(folder)
+    key = identity_wanted(settings, runs).key() if is_done and extracts else ""
+    published = catalog.published(stores, key) if key else None
+    train_rate, forward_rate, width = (0.0, 0.0, 0) if published else probed(settings, len(dataset.classes))
+    decoding = 0.0 if published else _decoding_seconds(dataset)
+    steps = [_stage1(settings, dataset, folder, train_rate, decoding)]
+    if extracts:
+        steps.append(_extraction(settings, dataset, published, is_done, forward_rate, decoding, width))
+    if retrains and published:
+        steps += _later_steps(settings, FeatureCache.open(published), runs)
+    elif retrains:
+        steps.append(Step(name="stages 2 and 3", does="run", why="there is no cache of these settings yet"))
+    return _plan(settings, steps, stores)
+
+
+def plan_cache(settings: Settings, cache: FeatureCache, stores: Path, runs: Path, retrains: bool = True) -> Plan:
+    """The plan of a command that starts from a cache."""
+    steps = _later_steps(settings, cache, runs)
+    return _plan(settings, steps if retrains else steps[:1], stores)
+
+
+def _plan(settings: Settings, steps: list[Step], stores: Path) -> Plan:
+    place = next(folder for folder in (stores, *stores.parents) if folder.is_dir())
+    return Plan(name=settings.name, steps=tuple(steps), free_bytes=shutil.disk_usage(place).free, stores=str(stores))
+
+
+def _stage1(settings: Settings, dataset: Dataset, folder: Path, rate: float, decoding: float) -> Step:
+    """`rate`: training images a second, 0 where nothing was probed; `decoding`: seconds an image."""
+    images = len(dataset.splits["train"]) * settings.stage1.epochs
+    total = sum(len(split) for split in dataset.splits.values())
+    name = f"stage 1: train {settings.backbone.full_name} for {settings.stage1.epochs} epochs"
+    if settings.stage1.epochs == 0:
+        name = f"stage 1: take {settings.backbone.full_name} as it is"
+    if folders.is_done(folder):
+        return Step(name=name, does="reuse", why=f"{folder} is finished", images=total)
+    seconds = images / rate + total * decoding if rate else None
+    if (folder / folders.CHECKPOINT).is_file():
+        return Step(name=name, does="go on", why=f"{folder} has a checkpoint", images=images, seconds=seconds)
+    return Step(name=name, does="run", why=_why_not_reused(settings, folder), images=images, seconds=seconds)
+
+
+def _why_not_reused(settings: Settings, folder: Path) -> str:
+    """In which settings the newest backbone of that name differs; or that there is none."""
+    others = [path for path in folder.parent.glob("backbone-*") if folders.is_done(path) and path != folder]
+    if not others:
+        return f"there is no finished backbone of {settings.name} yet"
+    newest = max(others, key=lambda path: (path / "metrics.json").stat().st_mtime)
+    try:
+        recorded = flat(read_toml(newest / "config.toml"))
+    except ConfigError:
+        return f"{newest.name} does not say what it was made with"
+    sections = ("data", "longtail", "backbone", "stage1")
+    wanted = flat(settings.model_dump(mode="json", include={"seed", *sections}))
+    differing = [
+        f"{key} ({_shown(recorded[key])}, now {_shown(value)})"
+        for key, value in wanted.items()
+        if key in recorded and recorded[key] != value and key not in ("data.workers", "data.ram_limit", "data.on_bad")
+    ]
+    more = f" and {len(differing) - NAMED} more" if len(differing) > NAMED else ""
+    if not differing:
+        return f"{newest.name} was trained with these settings on other images or labels"
+    return f"{newest.name} differs in {', '.join(differing[:NAMED])}{more}"
+
+
+def _shown(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _extraction(
+    settings: Settings,
+    dataset: Dataset,
+    published: Path | None,
+    has_backbone: bool,
+    rate: float,
+    decoding: float,
+    width: int,
+) -> Step:
+    name = f"extract features of {settings.backbone.full_name}"
+    views = settings.extract.views if Recipe.of(settings) != PLAIN else 0
+    images = sum(len(split) for split in dataset.splits.values()) + views * len(dataset.splits["train"])
+    if published is not None:
+        return Step(name=name, does="reuse", why=f"cache {published.name[:12]} has this identity", images=images)
+    why = (
+        "no cache has the identity of this backbone and these images" if has_backbone else "the backbone is not trained"
+    )
+    seconds = images / rate + images * decoding if rate else None
+    written = images * width * BYTES[settings.extract.dtype]
+    return Step(name=name, does="run", why=why, images=images, bytes_written=written, seconds=seconds)
+
+
+def _later_steps(settings: Settings, cache: FeatureCache, runs: Path) -> list[Step]:
+    folder = stg_folder(settings, cache, runs)
+    is_done = folders.is_done(folder)
+    stage2 = Step(
+        name="stage 2: learn the generator",
+        does="reuse" if is_done else "run",
+        why=f"{folder} is finished" if is_done else f"cache {cache.key[:12]} has no generator of these settings yet",
+    )
+    finished = sum(
+        folders.is_done(path) for path in folder.parent.glob("*-*") if not path.name.startswith(("stg-", "backbone-"))
+    )
+    rows = sum(len(cache.labels(split)) for split in cache.splits)
+    stage3 = Step(
+        name="stage 3: classifiers",
+        does="run",
+        why=f"{finished} runs of this name are finished; those of equal settings are reused, on {rows:,} cached rows",
+    )
+    return [stage2, stage3]
+
+
+def probed(settings: Settings, classes: int) -> tuple[float, float, int]:
+    """Images a second in training and in forward passes, and the width of a feature, measured on random pixels."""
+    device = device_of(settings.stage1.device)
+    model = build_for(settings, classes).to(device)
+    size = settings.data.image_size
+    batch = min(settings.stage1.batch_size, 128)
+    pixels_B3SS = torch.randn(batch, 3, size, size, device=device)
+    labels_B = torch.zeros(batch, dtype=torch.long, device=device)
+
+    def step() -> None:
+        model.zero_grad(set_to_none=True)
+        F.cross_entropy(model(pixels_B3SS).flatten(1), labels_B).backward()
+
+    @torch.inference_mode()
+    def forward() -> None:
+        model.backbone(pixels_B3SS)
+
+    model.train()
+    train = batch / _seconds_each(step) if settings.stage1.epochs else 0.0
+    model.eval()
+    return train, batch / _seconds_each(forward), int(model.classifier.in_features)
+
+
+def _seconds_each(work: Any) -> float:
+    """Seconds of a call, the quickest of several: the first ones warm up, and other processes only ever slow one down."""
+    times = []
+    for _ in _while_short():
+        started = time.perf_counter()
+        work()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - started)
+    return max(min(times), 1e-9)
+
+
+def _while_short() -> Iterator[int]:
+    started = time.perf_counter()
+    for number in range(PROBED):
+        if number >= 2 and time.perf_counter() - started > PROBE_SECONDS:
+            return
+        yield number
+
+
+def _decoding_seconds(dataset: Dataset) -> float:
+    """Seconds that an image takes to decode, over a few training images."""
+    items = dataset.splits["train"].images.sample(PROBED)
+    started = time.perf_counter()
+    for item in items:
+        look_at(item)
+    return (time.perf_counter() - started) / max(len(items), 1)

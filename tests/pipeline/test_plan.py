@@ -1,0 +1,75 @@
+"""`--dry-run`: what would run, what is reused and why not; nothing is written."""
+
+import json
+
+import pytest
+
+from pipeline.plan import plan_images
+from pipeline.report.plan import about, size_text
+from tests.support.in_process import run
+from tests.support.toy_images import settings
+
+FAST = {
+    "epochs": 1,
+    "batch_size": 16,
+    "augmentation": "none",
+    "mixing": "none",
+    "warmup_epochs": 0,
+    "schedule": "cosine",
+}
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("pipeline.plan.PROBED", 2)
+    return tmp_path
+
+
+def files(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def test_nothing_is_touched_and_the_numbers_are_right(places):
+    chosen = settings("digits", stage1=FAST | {"augmentation": "crop"}, test_share=0.5)
+    plan = plan_images(chosen, places / "stores", places / "runs")
+    assert files(places) == []
+    train, dump, later = plan.steps
+    rows = 1797
+    assert (train.does, dump.does, later.does) == ("run", "run", "run")
+    assert train.why == "there is no finished backbone of own yet"
+    assert abs(train.images - rows // 2) <= 10
+    assert dump.images == rows + 4 * train.images
+    assert dump.bytes_written == dump.images * 64 * 2
+    assert train.seconds > 0 < dump.seconds
+    assert plan.free_bytes > 0
+
+
+def test_what_is_done_is_reused_and_what_differs_is_named(places, monkeypatch):
+    (places / "own.toml").write_text(
+        "[data]\nimage_size = 8\ntest_share = 0.9\n[extract]\nviews = 0\n[stage1]\n"
+        + "".join(f"{key} = {json.dumps(value)}\n" for key, value in FAST.items())
+    )
+    assert run(monkeypatch, "train-backbone", "--config", "own.toml", "-q").code == 0
+    before = files(places)
+    ended = run(monkeypatch, "train-backbone", "--config", "own.toml", "--dry-run", "--json", "-q")
+    assert [step["does"] for step in ended.json["steps"]] == ["reuse", "reuse"]
+    again = ("--config", "own.toml", "--set", "stage1.epochs=2", "--dry-run")
+    ended = run(monkeypatch, "run", *again, "--json", "-q")
+    assert [step["does"] for step in ended.json["steps"]] == ["run", "run", "run"]
+    assert ended.json["steps"][0]["why"].endswith(" differs in stage1.epochs (1, now 2)")
+    text = run(monkeypatch, "extract", *again, "-q").out
+    assert "dry run of own: nothing is done, no file is written" in text
+    ended = run(monkeypatch, "retrain", "--config", "own.toml", "--dry-run", "--json", "-q")
+    assert [step["does"] for step in ended.json["steps"]] == ["run", "run"]
+    assert "has no generator of these settings yet" in ended.json["steps"][0]["why"]
+    assert [
+        step["name"]
+        for step in run(monkeypatch, "train-stg", "--config", "own.toml", "--dry-run", "--json").json["steps"]
+    ] == ["stage 2: learn the generator"]
+    assert files(places) == before
+
+
+def test_sizes_and_times_as_people_read_them():
+    assert [size_text(count) for count in (0, 5, 2048, 3 << 30)] == ["-", "5 B", "2.0 KiB", "3.0 GiB"]
+    assert [about(seconds) for seconds in (None, 0.2, 61, 600, 9000)] == ["-", "1 s", "61 s", "10 min", "2.5 h"]
