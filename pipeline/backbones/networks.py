@@ -2,7 +2,7 @@
 
 from pipeline.backbones.backbone import Backbone
 from pipeline.backbones.efficientnet_lite import EfficientNetLite0
-from pipeline.backbones.packaged import PACKAGES, packaged_weights
+from pipeline.backbones.packaged import PACKAGES, check_at_hand, packaged_weights
 from pipeline.backbones.ready_made import (
     OPEN_CLIP,
     PRETRAINED,
@@ -10,6 +10,7 @@ from pipeline.backbones.ready_made import (
     load_file,
     load_torchvision,
     open_clip_backbone,
+    package,
     timm_backbone,
     torchvision_backbone,
     torchvision_names,
@@ -19,6 +20,19 @@ from pipeline.backbones.suggestions import unknown
 from pipeline.errors import ConfigError
 
 LITE = "efficientnet-lite0"
+
+
+def check_name(name: str, weights: str = "") -> None:
+    """Raise ConfigError for a name there is not, or one whose package is missing: at once, where images take long to read."""
+    if name.startswith(TIMM):
+        package("timm", name, "timm")
+    elif name.startswith(OPEN_CLIP):
+        package("open_clip", name, "open_clip_torch")
+    elif name in PACKAGES:
+        if weights == PRETRAINED:
+            check_at_hand(name)
+    elif name not in BACKBONES and name not in torchvision_names():
+        raise unknown(name, (*BACKBONES, *PACKAGES))
 
 
 def network(name: str, weights: str = "") -> Backbone:

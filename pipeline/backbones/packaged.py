@@ -82,6 +82,13 @@ def packaged_weights(name: str, package: Package | None = None) -> dict[str, Ten
     return state
 
 
+def check_at_hand(name: str) -> None:
+    """Raise ConfigError where neither the converted file nor the package of a backbone of `PACKAGES` is there."""
+    converted = weights_folder() / f"{name}-{PACKAGES[name].digest[:16]}.safetensors"
+    if not converted.is_file():
+        _inside(name, PACKAGES[name], converted)
+
+
 def weights_folder() -> Path:
     """The folder that converted weights lie in."""
     if folder := os.environ.get(WEIGHTS_VARIABLE):

@@ -57,11 +57,13 @@ def read_with_backbone(read: Read, options: Options, source: str | None) -> load
         resolved = read(options.chosen, options.preset)
         return resolved if source is None else _described(resolved, source=None)
     from pipeline.backbones.described import FILE, short_name
+    from pipeline.backbones.networks import check_name
 
     own = read(options.chosen, options.preset).settings.backbone.name if options.backbone.startswith(FILE) else ""
     name, weights = short_name(options.backbone, own)
     texts = (f"backbone.name={json.dumps(name)}", f"backbone.weights={json.dumps(weights)}")
     resolved = read((*options.chosen, *texts), (*options.preset, "backbone.ending=plain"))
+    check_name(name, weights)
     return resolved if source is None else _described(resolved, source)
 
 
