@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,9 +16,9 @@ from pipeline import features
 from pipeline.artefacts import folders
 from pipeline.artefacts import tensors as checkpoint
 from pipeline.classifiers.linear import Classifier
-from pipeline.encoder import Encoder
 from pipeline.errors import DataError
 from pipeline.evaluate import class_shares, prior_shift
+from pipeline.images.decoding import Item
 from pipeline.images.gathering import Named
 from pipeline.longtail import Rows
 from pipeline.progress import track
@@ -51,6 +52,16 @@ class Predictor:
     shift_C: Tensor | None = None
     """What moves the logits to the class prior of the run's `evaluate.prior` (`evaluate.prior_shift`)."""
 
+    @property
+    def width(self) -> int:
+        """D, numbers of a feature."""
+        return self.classifier.weight_RCD.shape[2]
+
+    def replica(self, place: int) -> "Predictor":
+        """The classifier of one seed alone, the `place`-th."""
+        weight_RCD, bias_RC = self.classifier.weight_RCD, self.classifier.bias_RC
+        return replace(self, classifier=Classifier(weight_RCD[place : place + 1], bias_RC[place : place + 1]))
+
     def probabilities(self, features_BD: Tensor) -> Tensor:
         """(B, D) -> (B, C)."""
         logits_RBC = self.classifier.logits(features_BD.float()) / self.temperature
@@ -58,11 +69,35 @@ class Predictor:
 
     def top(self, names: Sequence[str], features_BD: Tensor, count: int) -> list[Prediction]:
         """The `count` likeliest classes of each row."""
-        values_BK, classes_BK = self.probabilities(features_BD).topk(min(count, len(self.classes)), dim=1)
-        return [
-            Prediction(name, tuple(self.classes[c] for c in classes), tuple(values))
-            for name, classes, values in zip(names, classes_BK.tolist(), values_BK.tolist(), strict=True)
-        ]
+        return top_predictions(names, self.probabilities(features_BD), self.classes, count)
+
+
+def top_predictions(
+    names: Sequence[str], probabilities_BC: Tensor, classes: Sequence[str], count: int
+) -> list[Prediction]:
+    """The `count` likeliest classes of each row, the likeliest first."""
+    values_BK, classes_BK = probabilities_BC.topk(min(count, len(classes)), dim=1)
+    return [
+        Prediction(name, tuple(classes[c] for c in numbers), tuple(values))
+        for name, numbers, values in zip(names, classes_BK.tolist(), values_BK.tolist(), strict=True)
+    ]
+
+
+class Reads(Protocol):
+    """What makes a classifier's inputs from images: `encoder.Encoder`, or the reader of an exported model."""
+
+    def features(self, items: Sequence[Item]) -> tuple[Tensor, list[int], dict[int, str]]:
+        """Inputs of the images that can be decoded, their positions, and for each other position the reason."""
+        ...
+
+
+class Classifies(Protocol):
+    """What names the likeliest classes of inputs: a run's `Predictor`, or an exported model."""
+
+    @property
+    def width(self) -> int: ...
+
+    def top(self, names: Sequence[str], features_BD: Tensor, count: int) -> list[Prediction]: ...
 
 
 def predictor_of(folder: Path, cache: FeatureCache | None = None) -> Predictor:
@@ -119,7 +154,7 @@ def fit_temperature(logits_RNC: Tensor, labels_N: Tensor) -> float:
 
 
 def predict_images(
-    predictor: Predictor, encoder: Encoder, origins: Sequence[Named], count: int, done: int = 0
+    predictor: Classifies, encoder: Reads, origins: Sequence[Named], count: int, done: int = 0
 ) -> Iterator[list[Prediction]]:
     """Predictions of all images but the first `done`, CHUNK at a time. What cannot be decoded is among them, with the reason."""
     total = sum(len(origin.names) for origin in origins)
@@ -133,7 +168,7 @@ def predict_images(
                 progress.advance(len(rows))
 
 
-def _chunk(predictor: Predictor, encoder: Encoder, origin: Named, rows: Rows, count: int) -> list[Prediction]:
+def _chunk(predictor: Classifies, encoder: Reads, origin: Named, rows: Rows, count: int) -> list[Prediction]:
     names = [origin.names[row] for row in rows]
     features_BD, positions, broken = encoder.features(origin.take(rows))
     readable = predictor.top([names[position] for position in positions], features_BD, count)
@@ -145,13 +180,13 @@ def _chunk(predictor: Predictor, encoder: Encoder, origin: Named, rows: Rows, co
 
 
 def predict_features(
-    predictor: Predictor, blocks: Iterator[np.ndarray], total: int, count: int, where: str, done: int = 0
+    predictor: Classifies, blocks: Iterator[np.ndarray], total: int, count: int, where: str, done: int = 0
 ) -> Iterator[list[Prediction]]:
     """Predictions of rows of features (B, D), named by their numbers.
 
     Raises DataError for features of another width and for a value that is not finite.
     """
-    width = predictor.classifier.weight_RCD.shape[2]
+    width = predictor.width
     first = 0
     with track(total, "predicting", "rows") as progress:
         for block_BD in blocks:
