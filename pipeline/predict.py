@@ -100,8 +100,10 @@ class Classifies(Protocol):
     def top(self, names: Sequence[str], features_BD: Tensor, count: int) -> list[Prediction]: ...
 
 
-def predictor_of(folder: Path, cache: FeatureCache | None = None) -> Predictor:
+def predictor_of(folder: Path, cache: FeatureCache | None = None, prior: str | None = None) -> Predictor:
     """The classifier of a finished run of stage 3; calibrated on the `val` split where its cache is given and has one.
+
+    `prior` as in `evaluate.prior`; None: that of the run, empty: none.
 
     A run for a class prior that the user stated gives probabilities under that prior; its cache, which has the training counts,
     is then wanted. Raises DataError without it, for a classifier that is not the one its run recorded, or is no linear map.
@@ -116,7 +118,9 @@ def predictor_of(folder: Path, cache: FeatureCache | None = None) -> Predictor:
             "such as crt, logistic, lda or transfer"
         )
     classifier = Classifier(tensors["weight"], tensors["bias"])
-    predictor = Predictor(classifier, tuple(result.classes), result.digest, shift_C=_prior_shift(folder, result, cache))
+    predictor = Predictor(
+        classifier, tuple(result.classes), result.digest, shift_C=_prior_shift(folder, result, cache, prior)
+    )
     if cache is None or "val" not in cache.splits:
         return predictor
     val = features.load(cache, "val", views=False)
@@ -124,15 +128,17 @@ def predictor_of(folder: Path, cache: FeatureCache | None = None) -> Predictor:
     return replace(predictor, temperature=fit_temperature(logits_RNC, val.labels_N))
 
 
-def _prior_shift(folder: Path, result: RetrainResult, cache: FeatureCache | None) -> Tensor | None:
-    if not result.prior or result.prior_power is None:
+def _prior_shift(folder: Path, result: RetrainResult, cache: FeatureCache | None, prior: str | None) -> Tensor | None:
+    asked = bool(prior)
+    prior = result.prior if prior is None else prior
+    if asked and result.prior_power is None:
+        raise DataError(f"{folder}: the scores of {result.method} are no log probabilities; leave out --prior")
+    if not prior or result.prior_power is None:
         return None
     if cache is None:
-        raise DataError(
-            f"{folder}: made for the class prior {result.prior}, which wants its cache's counts; name the cache"
-        )
+        raise DataError(f"{folder}: made for the class prior {prior}, which wants its cache's counts; name the cache")
     counts_C = torch.from_numpy(cache.counts("train"))
-    return prior_shift(class_shares(result.prior, cache.classes, counts_C), counts_C, result.prior_power)
+    return prior_shift(class_shares(prior, cache.classes, counts_C), counts_C, result.prior_power)
 
 
 def fit_temperature(logits_RNC: Tensor, labels_N: Tensor) -> float:

@@ -47,8 +47,7 @@ def export(
     from pipeline.report.model_card import card_document, card_text
     from pipeline.stage3_retrain import RetrainResult
 
-    cache = cache_of(folder, reference, required=True)
-    assert cache is not None
+    cache = cache_of(folder, reference)
     predictor, result = predictor_of(folder, cache), read_result(folder, RetrainResult)
     seeds = result.seeds
     if only_seed is not None:

@@ -115,7 +115,7 @@ def _run(folder: Path, reference: str | None, backbone: Path | None, of_images: 
     from pipeline.predict import predictor_of
     from pipeline.progress import note
 
-    cache = cache_of(folder, reference, required=of_images)
+    cache = cache_of(folder, reference) if of_images else _cache_at_hand(folder, reference)
     predictor = predictor_of(folder, cache)
     note(_calibration(predictor.temperature, cache))
     encoder = encoder_of(cache.manifest, runs_folder(), backbone) if of_images and cache is not None else None
@@ -136,21 +136,27 @@ def _model(path: Path, of_images: bool) -> _Use:
     return _Use(model, model, len(model.classes), made_from)
 
 
-def cache_of(folder: Path, reference: str | None, required: bool) -> "FeatureCache | None":
-    """The cache that the run was made from; None where it is not at hand and not `required`."""
-    from cache import FeatureCache, catalog
+def _cache_at_hand(folder: Path, reference: str | None) -> "FeatureCache | None":
+    """As `cache_of`; None where the run's own is not in stores/ and none is named."""
     from cache.errors import CacheError
+
+    try:
+        return cache_of(folder, reference)
+    except CacheError:
+        if reference:
+            raise
+        return None
+
+
+def cache_of(folder: Path, reference: str | None) -> "FeatureCache":
+    """The cache that a run was made from. Raises CacheError where it is not there, LineageError for another one."""
+    from cache import FeatureCache, catalog
     from pipeline.artefacts.folders import read_result, stores_folder
     from pipeline.errors import LineageError
     from pipeline.stage3_retrain import RetrainResult
 
     wanted = read_result(folder, RetrainResult).cache
-    try:
-        cache = FeatureCache.open(catalog.resolve(stores_folder(), reference or wanted))
-    except CacheError:
-        if required or reference:
-            raise
-        return None
+    cache = FeatureCache.open(catalog.resolve(stores_folder(), reference or wanted))
     if cache.key != wanted:
         raise LineageError(
             f"{folder}: made from cache {wanted[:12]}, found {cache.key[:12]}; name the right one with --cache"
