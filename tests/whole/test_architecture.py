@@ -20,7 +20,7 @@ TOP = {"pipeline", "cli.py", "cache", "configs", "tests", "pyproject.toml"}
 DOCUMENTS = {"docs", "LICENSE", "Makefile", ".ci", ".gitignore", ".gitattributes"}
 LEVELS = (
     {"cli"},
-    {"pipeline.commands"},
+    {"pipeline.commands", "pipeline.notebook"},
     {"pipeline.report"},
     {"pipeline"},
     {"pipeline.compare", "pipeline.sweep"},
