@@ -121,7 +121,9 @@ def _recorded(manifest: Manifest) -> tuple[str, dict[str, Any]]:
 
 
 def _made_by(settings: Settings, stores: Path) -> Path:
-    wanted = settings.model_dump(mode="json", include=set(MADE_BY))
+    from pipeline.machine.device import on_this_machine  # torch, which commands that name a cache may do without
+
+    wanted = on_this_machine(settings).model_dump(mode="json", include=set(MADE_BY))
     others: list[str] = []
     for path, manifest in catalog.manifests(stores):
         recorded = manifest.provenance.settings

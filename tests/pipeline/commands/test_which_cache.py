@@ -70,5 +70,5 @@ def test_the_generator_follows_the_closed_form_on_real_features(sample, tmp_path
 def test_the_demo_of_the_sample_needs_no_image(coattail):
     done = coattail("demo", "--no-report", "--sample", "cifar100-lt", "--set", "retrain.seeds=1", "--json")
     assert done.code == 0, done.err
-    assert len(done.json["arms"]) == 14
+    assert len(done.json["arms"]) == 15
     assert done.json["groups"] == {"many": 35, "medium": 35, "few": 30}
