@@ -14,14 +14,14 @@ from pipeline.progress import track
 if TYPE_CHECKING:
     from cache import FeatureCache
 
-FOLDS = 5
-COLUMNS = 256
+LABEL_FOLDS = 5
+DIRECTIONS = 256
 """Wider features are projected on so many principal directions: those that vary most."""
 PENALTY = 1.0
 """C of scikit-learn's logistic regression, its default."""
-STEPS = 100
+SOLVER_STEPS = 100
 """Of the solver, at most: the order of margins is settled long before the last digit of the weights."""
-WORK = 2_000_000_000
+LABEL_WORK = 2_000_000_000
 """Rows times columns times classes up to which labels are looked at without being asked: about a minute on one core."""
 LISTED = 200
 """The most rows, pairs of rows and pairs of classes that are listed."""
@@ -83,7 +83,7 @@ def is_quick(cache: "FeatureCache") -> bool:
     """Whether looking at this cache's labels takes about a minute at most."""
     identity = cache.manifest.identity
     rows = identity.splits["train"].rows if "train" in identity.splits else 0
-    return rows * min(identity.width, COLUMNS) * len(identity.classes) <= WORK
+    return rows * min(identity.width, DIRECTIONS) * len(identity.classes) <= LABEL_WORK
 
 
 def label_findings(cache: "FeatureCache") -> LabelFindings:
@@ -126,13 +126,13 @@ def label_findings(cache: "FeatureCache") -> LabelFindings:
 
 
 def folds_of(labels_N: Rows, seed: int = 0) -> Rows:
-    """The fold of each row, 0 to FOLDS - 1, (N,): the rows of a class in a drawn order, dealt out in turn."""
+    """The fold of each row, 0 to LABEL_FOLDS - 1, (N,): the rows of a class in a drawn order, dealt out in turn."""
     draw = np.random.default_rng(seed)
     fold_N = np.zeros(len(labels_N), dtype=np.int64)
     first = 0
     for c in np.unique(labels_N):
         members = draw.permutation(np.flatnonzero(labels_N == c))
-        fold_N[members] = (first + np.arange(len(members))) % FOLDS
+        fold_N[members] = (first + np.arange(len(members))) % LABEL_FOLDS
         first += len(members)  # a class of one row is not always in the first fold
     return fold_N
 
@@ -147,13 +147,15 @@ def out_of_sample(features_ND: NDArray[np.float32], labels_N: Rows, classes: int
     fold_N = folds_of(labels_N)
     probabilities_NC = np.zeros((len(labels_N), classes))
     steps = [StandardScaler()]
-    if features_ND.shape[1] > COLUMNS and len(labels_N) * (FOLDS - 1) // FOLDS > COLUMNS:
-        steps.append(PCA(COLUMNS, svd_solver="covariance_eigh"))
-    with track(FOLDS, "judging labels", "folds") as progress:
-        for fold in range(FOLDS):
+    if features_ND.shape[1] > DIRECTIONS and len(labels_N) * (LABEL_FOLDS - 1) // LABEL_FOLDS > DIRECTIONS:
+        steps.append(PCA(DIRECTIONS, svd_solver="covariance_eigh"))
+    with track(LABEL_FOLDS, "judging labels", "folds") as progress:
+        for fold in range(LABEL_FOLDS):
             held_out_N = fold_N == fold
             if held_out_N.any():
-                model = make_pipeline(*steps, LogisticRegression(C=PENALTY, max_iter=STEPS, class_weight="balanced"))
+                model = make_pipeline(
+                    *steps, LogisticRegression(C=PENALTY, max_iter=SOLVER_STEPS, class_weight="balanced")
+                )
                 _fit_quietly(model, features_ND[~held_out_N], labels_N[~held_out_N])
                 columns = model.classes_
                 probabilities_NC[np.ix_(held_out_N, columns)] = model.predict_proba(features_ND[held_out_N])
@@ -162,7 +164,7 @@ def out_of_sample(features_ND: NDArray[np.float32], labels_N: Rows, classes: int
 
 
 def _fit_quietly(model: object, features_ND: NDArray[np.float32], labels_N: Rows) -> None:
-    """Fit; that the solver stopped at STEPS is meant."""
+    """Fit; that the solver stopped at SOLVER_STEPS is meant."""
     import warnings
 
     from sklearn.exceptions import ConvergenceWarning

@@ -6,7 +6,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from pipeline.errors import DataError
-from pipeline.label_errors import FOLDS, folds_of, label_findings, out_of_sample
+from pipeline.label_errors import LABEL_FOLDS, folds_of, label_findings, out_of_sample
 from tests.support import in_process
 
 CLASSES = ("ants", "bees", "birds", "cats", "lonely")
@@ -69,7 +69,7 @@ def test_a_row_is_judged_by_a_classifier_that_did_not_see_it():
     features_ND, labels_N = _rows(counts=(20, 15, 15, 10, 0))
     fold_N = folds_of(labels_N)
     for c in range(4):
-        sizes = np.bincount(fold_N[labels_N == c], minlength=FOLDS)
+        sizes = np.bincount(fold_N[labels_N == c], minlength=LABEL_FOLDS)
         assert sizes.max() - sizes.min() <= 1
     probabilities_NC = out_of_sample(features_ND, labels_N, 5)
     kept = fold_N != 2
