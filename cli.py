@@ -13,6 +13,7 @@ from pipeline.commands.about import doctor
 from pipeline.commands.caches import cache_group
 from pipeline.commands.comparing import compare, results
 from pipeline.commands.configs import config_group
+from pipeline.commands.exporting import export
 from pipeline.commands.failures import exit_code, terminate
 from pipeline.commands.inspecting import inspect
 from pipeline.commands.options import Commands
@@ -41,7 +42,7 @@ def cli() -> None:
 
 
 for command in (
-    *(demo, run, train_backbone, extract, train_stg, retrain, evaluate, predict),
+    *(demo, run, train_backbone, extract, train_stg, retrain, evaluate, predict, export),
     *(inspect, compare, sweep, results, report, cache_group, config_group, doctor),
 ):
     cli.add_command(command)

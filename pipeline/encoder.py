@@ -1,9 +1,10 @@
 """New images -> features, by the backbone and the clean view that a cache's features came from."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +36,10 @@ class Encoder:
     backbone: nn.Module
     identity: Identity
     batch_size: int
+    classes: int = 0
+    """Of the classifier that the backbone was trained with; the backbone is built with it again."""
+    built_from: dict[str, Any] = field(default_factory=dict)
+    """The sections of settings that the backbone is built from."""
 
     @torch.inference_mode()
     def features(self, items: Sequence[Item]) -> tuple[Tensor, list[int], dict[int, str]]:
@@ -42,10 +47,7 @@ class Encoder:
         positions among the items; and for each other position the reason.
         """
         transform = self.identity.transform
-        square = (str(transform.get("interpolation", "bilinear")), str(transform.get("fit", "crop")))
-        geometry = Geometry(int(transform["size"]), int(transform["resize"]), *square)
-        scale = Scale(int(transform.get("white", Scale.integer)), float(transform.get("white_of_floats", Scale.real)))
-        pixels_BSS3, positions, broken = decode_readable(items, geometry, scale)
+        pixels_BSS3, positions, broken = pixels_of(items, transform)
         device = next(self.backbone.parameters()).device
         parts = [torch.empty(0, self.identity.width)]
         for block_BSS3 in pixels_BSS3.split(self.batch_size):
@@ -53,6 +55,17 @@ class Encoder:
             with autocast(self.identity.autocast, device):
                 parts.append(self.backbone(inputs_B3SS).float().cpu())
         return torch.cat(parts).to(getattr(torch, self.identity.dtype)), positions, broken
+
+
+def pixels_of(items: Sequence[Item], transform: Mapping[str, Any]) -> tuple[Tensor, list[int], dict[int, str]]:
+    """Pixels uint8 (B, S, S, 3) of the images that can be decoded, their positions, and for each other position the reason.
+
+    `transform` is that of a cache's identity: the shorter side becomes `resize` pixels, the centre of `size` is cut out.
+    """
+    square = (str(transform.get("interpolation", "bilinear")), str(transform.get("fit", "crop")))
+    geometry = Geometry(int(transform["size"]), int(transform["resize"]), *square)
+    scale = Scale(int(transform.get("white", Scale.integer)), float(transform.get("white_of_floats", Scale.real)))
+    return decode_readable(items, geometry, scale)
 
 
 def encoder_of(manifest: Manifest, runs: Path, folder: Path | None = None) -> Encoder:
@@ -71,13 +84,14 @@ def encoder_of(manifest: Manifest, runs: Path, folder: Path | None = None) -> En
     folder = folder or _folder(manifest, runs)
     weights, metadata = tensors.load(folder / BACKBONE)
     folders.prove(folder / BACKBONE, tensors.digest(weights), identity.weights)
-    known = {section: recorded[section] for section in ("seed", "backbone", "stage1") if section in recorded}
-    settings = Settings.model_validate_json(json.dumps(known), strict=True)
+    known: dict[str, Any] = {
+        section: recorded[section] for section in ("seed", "backbone", "stage1") if section in recorded
+    }
     classes = len(json.loads(metadata["classes"])) if "classes" in metadata else len(identity.classes)
-    backbone = with_layers(
-        _backbone(settings, classes, weights), identity.layer.split("+"), int(identity.transform["size"])
+    layered = with_layers(
+        backbone_from(known, classes, weights), identity.layer.split("+"), int(identity.transform["size"])
     )
-    return Encoder(backbone, identity, manifest.provenance.batch_size or 256)
+    return Encoder(layered, identity, manifest.provenance.batch_size or 256, classes, known)
 
 
 def _folder(manifest: Manifest, runs: Path) -> Path:
@@ -92,7 +106,9 @@ def _folder(manifest: Manifest, runs: Path) -> Path:
     )
 
 
-def _backbone(settings: Settings, classes: int, weights: dict[str, Tensor]) -> Backbone:
+def backbone_from(known: Mapping[str, Any], classes: int, weights: Mapping[str, Tensor]) -> Backbone:
+    """The backbone that these sections of settings build, with those of the tensors whose names begin with `backbone.`."""
+    settings = Settings.model_validate_json(json.dumps(known), strict=True)
     model: ImageClassifier = build_for(settings, classes)
     prefix = "backbone."
     state = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}

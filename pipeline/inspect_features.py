@@ -56,6 +56,14 @@ def _columns(train_ND: NDArray[np.floating]) -> list[Alarm]:
 
 def _near(split: str, train_ND: NDArray[np.floating], other_ND: NDArray[np.floating], known: set[int]) -> list[Alarm]:
     """Rows of a split that are all but equal to a training row."""
+    pairs = near_pairs(train_ND, other_ND)
+    near = [f"{split} row {row} ~ train row {train_row}" for row, train_row in pairs if row not in known]
+    text = f"of {min(len(other_ND), COMPARED):,} rows of {split} compared, rows are all but equal to a training row"
+    return alarm("look alike", text, near)
+
+
+def near_pairs(train_ND: NDArray[np.floating], other_ND: NDArray[np.floating]) -> list[tuple[int, int]]:
+    """(row of the other split, training row) of rows that are all but equal, of at most COMPARED rows evenly over the split."""
     from sklearn.neighbors import NearestNeighbors
 
     rows = np.unique(np.linspace(0, len(other_ND) - 1, COMPARED).astype(int))
@@ -65,10 +73,8 @@ def _near(split: str, train_ND: NDArray[np.floating], other_ND: NDArray[np.float
     distance_N1, nearest_N1 = search.kneighbors(other_ND[rows].astype(np.float32) / scale_D)
     distance_N, nearest_N = distance_N1[:, 0], nearest_N1[:, 0]
     limit = NEAR_SHARE * float(np.median(distance_N))
-    near = [
-        f"{split} row {row} ~ train row {nearest_N[place]}"
+    return [
+        (row, int(nearest_N[place]))
         for place, row in enumerate(rows.tolist())
-        if distance_N[place] < limit and row not in known
+        if distance_N[place] < limit or (other_ND[row] == train_ND[nearest_N[place]]).all()
     ]
-    text = f"of {len(rows):,} rows of {split} compared, rows are all but equal to a training row"
-    return alarm("look alike", text, near)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,9 +16,9 @@ from pipeline import features
 from pipeline.artefacts import folders
 from pipeline.artefacts import tensors as checkpoint
 from pipeline.classifiers.linear import Classifier
-from pipeline.encoder import Encoder
 from pipeline.errors import DataError
 from pipeline.evaluate import class_shares, prior_shift
+from pipeline.images.decoding import Item
 from pipeline.images.gathering import Named
 from pipeline.longtail import Rows
 from pipeline.progress import track
@@ -51,6 +52,16 @@ class Predictor:
     shift_C: Tensor | None = None
     """What moves the logits to the class prior of the run's `evaluate.prior` (`evaluate.prior_shift`)."""
 
+    @property
+    def width(self) -> int:
+        """D, numbers of a feature."""
+        return self.classifier.weight_RCD.shape[2]
+
+    def replica(self, place: int) -> "Predictor":
+        """The classifier of one seed alone, the `place`-th."""
+        weight_RCD, bias_RC = self.classifier.weight_RCD, self.classifier.bias_RC
+        return replace(self, classifier=Classifier(weight_RCD[place : place + 1], bias_RC[place : place + 1]))
+
     def probabilities(self, features_BD: Tensor) -> Tensor:
         """(B, D) -> (B, C)."""
         logits_RBC = self.classifier.logits(features_BD.float()) / self.temperature
@@ -58,15 +69,41 @@ class Predictor:
 
     def top(self, names: Sequence[str], features_BD: Tensor, count: int) -> list[Prediction]:
         """The `count` likeliest classes of each row."""
-        values_BK, classes_BK = self.probabilities(features_BD).topk(min(count, len(self.classes)), dim=1)
-        return [
-            Prediction(name, tuple(self.classes[c] for c in classes), tuple(values))
-            for name, classes, values in zip(names, classes_BK.tolist(), values_BK.tolist(), strict=True)
-        ]
+        return top_predictions(names, self.probabilities(features_BD), self.classes, count)
 
 
-def predictor_of(folder: Path, cache: FeatureCache | None = None) -> Predictor:
+def top_predictions(
+    names: Sequence[str], probabilities_BC: Tensor, classes: Sequence[str], count: int
+) -> list[Prediction]:
+    """The `count` likeliest classes of each row, the likeliest first."""
+    values_BK, classes_BK = probabilities_BC.topk(min(count, len(classes)), dim=1)
+    return [
+        Prediction(name, tuple(classes[c] for c in numbers), tuple(values))
+        for name, numbers, values in zip(names, classes_BK.tolist(), values_BK.tolist(), strict=True)
+    ]
+
+
+class Reads(Protocol):
+    """What makes a classifier's inputs from images: `encoder.Encoder`, or the reader of an exported model."""
+
+    def features(self, items: Sequence[Item]) -> tuple[Tensor, list[int], dict[int, str]]:
+        """Inputs of the images that can be decoded, their positions, and for each other position the reason."""
+        ...
+
+
+class Classifies(Protocol):
+    """What names the likeliest classes of inputs: a run's `Predictor`, or an exported model."""
+
+    @property
+    def width(self) -> int: ...
+
+    def top(self, names: Sequence[str], features_BD: Tensor, count: int) -> list[Prediction]: ...
+
+
+def predictor_of(folder: Path, cache: FeatureCache | None = None, prior: str | None = None) -> Predictor:
     """The classifier of a finished run of stage 3; calibrated on the `val` split where its cache is given and has one.
+
+    `prior` as in `evaluate.prior`; None: that of the run, empty: none.
 
     A run for a class prior that the user stated gives probabilities under that prior; its cache, which has the training counts,
     is then wanted. Raises DataError without it, for a classifier that is not the one its run recorded, or is no linear map.
@@ -81,7 +118,9 @@ def predictor_of(folder: Path, cache: FeatureCache | None = None) -> Predictor:
             "such as crt, logistic, lda or transfer"
         )
     classifier = Classifier(tensors["weight"], tensors["bias"])
-    predictor = Predictor(classifier, tuple(result.classes), result.digest, shift_C=_prior_shift(folder, result, cache))
+    predictor = Predictor(
+        classifier, tuple(result.classes), result.digest, shift_C=_prior_shift(folder, result, cache, prior)
+    )
     if cache is None or "val" not in cache.splits:
         return predictor
     val = features.load(cache, "val", views=False)
@@ -89,15 +128,17 @@ def predictor_of(folder: Path, cache: FeatureCache | None = None) -> Predictor:
     return replace(predictor, temperature=fit_temperature(logits_RNC, val.labels_N))
 
 
-def _prior_shift(folder: Path, result: RetrainResult, cache: FeatureCache | None) -> Tensor | None:
-    if not result.prior or result.prior_power is None:
+def _prior_shift(folder: Path, result: RetrainResult, cache: FeatureCache | None, prior: str | None) -> Tensor | None:
+    asked = bool(prior)
+    prior = result.prior if prior is None else prior
+    if asked and result.prior_power is None:
+        raise DataError(f"{folder}: the scores of {result.method} are no log probabilities; leave out --prior")
+    if not prior or result.prior_power is None:
         return None
     if cache is None:
-        raise DataError(
-            f"{folder}: made for the class prior {result.prior}, which wants its cache's counts; name the cache"
-        )
+        raise DataError(f"{folder}: made for the class prior {prior}, which wants its cache's counts; name the cache")
     counts_C = torch.from_numpy(cache.counts("train"))
-    return prior_shift(class_shares(result.prior, cache.classes, counts_C), counts_C, result.prior_power)
+    return prior_shift(class_shares(prior, cache.classes, counts_C), counts_C, result.prior_power)
 
 
 def fit_temperature(logits_RNC: Tensor, labels_N: Tensor) -> float:
@@ -119,7 +160,7 @@ def fit_temperature(logits_RNC: Tensor, labels_N: Tensor) -> float:
 
 
 def predict_images(
-    predictor: Predictor, encoder: Encoder, origins: Sequence[Named], count: int, done: int = 0
+    predictor: Classifies, encoder: Reads, origins: Sequence[Named], count: int, done: int = 0
 ) -> Iterator[list[Prediction]]:
     """Predictions of all images but the first `done`, CHUNK at a time. What cannot be decoded is among them, with the reason."""
     total = sum(len(origin.names) for origin in origins)
@@ -133,7 +174,7 @@ def predict_images(
                 progress.advance(len(rows))
 
 
-def _chunk(predictor: Predictor, encoder: Encoder, origin: Named, rows: Rows, count: int) -> list[Prediction]:
+def _chunk(predictor: Classifies, encoder: Reads, origin: Named, rows: Rows, count: int) -> list[Prediction]:
     names = [origin.names[row] for row in rows]
     features_BD, positions, broken = encoder.features(origin.take(rows))
     readable = predictor.top([names[position] for position in positions], features_BD, count)
@@ -145,13 +186,13 @@ def _chunk(predictor: Predictor, encoder: Encoder, origin: Named, rows: Rows, co
 
 
 def predict_features(
-    predictor: Predictor, blocks: Iterator[np.ndarray], total: int, count: int, where: str, done: int = 0
+    predictor: Classifies, blocks: Iterator[np.ndarray], total: int, count: int, where: str, done: int = 0
 ) -> Iterator[list[Prediction]]:
     """Predictions of rows of features (B, D), named by their numbers.
 
     Raises DataError for features of another width and for a value that is not finite.
     """
-    width = predictor.classifier.weight_RCD.shape[2]
+    width = predictor.width
     first = 0
     with track(total, "predicting", "rows") as progress:
         for block_BD in blocks:

@@ -1,16 +1,27 @@
 """Inspect: what a data set or a cache holds, and what is suspicious about it."""
 
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from pipeline.commands.options import Command, Options, common, target_argument
 from pipeline.commands.output import show
+
+if TYPE_CHECKING:
+    from cache import FeatureCache
+    from pipeline.report.layout import Part
 
 
 @click.command(cls=Command)
 @common
 @target_argument
 @click.option("--cache", "reference", help="Look at a cache's features: its folder, key, or start of its key.")
-def inspect(options: Options, reference: str | None) -> None:
+@click.option(
+    "--labels/--no-labels",
+    default=None,
+    help="With --cache: rank rows whose label may be wrong. By default where it takes about a minute or less.",
+)
+def inspect(options: Options, reference: str | None, labels: bool | None) -> None:
     """Look at images, or at a cache, before hours are spent: classes, long tail, sizes, and alarms. Writes nothing.
 
     CONFIG is a config's name or file. FOLDER and TABLE are images as they lie: folders of classes, splits in folders, CSV
@@ -23,9 +34,33 @@ def inspect(options: Options, reference: str | None) -> None:
     from pipeline.inspect import inspect_cache, inspect_images
     from pipeline.report.inspection import inspection_text
 
+    document: dict[str, Any] = {}
+    text: list[Part] = []
     if reference is None:
+        if labels:
+            raise click.UsageError("--labels is for --cache: labels are judged by cached features")
         found = inspect_images(resolve_settings(options).settings)
     else:
         resolved, cache = resolved_with_cache(options, reference, stores_folder())
         found = inspect_cache(cache, resolved.settings)
-    show(found.model_dump(mode="json"), options.as_json, lambda: inspection_text(found))
+        document, text = _labels(cache, labels)
+    show({**found.model_dump(mode="json"), **document}, options.as_json, lambda: [*inspection_text(found), *text])
+
+
+def _labels(cache: "FeatureCache", wanted: bool | None) -> "tuple[dict[str, Any], list[Part]]":
+    """What is said about the labels of a cache, as JSON and as text; nothing where it is not wanted."""
+    from pipeline.errors import DataError
+    from pipeline.label_errors import is_quick, label_findings
+    from pipeline.report.label_findings import findings_parts
+
+    if wanted is None and not is_quick(cache):
+        return {}, ["", "labels are not looked at, which takes long here; add --labels"]
+    if wanted is False:
+        return {}, []
+    try:
+        findings = label_findings(cache)
+    except DataError as error:
+        if wanted:
+            raise
+        return {}, ["", str(error)]
+    return {"labels": findings.model_dump(mode="json")}, findings_parts(findings)

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from pipeline.commands.examples import EXAMPLES
 from pipeline.commands.failures import stoppable
 from pipeline.errors import ConfigError
 
@@ -38,7 +39,20 @@ class Options:
 
 
 class Command(click.Command):
-    """A command that refuses text which can be no path, and an option given twice (click takes the last, without a word)."""
+    """A command that refuses text which can be no path, and an option given twice (click takes the last, without a word).
+
+    Its help begins with an example.
+    """
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        words: list[str] = []
+        within: click.Context | None = ctx
+        while within is not None and within.parent is not None:  # the outermost is the program, whatever it is called
+            words.insert(0, within.info_name or "")
+            within = within.parent
+        if example := EXAMPLES.get(" ".join(words)):
+            formatter.write(f"Example: coattail {example}\n\n")
+        super().format_help(ctx, formatter)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         for text in args:

@@ -1,6 +1,7 @@
 """The commands that work on a cache alone: train-stg (stage 2), retrain (stage 3), evaluate."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -74,19 +75,49 @@ def retrain(
 @click.command(cls=Command)
 @common
 @click.option("--run", "folder", required=True, type=HomePath(), help="A run folder of retrain.")
-@click.option("--split", default="test", show_default=True, help="A split of its cache: val, test, train.")
+@click.option("--split", help="A split of its cache, or of --data: val, test, train.  [default: test]")
+@click.option("--data", metavar="FOLDER|TABLE|CONFIG", help="Other labelled images, their classes found by name.")
 @click.option("--cache", "reference", help="The cache, where it is not in stores/ under its key.")
+@click.option("--backbone", type=HomePath(), help="With --data: the stage-1 run folder; by default the cache's own.")
 @click.option("--prior", help="Class shares to expect: train, uniform, a .json file, or 0.5,0.3,… in class order.")
-def evaluate(options: Options, folder: Path, split: str, reference: str | None, prior: str | None) -> None:
-    """Figures of a finished classifier on a split of its cache."""
+def evaluate(
+    options: Options,
+    folder: Path,
+    split: str | None,
+    data: str | None,
+    reference: str | None,
+    backbone: Path | None,
+    prior: str | None,
+) -> None:
+    """Figures of a finished classifier on a split of its cache, or on other labelled images with --data.
+
+    Classes of other images are found by name; some of the classifier's may be missing there.
+    """
+    from pipeline.report.tables import retrained_table
+
+    if data is not None:
+        from pipeline.artefacts.folders import runs_folder
+        from pipeline.commands.using import cache_of
+        from pipeline.commands.which_cache import resolve_settings
+        from pipeline.encoder import encoder_of
+        from pipeline.evaluate_elsewhere import evaluate_images, labelled_images
+
+        cache = cache_of(folder, reference)
+        images = labelled_images(resolve_settings(replace(options, config=data)).settings, cache.classes, split)
+        encoder = encoder_of(cache.manifest, runs_folder(), backbone)
+        elsewhere = evaluate_images(folder, cache, encoder, images, prior)
+        table = retrained_table(elsewhere.result, cache.manifest, folder)
+        show({"run": str(folder), "data": data, **elsewhere.document()}, options.as_json, [table, *elsewhere.lines()])
+        return
+    if backbone is not None:
+        raise click.UsageError("--backbone is for --data")
     from cache import FeatureCache, catalog
     from pipeline.artefacts.folders import read_result, stores_folder
-    from pipeline.report.tables import retrained_table
     from pipeline.stage3_retrain import RetrainResult, evaluate_run
 
     wanted = reference or read_result(folder, RetrainResult).cache
     cache = FeatureCache.open(catalog.resolve(stores_folder(), wanted))
-    result = evaluate_run(folder, cache, split, prior)
+    result = evaluate_run(folder, cache, split or "test", prior)
     show(
         {"run": str(folder), **result.model_dump()}, options.as_json, [retrained_table(result, cache.manifest, folder)]
     )

@@ -1,6 +1,7 @@
 """Predict: a finished classifier on new images or features."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from pipeline.commands.output import show
 
 if TYPE_CHECKING:
     from cache import FeatureCache
-    from pipeline.predict import Prediction
+    from pipeline.predict import Classifies, Prediction, Reads
 
 LIKELIEST = 3
 """Classes of a row that a line for people names."""
@@ -20,7 +21,8 @@ NAMED = 20
 
 
 @click.command(cls=Command)
-@click.option("--run", "folder", required=True, type=click.Path(path_type=Path), help="A run folder of retrain.")
+@click.option("--run", "folder", type=click.Path(path_type=Path), help="A run folder of retrain.")
+@click.option("--model", type=click.Path(path_type=Path), help="In place of a run: a file that export wrote.")
 @click.argument("paths", nargs=-1)
 @click.option("--features", type=click.Path(path_type=Path), help="Features (N, D) in place of images: .npy, .npz, …")
 @click.option(
@@ -32,7 +34,8 @@ NAMED = 20
 @click.option("--cache", "reference", help="The cache, where it is not in stores/ under its key.")
 @output_options
 def predict(
-    folder: Path,
+    folder: Path | None,
+    model: Path | None,
     paths: tuple[str, ...],
     features: Path | None,
     top: int,
@@ -48,33 +51,32 @@ def predict(
     """
     if bool(paths) == bool(features):
         raise click.UsageError("wanted images, or --features FILE, one of the two")
-    from pipeline.predict import predict_features, predict_images, predictor_of
+    if bool(folder) == bool(model):
+        raise click.UsageError("wanted --run FOLDER or --model FILE, one of the two")
+    if model is not None and (backbone or reference):
+        raise click.UsageError("--backbone and --cache are for --run: an exported file has what it needs")
+    from pipeline.predict import predict_features, predict_images
     from pipeline.predictions import PredictionFile, as_object, names_digest
-    from pipeline.progress import note, on_interrupt
+    from pipeline.progress import on_interrupt
 
-    cache = _cache_of(folder, reference, required=bool(paths))
-    predictor = predictor_of(folder, cache)
-    note(_calibration(predictor.temperature, cache))
-    top = min(top, len(predictor.classes))
-    made_from = {"classifier": predictor.digest, "temperature": predictor.temperature, "top": top}
+    use = _model(model, bool(paths)) if model else _run(folder, reference, backbone, bool(paths))  # type: ignore[arg-type]
+    top = min(top, use.classes)
+    made_from = {**use.made_from, "top": top}
     if features is not None:
         array = _features(features)
         made_from["inputs"] = names_digest([[str(features.absolute()), str(features.stat().st_mtime_ns)]])
     else:
-        from pipeline.artefacts.folders import runs_folder
-        from pipeline.encoder import encoder_of
         from pipeline.images.gathering import gather_images
 
-        assert cache is not None
-        encoder = encoder_of(cache.manifest, runs_folder(), backbone)
         origins = gather_images(paths, image_column)
         made_from["inputs"] = names_digest(origin.names for origin in origins)
     file = None if output is None else PredictionFile(output, made_from)
     done = 0 if file is None else file.done
     if features is not None:
-        batches = predict_features(predictor, array.blocks(), array.rows, top, array.where, done)
+        batches = predict_features(use.classifier, array.blocks(), array.rows, top, array.where, done)
     else:
-        batches = predict_images(predictor, encoder, origins, top, done)
+        assert use.reader is not None
+        batches = predict_images(use.classifier, use.reader, origins, top, done)
     if file is None:
         rows = [row for batch in batches for row in batch]
         broken = _say_broken(rows)
@@ -97,21 +99,64 @@ def predict(
     )
 
 
-def _cache_of(folder: Path, reference: str | None, required: bool) -> "FeatureCache | None":
-    """The cache that the run was made from; None where it is not at hand and not `required`."""
-    from cache import FeatureCache, catalog
+@dataclass(frozen=True)
+class _Use:
+    """What predicts: the classifier, what reads images for it, and what a file of predictions says that it came from."""
+
+    classifier: "Classifies"
+    reader: "Reads | None"
+    classes: int
+    made_from: dict[str, object]
+
+
+def _run(folder: Path, reference: str | None, backbone: Path | None, of_images: bool) -> _Use:
+    from pipeline.artefacts.folders import runs_folder
+    from pipeline.encoder import encoder_of
+    from pipeline.predict import predictor_of
+    from pipeline.progress import note
+
+    cache = cache_of(folder, reference) if of_images else _cache_at_hand(folder, reference)
+    predictor = predictor_of(folder, cache)
+    note(_calibration(predictor.temperature, cache))
+    encoder = encoder_of(cache.manifest, runs_folder(), backbone) if of_images and cache is not None else None
+    made_from = {"classifier": predictor.digest, "temperature": predictor.temperature}
+    return _Use(predictor, encoder, len(predictor.classes), made_from)
+
+
+def _model(path: Path, of_images: bool) -> _Use:
+    """Raises DataError where the file takes features and images are given, or the reverse."""
+    from pipeline.errors import DataError
+    from pipeline.exported import read_exported
+
+    model = read_exported(path)
+    if of_images != (model.about.takes == "pixels"):
+        remedy = "give images" if model.about.takes == "pixels" else "give features with --features FILE"
+        raise DataError(f"{path}: this model takes {model.about.takes}; {remedy}")
+    made_from = {"classifier": model.about.classifier, "model": path.suffix, "temperature": model.about.temperature}
+    return _Use(model, model, len(model.classes), made_from)
+
+
+def _cache_at_hand(folder: Path, reference: str | None) -> "FeatureCache | None":
+    """As `cache_of`; None where the run's own is not in stores/ and none is named."""
     from cache.errors import CacheError
+
+    try:
+        return cache_of(folder, reference)
+    except CacheError:
+        if reference:
+            raise
+        return None
+
+
+def cache_of(folder: Path, reference: str | None) -> "FeatureCache":
+    """The cache that a run was made from. Raises CacheError where it is not there, LineageError for another one."""
+    from cache import FeatureCache, catalog
     from pipeline.artefacts.folders import read_result, stores_folder
     from pipeline.errors import LineageError
     from pipeline.stage3_retrain import RetrainResult
 
     wanted = read_result(folder, RetrainResult).cache
-    try:
-        cache = FeatureCache.open(catalog.resolve(stores_folder(), reference or wanted))
-    except CacheError:
-        if required or reference:
-            raise
-        return None
+    cache = FeatureCache.open(catalog.resolve(stores_folder(), reference or wanted))
     if cache.key != wanted:
         raise LineageError(
             f"{folder}: made from cache {wanted[:12]}, found {cache.key[:12]}; name the right one with --cache"

@@ -261,7 +261,7 @@ def test_a_row_that_is_missing_or_not_finite_is_named(tmp_path, dtype, value):
     file, chunk = layout.array_file("train", "clean"), path / layout.chunk_file("train", "clean", 1)
     chunk.write_bytes(bad.tobytes() + google_crc32c.value(bad.tobytes()).to_bytes(4, "little"))
     wanted = (
-        r"c/1/0 \(rows 8 to 15\): the feature of row 11 is missing or not finite; `cache rm` it, then pull or extract"
+        r"c/1/0 \(rows 8 to 15\): the feature of row 11 is missing or not finite; `cache rm` it, then pull, extract"
     )
     with pytest.raises(CacheCorrupt, match=wanted):
         reading.read(path, file, document, 0, np.empty((16, toys.WIDTH), dtype), lambda index: "")

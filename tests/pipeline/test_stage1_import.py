@@ -104,7 +104,8 @@ def test_all_arms_that_need_no_classifier(digits, tmp_path, stores, capsys):
     overrides = ["retrain.epochs=1", "stg.epochs=1"]
     found = run_cache(*settings_and_cache(None, overrides, None, str(done.path), stores), tmp_path / "runs")
     assert [arm.method for arm in found.arms] == [
-        "auto", "ncm", "knn", "logistic", "lda", "transfer", "crt", "crt+dropout", "crt+noise", "crt+closed-form", "crt+stg",
+        "auto", "ncm", "knn", "logistic", "lda", "transfer", "crt", "crt+dropout", "crt+noise", "crt+transfer",
+        "crt+closed-form", "crt+stg",
     ]  # fmt: skip
     assert capsys.readouterr().err.splitlines()[-1] == (
         "the cache holds no stage-1 classifier: it, logit adjustment and tau-normalisation are left out"

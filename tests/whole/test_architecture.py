@@ -20,7 +20,7 @@ TOP = {"pipeline", "cli.py", "cache", "configs", "tests", "pyproject.toml"}
 DOCUMENTS = {"docs", "LICENSE", "Makefile", ".ci", ".gitignore", ".gitattributes"}
 LEVELS = (
     {"cli"},
-    {"pipeline.commands"},
+    {"pipeline.commands", "pipeline.notebook"},
     {"pipeline.report"},
     {"pipeline"},
     {"pipeline.compare", "pipeline.sweep"},
@@ -89,6 +89,7 @@ TWICE = {
     "Training": "what a head trains; a backbone's",
     "NAMED NAMED_MISSING": "how many are named before the rest are counted",
     "FORMATS": "of images that are read; that carry an orientation",
+    "export": "a cache as files; a run as one model: the subcommand of cache, and the command",
     "stage1": "the stage; the head that is its classifier",
     "clean PLAIN fit scaled Finite arms": "pure functions and values named with their module",
 }

@@ -66,6 +66,9 @@ OTHERS = {
     "backbone.ending": "new-block",
     "stage1.augmentation": "crop-flip",
     "stage1.milestones": (0.5,),
+    "stage1.amp": "bf16",
+    "stage1.device": "cpu",
+    "extract.amp": "bf16",
 }
 """Other values, where one cannot be told from the setting's type."""
 
@@ -232,7 +235,7 @@ def test_what_files_hold_changes_the_key_and_where_they_lie_does_not(tmp_path):
         "identity.splits.train.content",
         "identity.splits.test.content",
     }
-    assert {*changes, "root"} == FILES
+    assert {*changes, "root", "split_column"} == FILES  # a split column is of tables
 
 
 @pytest.fixture

@@ -1,0 +1,120 @@
+"""A finished classifier as one module for use elsewhere: pixels, or features, in; class probabilities out."""
+
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from pipeline.encoder import Encoder
+from pipeline.errors import DataError
+from pipeline.predict import Predictor
+
+
+class About(BaseModel):
+    """What an exported file says about itself, as JSON in its metadata under the name `coattail`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int = 1
+    classes: tuple[str, ...]
+    """In the order of the columns of the probabilities."""
+    takes: str
+    """`pixels`, uint8 (B, S, S, 3), red, green and blue; or `features`, float32 (B, D)."""
+    width: int
+    """D, numbers of a feature."""
+    transform: dict[str, Any]
+    """How an image becomes pixels, before the model, and their normalisation, within it; empty for features."""
+    features_dtype: str
+    """The features are rounded to this type within the model, as the cache that the classifier learnt from rounded them."""
+    temperature: float
+    """The logits are divided by it; 1 where the probabilities are not calibrated."""
+    seeds: tuple[int, ...]
+    """The probabilities are the mean over the classifiers of these seeds."""
+    method: str
+    cache: str
+    classifier: str
+    """sha256, hex, of the run's classifier."""
+    backbone: str
+    """The network, as the cache's identity names it."""
+    backbone_classes: int = 0
+    backbone_settings: dict[str, Any] = {}
+    """What the network is built from again; empty for features."""
+
+
+class Deployable(nn.Module):
+    """uint8 (B, S, S, 3), or without a backbone float32 (B, D), -> probabilities float32 (B, C).
+
+    Normalisation, backbone, the rounding of features, the linear classifiers of R seeds with the temperature in their weights,
+    softmax, and the mean over seeds.
+    """
+
+    weight_RDC: Tensor
+    bias_R1C: Tensor
+    mean_3: Tensor
+    std_3: Tensor
+
+    def __init__(self, about: About, backbone: nn.Module | None) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self._dtype = getattr(torch, about.features_dtype)
+        replicas, classes = len(about.seeds), len(about.classes)
+        self.register_buffer("weight_RDC", torch.zeros(replicas, about.width, classes))
+        self.register_buffer("bias_R1C", torch.zeros(replicas, 1, classes))
+        if backbone is not None:
+            self.register_buffer("mean_3", torch.tensor(about.transform["mean"], dtype=torch.float32))
+            self.register_buffer("std_3", torch.tensor(about.transform["std"], dtype=torch.float32))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        features_BD = inputs
+        if self.backbone is not None:
+            normalised_BSS3 = (inputs.float() / 255 - self.mean_3) / self.std_3
+            features_BD = self.backbone(normalised_BSS3.permute(0, 3, 1, 2))
+        features_BD = features_BD.to(self._dtype).float()
+        logits_RBC = torch.matmul(features_BD[None], self.weight_RDC) + self.bias_R1C
+        return logits_RBC.softmax(dim=2).mean(dim=0)
+
+
+def deployable(
+    predictor: Predictor, encoder: Encoder | None, identity: Any, method: str, seeds: tuple[int, ...]
+) -> tuple[About, Deployable]:
+    """The predictor's classifiers behind the encoder's backbone, or alone, on the CPU, for inference.
+
+    `identity` is that of the cache that the run was made from, `seeds` those of the predictor's replicas.
+    """
+    about = About(
+        classes=predictor.classes,
+        takes="features" if encoder is None else "pixels",
+        width=identity.width,
+        transform={} if encoder is None else identity.transform,
+        features_dtype=identity.dtype,
+        temperature=predictor.temperature,
+        seeds=seeds,
+        method=method,
+        cache=identity.key(),
+        classifier=predictor.digest,
+        backbone=identity.backbone,
+        backbone_classes=0 if encoder is None else encoder.classes,
+        backbone_settings={} if encoder is None else encoder.built_from,
+    )
+    model = Deployable(about, None if encoder is None else encoder.backbone.cpu().float())
+    model.weight_RDC.copy_(predictor.classifier.weight_RCD.mT / predictor.temperature)
+    model.bias_R1C.copy_(predictor.classifier.bias_RC[:, None] / predictor.temperature)
+    if predictor.shift_C is not None:
+        model.bias_R1C.add_(predictor.shift_C)
+    return about, model.eval().requires_grad_(False)
+
+
+def example(about: About, rows: int) -> Tensor:
+    """Inputs of the model's shape and type, all zero."""
+    if about.takes == "features":
+        return torch.zeros(rows, about.width)
+    size = int(about.transform["size"])
+    return torch.zeros(rows, size, size, 3, dtype=torch.uint8)
+
+
+def one_seed(predictor: Predictor, seeds: list[int], seed: int) -> Predictor:
+    """The predictor with the classifier of one seed alone. Raises DataError for a seed that the run has not."""
+    if seed not in seeds:
+        raise DataError(f"seed {seed}: wanted one of the run's, {', '.join(map(str, seeds))}")
+    return predictor.replica(seeds.index(seed))

@@ -1,0 +1,135 @@
+"""A finished classifier as one file for use without coattail, and how near its probabilities come to the run's own."""
+
+import importlib.util
+import io
+import json
+import logging
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cache.disk import durable
+from pipeline.deployable import About, Deployable, example
+from pipeline.errors import ConfigError, DataError
+
+ABOUT = "coattail"
+"""The name in a file's metadata under which `About` stands as JSON."""
+ROWS = 2
+"""Of the example that a graph is traced with. Of 1, torch would take the number of rows for fixed."""
+
+
+def _as_onnx(model: Deployable, about: About) -> bytes:
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"--to onnx: wants {', '.join(missing)}; install coattail with the extra onnx: coattail[onnx]"
+        )
+    noisy = [logging.getLogger(name) for name in ("onnxscript", "onnx_ir", "torch.onnx")]
+    levels = [logger.level for logger in noisy]
+    try:
+        for logger in noisy:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                model,
+                (example(about, ROWS),),
+                input_names=[about.takes],
+                output_names=["probabilities"],
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                dynamo=True,
+                verbose=False,
+            )
+    finally:
+        for logger, level in zip(noisy, levels, strict=True):
+            logger.setLevel(level)
+    if program is None:
+        raise DataError("--to onnx: torch gave no graph")
+    proto = program.model_proto
+    proto.metadata_props.add(key=ABOUT, value=about.model_dump_json())
+    proto.metadata_props.add(key="classes", value=json.dumps(about.classes))
+    return proto.SerializeToString()
+
+
+def _as_torch_export(model: Deployable, about: About) -> bytes:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.export.export(
+            model, (example(about, ROWS),), dynamic_shapes=({0: torch.export.Dim("batch")},), strict=False
+        )
+        content = io.BytesIO()
+        extra = {f"{ABOUT}.json": about.model_dump_json(), "classes.json": json.dumps(about.classes)}
+        torch.export.save(program, content, extra_files=extra)
+    return content.getvalue()
+
+
+def _as_safetensors(model: Deployable, about: About) -> bytes:
+    import safetensors.torch
+
+    plain = {name: tensor.contiguous().clone() for name, tensor in model.state_dict().items()}
+    return safetensors.torch.save(plain, {ABOUT: about.model_dump_json(), "classes": json.dumps(about.classes)})
+
+
+WRITERS: dict[str, tuple[str, Callable[[Deployable, About], bytes]]] = {
+    "onnx": (".onnx", _as_onnx),
+    "safetensors": (".safetensors", _as_safetensors),
+    "torch-export": (".pt2", _as_torch_export),
+}
+"""Value of --to -> the file's suffix, and what makes its content."""
+
+
+def write_model(model: Deployable, about: About, kind: str, path: Path) -> None:
+    """Write the model, whole or not at all.
+
+    Raises ConfigError for a kind that there is not or a package that is missing, DataError for a network that cannot be traced.
+    """
+    if kind not in WRITERS:
+        raise ConfigError(f"--to {kind}: wanted one of {', '.join(WRITERS)}")
+    if not path.absolute().parent.is_dir():
+        raise DataError(f"{path}: the folder {path.absolute().parent} is not there; make it first")
+    try:
+        content = WRITERS[kind][1](model, about)
+    except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(
+            f"--to {kind}: {about.backbone[:80]} cannot be traced ({reason}); try --to safetensors"
+        ) from None
+    durable.replace(path, content)
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How near a file's probabilities come to the run's own on the same rows."""
+
+    rows: int
+    what: str
+    """Of what the rows are: images of the test split, say."""
+    largest_difference: float
+    same_class: int
+    """Rows for which both name the same likeliest class."""
+
+    def document(self) -> dict[str, object]:
+        return asdict(self)
+
+    def line(self) -> str:
+        """For people."""
+        return (
+            f"on {self.rows} {self.what} the file names the same class {self.same_class} times; its probabilities differ "
+            f"from the run's by at most {self.largest_difference:.1e}"
+        )
+
+
+def parity(expected_NC: Tensor, found_NC: Tensor, what: str) -> Parity:
+    """Of probabilities (N, C) of the run and of the file."""
+    difference = float((expected_NC.double() - found_NC.double()).abs().max()) if len(expected_NC) else 0.0
+    same = int((expected_NC.argmax(dim=1) == found_NC.argmax(dim=1)).sum())
+    return Parity(len(expected_NC), what, difference, same)
+
+
+def save_card(path: Path, content: str) -> None:
+    """Write a model card's text, whole or not at all."""
+    durable.replace(path, content.encode("utf-8", "backslashreplace"))

@@ -1,0 +1,65 @@
+"""The rows that an exported file is compared on with the run that it was made from."""
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from cache import FeatureCache, Manifest
+from cache.errors import CacheError
+from pipeline.encoder import Encoder, pixels_of
+from pipeline.errors import PipelineError
+from pipeline.export import Parity, parity
+from pipeline.exported import ExportedModel
+from pipeline.images.dataset import with_test_split
+from pipeline.images.decoding import Item
+from pipeline.images.sources import load_source
+from pipeline.longtail import Rows
+from pipeline.predict import Predictor
+from pipeline.progress import note, silently
+from pipeline.rng import generator
+from pipeline.settings import Settings
+
+CHECKED = 64
+"""Rows that are compared."""
+
+
+def sampled_test_images(manifest: Manifest) -> Sequence[Item]:
+    """Images of the test split, evenly over it, from where the cache's settings say that they lie; none where they do not."""
+    recorded = {section: manifest.provenance.settings.get(section, {}) for section in ("data", "longtail")}
+    try:
+        data = Settings.model_validate_json(json.dumps({k: v for k, v in recorded.items() if v})).data
+        with silently():
+            raw = with_test_split(load_source(data), data).splits["test"]
+            rows = _rows(len(raw.labels_N))
+            return list(raw.take(rows))
+    except (PipelineError, CacheError, ValueError, OSError) as error:
+        note(f"the test images are not at hand: {str(error).splitlines()[0]}")
+        return []
+
+
+def check_images(
+    model: ExportedModel, predictor: Predictor, encoder: Encoder, items: Sequence[Item], what: str
+) -> Parity:
+    """The file against the run on images; on random pixels where none are given."""
+    size = int(model.about.transform["size"])
+    if not items:
+        drawn = torch.randint(256, (CHECKED, size, size, 3), dtype=torch.uint8, generator=generator(0, "export"))
+        items, what = [row.numpy() for row in drawn], "images of random pixels"
+    features_BD, _, _ = encoder.features(items)
+    pixels_BSS3, _, _ = pixels_of(items, model.about.transform)
+    return parity(predictor.probabilities(features_BD), model.probabilities(pixels_BSS3), what)
+
+
+def check_features(model: ExportedModel, predictor: Predictor, cache: FeatureCache) -> Parity:
+    """The file against the run on cached rows of the test split, or of training where the cache has none."""
+    split = "test" if "test" in cache.splits else "train"
+    stored_ND = cache.features(split, "clean")
+    features_BD = torch.from_numpy(stored_ND[_rows(len(stored_ND))].astype(np.float32))
+    return parity(predictor.probabilities(features_BD), model.probabilities(features_BD), f"cached rows of {split}")
+
+
+def _rows(count: int) -> Rows:
+    """At most CHECKED of the rows, evenly over all."""
+    return np.unique(np.linspace(0, count - 1, CHECKED).astype(np.int64))

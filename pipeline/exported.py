@@ -1,0 +1,132 @@
+"""A model that `export` wrote, read again and run: ONNX by onnxruntime, safetensors by torch."""
+
+import importlib.util
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from pipeline.artefacts import tensors
+from pipeline.deployable import About, Deployable
+from pipeline.encoder import backbone_from, pixels_of
+from pipeline.errors import ConfigError, DataError
+from pipeline.export import ABOUT
+from pipeline.images.decoding import Item
+from pipeline.predict import Prediction, top_predictions
+
+MODEL_BATCH = 64
+"""Images that a model takes at a time."""
+
+
+@dataclass(frozen=True)
+class ExportedModel:
+    """What a file says about itself, and its probabilities of inputs: pixels uint8 (B, S, S, 3) or features (B, D)."""
+
+    about: About
+    probabilities: Callable[[Tensor], Tensor]
+    """Inputs -> (B, C)."""
+
+    @property
+    def width(self) -> int:
+        return self.about.width
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.about.classes
+
+    def features(self, items: Sequence[Item]) -> tuple[Tensor, list[int], dict[int, str]]:
+        """Pixels of the images that can be decoded, their positions, and for each other position the reason."""
+        return pixels_of(items, self.about.transform)
+
+    def top(self, names: Sequence[str], inputs: Tensor, count: int) -> list[Prediction]:
+        """The `count` likeliest classes of each row."""
+        parts = [self.probabilities(block) for block in inputs.split(MODEL_BATCH)] if len(inputs) else []
+        return top_predictions(names, torch.cat(parts), self.classes, count) if parts else []
+
+
+def read_exported(path: Path) -> ExportedModel:
+    """A file of `export`. Raises DataError where it is none, ConfigError where a package is missing.
+
+    A torch-export file is refused: torch's reader of it can run code that the file brings.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; wanted a model that coattail export wrote")
+    if path.suffix not in READERS:
+        raise DataError(
+            f"{path}: wanted a model that ends with {' or '.join(READERS)}, found {path.suffix or 'no suffix'}; a .pt2 file is "
+            "for torch.export.load alone, which can run code that a file brings"
+        )
+    return READERS[path.suffix](path)
+
+
+def read_torch_export(path: Path) -> ExportedModel:
+    """A .pt2 file that this process has just written itself: torch's reader may run code that a stranger's file brings."""
+    program = torch.export.load(path, extra_files=(extra := {f"{ABOUT}.json": ""}))
+    model = program.module()
+    return ExportedModel(_about(path, {ABOUT: extra[f"{ABOUT}.json"]}), torch.no_grad()(model))
+
+
+def _about(path: Path, metadata: Mapping[str, str]) -> About:
+    if ABOUT not in metadata:
+        raise DataError(f"{path}: its metadata has no {ABOUT!r}; wanted a model that coattail export wrote")
+    try:
+        about = About.model_validate_json(metadata[ABOUT])
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise DataError(
+            f"{path}: metadata {ABOUT}: {'.'.join(map(str, first['loc']))}: {first['msg']}; export the run again"
+        ) from None
+    if about.takes == "pixels" and not {"size", "resize", "mean", "std"} <= about.transform.keys():
+        raise DataError(f"{path}: metadata {ABOUT}: transform lacks size, resize, mean or std; export the run again")
+    return about
+
+
+def _onnx(path: Path) -> ExportedModel:
+    if importlib.util.find_spec("onnxruntime") is None:
+        raise ConfigError(f"{path}: wants onnxruntime; install coattail with the extra onnx: coattail[onnx]")
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has a type of its own for each status code
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(f"{path}: cannot be read as ONNX ({reason}); export the run again") from None
+    about = _about(path, session.get_modelmeta().custom_metadata_map)
+    name = session.get_inputs()[0].name
+
+    def probabilities(inputs: Tensor) -> Tensor:
+        return torch.from_numpy(session.run(None, {name: inputs.contiguous().numpy()})[0])
+
+    return ExportedModel(about, probabilities)
+
+
+def _safetensors(path: Path) -> ExportedModel:
+    state, metadata = tensors.load(path)
+    about = _about(path, metadata)
+    try:
+        backbone = None
+        if about.takes == "pixels":
+            backbone = backbone_from(_on_cpu(about.backbone_settings), about.backbone_classes, state)
+        model = Deployable(about, backbone).eval().requires_grad_(False)
+        model.load_state_dict(state)
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(f"{path}: its tensors are not those of its network ({reason}); export the run again") from None
+    return ExportedModel(about, torch.inference_mode()(model))
+
+
+def _on_cpu(settings: Mapping[str, Any]) -> dict[str, Any]:
+    copy = json.loads(json.dumps(settings))
+    copy.setdefault("stage1", {})["device"] = "cpu"
+    return copy
+
+
+READERS: dict[str, Callable[[Path], ExportedModel]] = {".onnx": _onnx, ".safetensors": _safetensors}
+"""The suffix of an exported file -> what reads it."""

@@ -1,0 +1,200 @@
+"""A finished classifier as one file: what it predicts, what its card says, and the script that runs it without coattail."""
+
+import json
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+import pipeline
+from cache import FeatureCache
+from pipeline.deployable import About
+from pipeline.report.model_card import script_of
+from pipeline.settings import Settings
+from pipeline.stage1_backbone import stage1
+from pipeline.stage1_extract import extract
+from tests.support import in_process
+from tests.support.small_runs import small
+
+CLASSES = ("a|b `c`", "birds", "cats")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder of images, a backbone trained on it, its cache and a classifier of two seeds."""
+    root = tmp_path_factory.mktemp("made")
+    draw = np.random.default_rng(0)
+    for split, rows in (("train", 12), ("val", 5), ("test", 7)):
+        for number, name in enumerate(CLASSES):
+            (root / split / name).mkdir(parents=True)
+            for row in range(rows):
+                pixels = draw.integers(0, 80, (11, 9, 3)) + 60 * number
+                Image.fromarray(pixels.astype(np.uint8)).save(root / split / name / f"{row:02}.png")
+    data = {"source": "folder", "image_size": 8, "workers": 0, **{s: str(root / s) for s in ("train", "val", "test")}}
+    values = {**small(epochs=2).model_dump(), "data": data, "longtail": {"profile": "natural"}}
+    settings = Settings.model_validate({**values, "retrain": {"augmentation": "none", "epochs": 3, "seeds": 2}})
+    cache = extract(settings, stage1(settings, root / "runs"), root / "stores")
+    folder, _ = pipeline.retrain(settings, FeatureCache.open(cache), root / "runs")
+    return {"root": root, "run": folder, "cache": cache, "settings": settings}
+
+
+@pytest.fixture
+def home(made, monkeypatch):
+    monkeypatch.setenv("COATTAIL_RUNS", str(made["root"] / "runs"))
+    monkeypatch.setenv("COATTAIL_STORES", str(made["root"] / "stores"))
+    return made
+
+
+def _export(home, monkeypatch, path, *more):
+    kind = {".onnx": "onnx", ".safetensors": "safetensors", ".pt2": "torch-export"}[path.suffix]
+    if kind == "onnx":
+        pytest.importorskip("onnxruntime")
+        pytest.importorskip("onnxscript")
+    arguments = ("export", "--json", "--run", str(home["run"]), "--to", kind, "-o", str(path), *more)
+    ended = in_process.run(monkeypatch, *arguments)
+    assert ended.code == 0, ended.err
+    return ended.json
+
+
+def _predicted(monkeypatch, *arguments):
+    ended = in_process.run(monkeypatch, "predict", "--json", "-q", "--top", "3", *map(str, arguments))
+    assert ended.code == 0, ended.err
+    return ended.json["predictions"]
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".safetensors"])
+def test_predict_from_the_file_gives_what_the_run_gives(home, monkeypatch, tmp_path, suffix):
+    document = _export(home, monkeypatch, tmp_path / f"model{suffix}")
+    assert document["parity"]["what"] == "images of the test split"
+    assert document["parity"]["rows"] == document["parity"]["same_class"] == 21
+    assert document["parity"]["largest_difference"] < 1e-3
+    test = home["root"] / "test"
+    of_run = _predicted(monkeypatch, "--run", home["run"], test)
+    of_file = _predicted(monkeypatch, "--model", tmp_path / f"model{suffix}", test)
+    largest = 0.0
+    for run_row, file_row in zip(of_run, of_file, strict=True):
+        assert run_row["name"] == file_row["name"]
+        shares = [{pair["class"]: pair["probability"] for pair in row["classes"]} for row in (run_row, file_row)]
+        assert shares[0].keys() == shares[1].keys() == set(CLASSES)
+        largest = max(largest, *(abs(shares[0][name] - shares[1][name]) for name in CLASSES))
+    assert largest == pytest.approx(document["parity"]["largest_difference"], abs=1e-6)
+
+
+def test_torch_export_holds_and_predict_does_not_read_it(home, monkeypatch, tmp_path):
+    path = tmp_path / "model.pt2"
+    assert _export(home, monkeypatch, path)["parity"]["largest_difference"] < 1e-3
+    ended = in_process.run(monkeypatch, "predict", "--model", str(path), str(home["root"] / "test"))
+    assert ended.code == 1
+    assert "a .pt2 file is for torch.export.load alone, which can run code that a file brings" in ended.err
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+def test_the_cards_script_names_the_classes_without_coattail(home, monkeypatch, tmp_path, capsys, suffix):
+    path = tmp_path / f"model{suffix}"
+    _export(home, monkeypatch, path)
+    text = (tmp_path / "model.card.md").read_text()
+    script = text.split("```python\n")[1].split("```")[0]
+    assert len(script.splitlines()) <= 24
+    assert not any(word in script for word in ("coattail", "import pipeline", "import cache"))
+    images = sorted((home["root"] / "test").rglob("*.png"))[::5]
+    (tmp_path / "use.py").write_text(script)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["use.py", *map(str, images)])
+    capsys.readouterr()
+    runpy.run_path("use.py")
+    printed = capsys.readouterr().out
+    of_run = _predicted(monkeypatch, "--run", home["run"], *images)
+    for line, row in zip(printed.splitlines(), of_run, strict=True):
+        named, share = line.rsplit(" ", 1)
+        assert named == f"{row['name']}: {row['classes'][0]['class']}"
+        assert float(share) == pytest.approx(row["classes"][0]["probability"], abs=1e-3)
+
+
+def test_the_card_has_data_method_figures_and_limits(home, monkeypatch, tmp_path):
+    _export(home, monkeypatch, tmp_path / "m.safetensors")
+    card, text = json.loads((tmp_path / "m.card.json").read_text()), (tmp_path / "m.card.md").read_text()
+    result = json.loads((home["run"] / "metrics.json").read_text())
+    assert card["data"]["rows"] == {"train": 36, "val": 15, "test": 21}
+    assert card["figures"]["percent"] == result["mean"]
+    assert [row["training_rows"] for row in card["classes"]] == [12, 12, 12]
+    assert [row["name"] for row in card["classes"]] == list(CLASSES)
+    assert "3 classes had fewer than 20 training rows" in " ".join(card["limits"])
+    assert "a\\|b \\`c\\`" in text
+    assert "calibrated on the val split" in text
+
+
+def test_one_seed_and_features_in_place_of_images(home, monkeypatch, tmp_path):
+    path = tmp_path / "head.safetensors"
+    _export(home, monkeypatch, path, "--head-only", "--only-seed", "1")
+    cache = FeatureCache.open(home["cache"])
+    features_ND = cache.features("test", "clean")
+    np.save(tmp_path / "x.npy", features_ND)
+    rows = _predicted(monkeypatch, "--model", path, "--features", tmp_path / "x.npy")
+    tensors = load_file(home["run"] / "classifier.safetensors")
+    temperature = json.loads((tmp_path / "head.card.json").read_text())["model"]["temperature"]
+    x_ND = torch.from_numpy(features_ND).double()
+    logits_NC = (x_ND @ tensors["weight"][1].double().T + tensors["bias"][1]) / temperature
+    wanted_NC = logits_NC.softmax(1)
+    for row, wanted_C in zip(rows, wanted_NC, strict=True):
+        for pair in row["classes"]:
+            assert pair["probability"] == pytest.approx(float(wanted_C[CLASSES.index(pair["class"])]), abs=1e-5)
+    script = script_of(About.model_validate(json.loads((tmp_path / "head.card.json").read_text())["model"]), path)
+    (tmp_path / "use.py").write_text(script)
+    done = subprocess.run([sys.executable, "use.py", "x.npy"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert [line.rsplit(" ", 1)[0] for line in done.stdout.splitlines()] == [row["classes"][0]["class"] for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--only-seed", "9", "--to", "safetensors"], "seed 9: wanted one of the run's, 0, 1"),
+        (["--to", "safetensors", "-o", "model.onnx"], "-o model.onnx: wanted a file that ends with .safetensors"),
+        (["--to", "safetensors", "-o", "none/m.safetensors"], "is not there; make it first"),
+    ],
+)
+def test_what_cannot_be_exported_is_said_in_a_line(home, monkeypatch, arguments, said):
+    ended = in_process.run(monkeypatch, "export", "--run", str(home["run"]), *arguments)
+    assert ended.code in (1, 2)
+    assert said in ended.err
+
+
+def test_a_head_that_is_no_linear_map_says_why(home, monkeypatch, tmp_path):
+    settings = home["settings"].model_copy(
+        update={"retrain": home["settings"].retrain.model_copy(update={"head": "knn"})}
+    )
+    folder, result = pipeline.retrain(settings, FeatureCache.open(home["cache"]), home["root"] / "runs")
+    ended = in_process.run(monkeypatch, "export", "--run", str(folder), "--to", "safetensors")
+    assert ended.code == 1
+    assert (
+        f"{result.method} is no linear map and is not read from its file again; retrain with a head that is"
+        in ended.err
+    )
+    assert not Path(folder, "model.safetensors").exists()
+
+
+def test_a_file_that_is_no_export_is_refused(home, monkeypatch, tmp_path):
+    other = home["run"] / "classifier.safetensors"
+    for path, said in ((other, "its metadata has no 'coattail'"), (tmp_path / "no.onnx", "no such file")):
+        ended = in_process.run(monkeypatch, "predict", "--model", str(path), str(home["root"] / "test"))
+        assert ended.code == 1
+        assert said in ended.err
+    _export(home, monkeypatch, tmp_path / "m.safetensors")
+    tensors = load_file(tmp_path / "m.safetensors")
+    from safetensors import safe_open
+
+    with safe_open(tmp_path / "m.safetensors", framework="pt") as file:
+        metadata = file.metadata()
+    save_file({name: t for name, t in tensors.items() if name != "weight_RDC"}, tmp_path / "cut.safetensors", metadata)
+    ended = in_process.run(
+        monkeypatch, "predict", "--model", str(tmp_path / "cut.safetensors"), str(home["root"] / "test")
+    )
+    assert ended.code == 1
+    assert "its tensors are not those of its network" in ended.err
+    ended = in_process.run(monkeypatch, "predict", str(home["root"] / "test"))
+    assert (ended.code, "wanted --run FOLDER or --model FILE" in ended.err) == (2, True)
