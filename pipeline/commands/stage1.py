@@ -84,7 +84,8 @@ def extract(options: Options, backbone: str | None, backbone_module: str | None,
     from pipeline.stage1_backbone import finished, given, stage1
     from pipeline.stage1_extract import extract as extract_features
 
-    if module := backbone_module or module_of(options):
+    module = module_of(options) if backbone_module is None else backbone_module
+    if module is not None:
         settings, run = given(settings, runs_folder(), module)
     elif options.backbone is not None and settings.stage1.epochs == 0:
         run = stage1(settings, runs_folder())  # nothing is trained: its weights are taken as they are

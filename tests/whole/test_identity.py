@@ -29,6 +29,8 @@ ROWS = {
     "data.image_size": "identity.transform.size",
     "data.mean": "identity.transform.mean[0]",
     "data.std": "identity.transform.std[2]",
+    "data.interpolation": "identity.transform.interpolation",
+    "data.fit": "identity.transform.fit",
     "longtail.profile": "identity.splits.train.rows",
     "longtail.imbalance_factor": "identity.splits.train.rows",
     "longtail.draw": "identity.splits.train.samples",
@@ -42,6 +44,7 @@ ROWS = {
     "extract.dtype": "identity.dtype",
     "extract.amp": "identity.autocast",
     "extract.bn": "identity.bn",
+    "extract.layers": "identity.layer",
 }
 """Settings that change rows by themselves, and a field of the identity that says so."""
 FILES = {"source", "train", "val", "test", "root", "image_column", "label_column", "split_column"}
@@ -69,6 +72,7 @@ OTHERS = {
     "stage1.amp": "bf16",
     "stage1.device": "cpu",
     "extract.amp": "bf16",
+    "extract.layers": ("pooled", "layer2"),
 }
 """Other values, where one cannot be told from the setting's type."""
 
