@@ -1,6 +1,7 @@
 """Long-tailed classifiers in decoupled stages. The flow, for the reader, is `run`."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,27 +16,36 @@ if TYPE_CHECKING:
 
 
 def run(
-    settings: "Settings", stores: Path, runs: Path, augmentations: Sequence[str] | None = None
+    settings: "Settings",
+    stores: Path,
+    runs: Path,
+    augmentations: Sequence[str] | None = None,
+    module: str | None = None,
 ) -> "Comparison | None":
     """Images -> backbone -> feature cache -> STG -> retrained classifiers -> figures; what is done is not done again.
 
-    Of several processes, the first goes on alone after the cache; None in the others.
+    `module`: a backbone of one's own, `module:attribute`, whose code runs. Of several processes, the first goes on alone
+    after the cache; None in the others.
     """
-    cache = make_features(settings, stores, runs)
+    cache = make_features(settings, stores, runs, module)
     return None if cache is None else run_cache(settings, cache, runs, augmentations)
 
 
-def make_features(settings: "Settings", stores: Path, runs: Path) -> "FeatureCache | None":
+def make_features(settings: "Settings", stores: Path, runs: Path, module: str | None = None) -> "FeatureCache | None":
     """Images -> backbone -> feature cache: stage 1. Of several processes, the first has the cache; None in the others."""
     from cache import FeatureCache
     from pipeline.images.dataset import load
     from pipeline.longtail import head_classes
-    from pipeline.stage1_backbone import stage1
+    from pipeline.stage1_backbone import given, stage1
     from pipeline.stage1_extract import extract
 
     dataset = load(settings)
     head_classes(dataset.counts(), settings.stg)  # what stage 2 would refuse is refused before stage 1's hours
-    backbone = stage1(settings, runs, dataset)
+    if module is None:
+        backbone = stage1(settings, runs, dataset)
+    else:
+        settings, backbone = given(settings, runs, module)
+        backbone = replace(backbone, dataset=dataset)
     path = extract(settings, backbone, stores)
     return None if path is None else FeatureCache.open(path)
 

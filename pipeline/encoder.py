@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from cache import Identity, Manifest
 from pipeline.artefacts import folders, tensors
 from pipeline.backbones import build_for
+from pipeline.backbones.backbone import Backbone
 from pipeline.backbones.classifier import ImageClassifier
+from pipeline.backbones.layers import with_layers
 from pipeline.errors import DataError
 from pipeline.images.decoding import Item
 from pipeline.images.depth import Scale
@@ -60,7 +62,8 @@ def pixels_of(items: Sequence[Item], transform: Mapping[str, Any]) -> tuple[Tens
 
     `transform` is that of a cache's identity: the shorter side becomes `resize` pixels, the centre of `size` is cut out.
     """
-    geometry = Geometry(int(transform["size"]), int(transform["resize"]))
+    square = (str(transform.get("interpolation", "bilinear")), str(transform.get("fit", "crop")))
+    geometry = Geometry(int(transform["size"]), int(transform["resize"]), *square)
     scale = Scale(int(transform.get("white", Scale.integer)), float(transform.get("white_of_floats", Scale.real)))
     return decode_readable(items, geometry, scale)
 
@@ -85,7 +88,7 @@ def encoder_of(manifest: Manifest, runs: Path, folder: Path | None = None) -> En
         section: recorded[section] for section in ("seed", "backbone", "stage1") if section in recorded
     }
     classes = len(json.loads(metadata["classes"])) if "classes" in metadata else len(identity.classes)
-    backbone = backbone_from(known, classes, weights)
+    backbone = backbone_from(known, classes, weights, identity.layer, int(identity.transform["size"]))
     return Encoder(backbone, identity, manifest.provenance.batch_size or 256, classes, known)
 
 
@@ -101,12 +104,22 @@ def _folder(manifest: Manifest, runs: Path) -> Path:
     )
 
 
-def backbone_from(known: Mapping[str, Any], classes: int, weights: Mapping[str, Tensor]) -> nn.Module:
-    """The backbone that these sections of settings build, with those of the tensors whose names begin with `backbone.`."""
+def backbone_from(
+    known: Mapping[str, Any], classes: int, weights: Mapping[str, Tensor] | None, layer: str, size: int
+) -> nn.Module:
+    """The backbone that these sections of settings build, giving the features of a cache's layer, of images of `size` pixels.
+
+    It has those of the tensors whose names begin with `backbone.`; without weights, those that it starts with.
+    """
     settings = Settings.model_validate_json(json.dumps(known), strict=True)
+    return with_layers(_backbone(settings, classes, weights), layer.split("+"), size)
+
+
+def _backbone(settings: Settings, classes: int, weights: Mapping[str, Tensor] | None) -> Backbone:
     model: ImageClassifier = build_for(settings, classes)
     prefix = "backbone."
-    state = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
-    model.backbone.load_state_dict(state)
+    if weights is not None:
+        state = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
+        model.backbone.load_state_dict(state)
     backbone = model.backbone.to(device_of(settings.stage1.device)).eval()
     return backbone.to(memory_format=torch.channels_last) if settings.stage1.channels_last else backbone

@@ -102,6 +102,8 @@ def _stage1(settings: Settings, dataset: Dataset, folder: Path, rate: float, dec
     images = len(dataset.splits["train"]) * settings.stage1.epochs
     total = sum(len(split) for split in dataset.splits.values())
     name = f"stage 1: train {settings.backbone.full_name} for {settings.stage1.epochs} epochs"
+    if settings.stage1.epochs == 0:
+        name = f"stage 1: take {settings.backbone.full_name} as it is"
     if folders.is_done(folder):
         return Step(name=name, does="reuse", why=f"{folder} is finished", images=total)
     seconds = images / rate + total * decoding if rate else None

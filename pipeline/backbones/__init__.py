@@ -2,17 +2,11 @@
 
 import torch
 
-from pipeline.backbones.backbone import Backbone
 from pipeline.backbones.classifier import ImageClassifier
 from pipeline.backbones.endings import with_ending
-from pipeline.backbones.ready_made import TIMM, load_weights, timm_backbone
-from pipeline.backbones.resnet import BACKBONES
-from pipeline.errors import ConfigError
+from pipeline.backbones.networks import network
 from pipeline.rng import derive
 from pipeline.settings import Settings
-
-LAYER = "pooled"
-"""The feature's name in a cache's identity: the globally averaged last feature map, before the classifier."""
 
 
 def build_for(settings: Settings, classes: int, weights: bool = False) -> ImageClassifier:
@@ -31,24 +25,16 @@ def build(
     ending: str = "plain",
     cosine_scale: float | None = None,
 ) -> ImageClassifier:
-    """A backbone of `BACKBONES` with a fresh classifier of `classes` outputs; parameters drawn from `seed`.
+    """A backbone by name with a fresh classifier of `classes` outputs; parameters drawn from `seed`.
 
-    `weights`: "" for random, a torchvision weights entry such as "IMAGENET1K_V2", or a .safetensors file. `ending` is put
-    behind the network that they are of.
+    `name`: of `BACKBONES`, efficientnet-lite0, another classifier of torchvision, `timm:NAME` or `open_clip:MODEL`.
+    `weights`: "" for random, a torchvision weights entry such as "IMAGENET1K_V2", open_clip's tag, "pretrained" where a
+    network has one set of weights, or a .safetensors file. `ending` is put behind the network that they are of.
     Raises ConfigError for a name or an entry there is not, DataError where weights cannot be had or do not fit.
     """
-    if name not in BACKBONES and not name.startswith(TIMM):
-        raise ConfigError(f"backbone.name: wanted one of {', '.join(BACKBONES)}, found {name!r}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "init"))
-        pretrained = name.startswith(TIMM) and weights == "pretrained"
-        backbone: Backbone = timm_backbone(name, pretrained) if name.startswith(TIMM) else BACKBONES[name]()
-        weights = "" if pretrained else weights
+        backbone = network(name, weights)
         if ending != "plain":
-            if weights:
-                load_weights(backbone, name, weights)
-            return ImageClassifier(with_ending(backbone, name, ending), classes, cosine_scale)
-        model = ImageClassifier(backbone, classes, cosine_scale)
-    if weights:
-        load_weights(backbone, name, weights)
-    return model
+            backbone = with_ending(backbone, name, ending)
+        return ImageClassifier(backbone, classes, cosine_scale)

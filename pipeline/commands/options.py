@@ -34,6 +34,8 @@ class Options:
     """Settings that have an option of their own, such as `retrain.head=lws` for `--head lws`."""
     preset: tuple[str, ...] = ()
     """Settings that the command itself puts over the config's, and under the user's."""
+    backbone: str | None = None
+    """The short name of a backbone, as `--backbone` has it."""
 
 
 class Command(click.Command):

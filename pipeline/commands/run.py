@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pipeline.commands.backbone_option import backbone_option, module_of, refuse_module
 from pipeline.commands.done import say_if_done
 from pipeline.commands.options import Command, Options, common, target_argument
 from pipeline.commands.output import show
@@ -36,6 +37,7 @@ def demo(options: Options, sample: str | None, no_report: bool) -> None:
 @click.command(cls=Command)
 @common
 @target_argument
+@backbone_option
 @cache_options
 @classifier_options
 @report_option
@@ -43,10 +45,13 @@ def demo(options: Options, sample: str | None, no_report: bool) -> None:
 def run(options: Options, reference: str | None, no_report: bool, dry_run: bool, **chosen: str | int | None) -> None:
     """All stages: backbone, cache, STG, and the method beside its baselines; with --cache, those that need no images.
 
-    `coattail run photos/` takes the images in a folder or a table as they lie.
+    `coattail run photos/` takes the images in a folder or a table as they lie; with --backbone efficientnet-lite0, features
+    come from a backbone that is good already, which is not trained.
 
     With --augmentation the trained head is compared with that one and with none, else with every augmentation.
     """
+    if reference is not None and options.backbone is not None:
+        raise click.UsageError("--cache and --backbone exclude each other: a cache's features are made already")
     options = with_settings(options if reference else with_config(options), chosen)
     if dry_run:
         _show_plan(options, reference)
@@ -59,6 +64,7 @@ def _show_plan(options: Options, reference: str | None) -> None:
     from pipeline.commands.which_cache import resolve_settings, resolved_with_cache
 
     if reference is None:
+        refuse_module(options)
         show_images_plan(resolve_settings(options).settings, options.as_json)
     else:
         resolved, cache = resolved_with_cache(options, reference, stores_folder())
@@ -90,7 +96,7 @@ def _compared(options: Options, reference: str | None) -> "Comparison | None":
         resolved = resolve_settings(options)
         check_compare(resolved.settings, resolved.given, cached=False)
         augmentations = _augmentations(resolved.settings, resolved.given)
-        comparison = pipeline.run(resolved.settings, stores_folder(), runs, augmentations)
+        comparison = pipeline.run(resolved.settings, stores_folder(), runs, augmentations, module_of(options))
     else:
         resolved, cache = resolved_with_cache(options, reference, stores_folder())
         check_compare(resolved.settings, resolved.given, cached=True)

@@ -9,10 +9,11 @@ from typing import Any
 
 from cache import FeatureCache, Manifest, catalog
 from pipeline.artefacts import folders
+from pipeline.commands.backbone_option import read_with_backbone
 from pipeline.commands.options import Options
 from pipeline.errors import ConfigError, DataError, PipelineError
 from pipeline.settings import Settings, load
-from pipeline.settings.files import CONFIGS
+from pipeline.settings.files import CONFIGS, config_paths
 from pipeline.settings.files import available as config_names
 from pipeline.settings.paths import home_expanded
 from pipeline.settings.problems import with_new_names
@@ -42,9 +43,22 @@ def resolve_settings(options: Options, base: tuple[str, dict[str, Any]] | None =
     A folder or table of images in place of a config is described by what lies there. Raises ConfigError, and DataError
     where nothing lies there that is read.
     """
-    if options.config is not None and (found := _images_at(options.config)):
-        return load.load(None, options.overrides, options.seed, found, options.chosen, options.preset)
-    return load.load(options.config, options.overrides, options.seed, base, options.chosen, options.preset)
+    found = None if options.config is None else _images_at(options.config)
+    config, values = (None, found) if found else (options.config, base)
+
+    def read(chosen: Iterable[str], preset: Iterable[str]) -> load.Resolved:
+        return load.load(config, options.overrides, options.seed, values, chosen, preset)
+
+    # What a cache records is complete: its weights have nothing to add.
+    recorded = base is not None and not found
+    return read_with_backbone(read, options, None if recorded else _source(config, values))
+
+
+def _source(config: str | None, values: tuple[str, dict[str, Any]] | None) -> str:
+    """What the origins of a config's own values say."""
+    if config is not None:
+        return str(config_paths(config)[0] or config)
+    return values[0] if values else "default"
 
 
 def _images_at(reference: str) -> tuple[str, dict[str, Any]] | None:

@@ -108,7 +108,7 @@ def load(settings: Settings) -> Dataset:
 
 def _split(kept: "_Kept", facts: Sequence[Facts], settings: Settings, scale: Scale, in_ram: bool) -> Split:
     data = settings.data
-    geometry = Geometry.of(data.image_size, settings.stage1.augmentation)
+    geometry = Geometry.of(data.image_size, settings.stage1.augmentation, data.interpolation, data.fit)
     images: Images = (
         RamImages(kept.items, kept.names, geometry, scale)
         if in_ram

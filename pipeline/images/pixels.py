@@ -31,11 +31,18 @@ class Geometry:
 
     size: int
     resize: int
+    interpolation: str = "bilinear"
+    fit: str = "crop"
+    """A value of `data.fit`."""
 
     @staticmethod
-    def of(size: int, train_augmentation: str) -> "Geometry":
-        whole = train_augmentation == "resized-crop"
-        return Geometry(size, round(size * RESIZE_SHARE) if whole else size)
+    def of(size: int, train_augmentation: str, interpolation: str = "bilinear", fit: str = "crop") -> "Geometry":
+        whole = train_augmentation == "resized-crop" and fit == "crop"
+        return Geometry(size, round(size * RESIZE_SHARE) if whole else size, interpolation, fit)
+
+    def described(self) -> dict[str, str]:
+        """What an identity says of how images become square, where that is not what earlier versions did."""
+        return {} if self.fit == "crop" else {"fit": self.fit}
 
 
 class RowDraw(NamedTuple):
@@ -169,9 +176,9 @@ class _Decoded(Dataset):
         self._size = geometry.size
         self._recipe = recipe
         self._augmenter = Augmenter(recipe, len(items), geometry.size, seed)
-        self._transform = clean(geometry.size, geometry.resize)
+        self._transform = clean(geometry.size, geometry.resize, geometry.interpolation, geometry.fit)
         if recipe.crop == "resized-crop":
-            self._transform = resized_crop(geometry.size)
+            self._transform = resized_crop(geometry.size, geometry.interpolation)
 
     def __len__(self) -> int:
         return len(self._items)
@@ -241,7 +248,7 @@ def _decoded(
     items: Sequence[Item], geometry: Geometry, scale: Scale, description: str
 ) -> tuple[Tensor, dict[int, str]]:
     """Clean views (N, S, S, 3), whatever was in memory where an image cannot be decoded, and the reason for those."""
-    transform = clean(geometry.size, geometry.resize)
+    transform = clean(geometry.size, geometry.resize, geometry.interpolation, geometry.fit)
     pixels_NSS3 = np.empty((len(items), geometry.size, geometry.size, 3), dtype=np.uint8)
     whole = (geometry.size, geometry.size) if geometry.size == geometry.resize else None
 

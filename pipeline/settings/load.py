@@ -50,7 +50,8 @@ class _Reading:
         """Put `section.key=value` over them: of --set, or of an option of its own, which is named by the key."""
         try:
             key, value = _parse_override(text)
-            source = option or f"--{key.rpartition('.')[2].replace('_', '-')}"
+            of_backbone = key.startswith("backbone.")
+            source = option or ("--backbone" if of_backbone else f"--{key.rpartition('.')[2].replace('_', '-')}")
             if key in self.given:
                 raise ConfigError(f"{source}: {key} is given twice; give it once")
             if isinstance(value, str):

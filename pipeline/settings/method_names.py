@@ -16,6 +16,7 @@ SPELT = {
     "cutout": "Cutout",
     "drw": "DRW",
     "ema": "EMA",
+    "fine-tune": "fine-tuning",
     "label-smoothing": "label smoothing",
     "ldam": "LDAM",
     "new-block": "new block",
@@ -36,7 +37,8 @@ def stage1_method(settings: Settings) -> str:
 
 
 def stage1_label(manifest: Manifest) -> str:
-    """`mixup + SAM (stage 1)`: the method of a cache's backbone; `classifier (stage 1)` where none is recorded."""
+    """`mixup + SAM (stage 1)`: the method of a cache's backbone; `frozen resnet50 (stage 1)` of one that is taken as it is;
+    `classifier (stage 1)` where none is recorded."""
     recorded = manifest.provenance.settings
     if "stage1" not in recorded:
         return "classifier (stage 1)"
@@ -44,6 +46,9 @@ def stage1_label(manifest: Manifest) -> str:
         settings = Settings.model_validate({name: recorded[name] for name in RECORDED if name in recorded})
     except ValidationError:  # of another version
         return "classifier (stage 1)"
+    if settings.stage1.epochs == 0:
+        shifted = " + shifted BN" if manifest.identity.bn == "shifted" else ""
+        return f"frozen {settings.backbone.full_name}{shifted} (stage 1)"
     decay = f"weight decay {settings.stage1.weight_decay:g}"
     added = [decay if name == "weight-decay" else SPELT.get(name, name) for name in _added(settings)]
     added += ["shifted BN"] if manifest.identity.bn == "shifted" else []
@@ -72,6 +77,7 @@ def _added(settings: Settings) -> list[str]:
         stage1.policy: stage1.policy != "none",
         "cutout": stage1.cutout > 0,
         "sam": stage1.sam_rho > 0,
+        "fine-tune": stage1.body_factor < 1,
         stage1.averaging: stage1.averaging != "none",
         "weight-decay": stage1.weight_decay != Stage1().weight_decay,
     }

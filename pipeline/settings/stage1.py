@@ -1,6 +1,6 @@
 """[data], [longtail], [backbone], [stage1], [extract]: what a cache comes from."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -12,6 +12,10 @@ Batch = Annotated[int, Field(ge=1, le=1 << 20)]
 Rows = Annotated[int, Field(ge=0, lt=1 << 40)]
 """A number of images; a cache holds fewer than 2^40."""
 Pixels = Annotated[int, Field(ge=1, le=4096)]
+
+
+_ADDED: dict[str, Any] = {"body_factor": 1.0}
+"""Settings of [stage1] that came after runs were made, at what was done before."""
 
 
 class Data(Section):
@@ -40,6 +44,10 @@ class Data(Section):
     """Column of a table that says train, val or test; empty: one of the usual names, such as split, where there is one."""
     image_size: Pixels = 32
     """Pixels a side at which the backbone sees an image."""
+    interpolation: Literal["bilinear", "bicubic", "lanczos"] = "bilinear"
+    """How pixels are computed where an image is made smaller or larger."""
+    fit: Literal["crop", "stretch"] = "crop"
+    """How an image that is no square becomes one: its centre is cut out, or the whole is stretched."""
     mean: tuple[NonNegative, ...] = (0.4914, 0.4822, 0.4465)
     std: tuple[Positive, ...] = (0.2023, 0.1994, 0.2010)
     download: bool = False
@@ -50,6 +58,12 @@ class Data(Section):
     ram_limit: Annotated[float, Field(gt=0, le=1 << 20)] = 4.0
     """GiB of decoded uint8 images that may be held in RAM; above it images are decoded as they are used."""
     workers: Annotated[int, Field(ge=0, le=1024)] = 2
+
+    def transform(self) -> dict[str, Any]:
+        """What a run's key has of how an image becomes the backbone's input; what came later, where it is not what was done."""
+        later = {"interpolation": "bilinear", "fit": "crop"}
+        values = self.model_dump(mode="json", include={"image_size", "mean", "std", *later})
+        return {name: value for name, value in values.items() if later.get(name) != value}
 
 
 class LongTail(Section):
@@ -73,7 +87,8 @@ class Backbone(Section):
 
     name: str = "resnet32"
     weights: str = ""
-    """'' for random, a .safetensors file, torchvision's entry, such as 'IMAGENET1K_V2', or for `timm:NAME` 'pretrained'."""
+    """'' for random, a .safetensors file, torchvision's entry, such as 'IMAGENET1K_V2', open_clip's tag, or for `timm:NAME` and
+    efficientnet-lite0 'pretrained'."""
     ending: Literal["plain", "bbn", "new-block"] = "plain"
     """`bbn`: the last block twice, with features side by side (BBN); `new-block`: one more block, all before it frozen
     (MiSLAS's Places-LT)."""
@@ -139,6 +154,8 @@ class Stage1(Section):
     and images have at least 32 pixels a side, else float32 (`off`). The run records what it was."""
     accumulate: Batch = 1
     """Parts that a batch goes through the network in, where memory is short; batch normalisation sees a part at a time."""
+    body_factor: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Learning rate of the backbone over that of the classifier; below 1 for a backbone that begins with good weights."""
     sync_batchnorm: bool = False
     """Under torchrun on CUDA: batch normalisation over all processes' parts of a batch."""
     channels_last: bool = True
@@ -147,10 +164,19 @@ class Stage1(Section):
     checkpoint_minutes: NonNegative = 10.0
     """Minutes between checkpoints within an epoch. Every epoch is saved at its end besides."""
 
+    def keyed(self) -> dict[str, Any]:
+        """What a run's key is made of: what decides the weights. A setting that came later is left out where it is at what
+        was done before, so older keys hold."""
+        values = self.model_dump(mode="json", exclude={"device", "compile", "checkpoint_minutes"})
+        return {name: value for name, value in values.items() if name not in _ADDED or value != _ADDED[name]}
+
 
 class Extract(Section):
     """What is dumped from the frozen backbone."""
 
+    layers: Annotated[tuple[str, ...], Field(min_length=1, max_length=16)] = ("pooled",)
+    """Which outputs are the feature, side by side: `pooled`, the last one, or modules of the network by their path, such as
+    `layer3`, each the mean over its places or tokens, with `:max` the maximum, with `:first` the first token."""
     views: Annotated[int, Field(ge=0, le=99)] = 4
     """Augmented views of each training image, beside the clean one."""
     dtype: Literal["float16", "float32"] = "float16"

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -69,7 +70,7 @@ class Training:
         forward: nn.Module = self._together or model
         self._forward: nn.Module = torch.compile(forward) if self.stage1.compile else forward  # type: ignore[assignment]
         self._optimizer = torch.optim.SGD(
-            model.parameters(),
+            parameter_groups(model, self.stage1.body_factor),
             lr=self.stage1.learning_rate,
             momentum=self.stage1.momentum,
             weight_decay=self.stage1.weight_decay,
@@ -157,7 +158,7 @@ class Training:
     def _step(self, own: Part, pixels_Q3SS: Tensor, rate: float, epoch: int, batch: Batch) -> Tensor:
         """One step of the optimiser; this process's addend to the global batch's mean loss."""
         for settings in self._optimizer.param_groups:
-            settings["lr"] = rate
+            settings["lr"] = rate * settings.get("factor", 1.0)
         data = self.settings.data
         inputs_Q3SS = normalise(pixels_Q3SS.to(self.device, non_blocking=True), data.mean, data.std)
         if not self.stage1.channels_last:
@@ -214,6 +215,14 @@ class Training:
                 )
         loss_sum = done.loss_sum + float((losses * torch.tensor(sizes, dtype=torch.float64)).sum())
         return Done(done.epoch, done.step + len(sizes), done.steps, done.images + sum(sizes), loss_sum)
+
+
+def parameter_groups(model: ImageClassifier, body_factor: float) -> list[dict[str, Any]]:
+    """The optimiser's groups: all parameters alike, or the backbone's apart, at `body_factor` times the rate of the others."""
+    if body_factor == 1:
+        return [{"params": list(model.parameters())}]
+    body = list(model.backbone.parameters())
+    return [{"params": body, "factor": body_factor}, {"params": list(model.classifier.parameters())}]
 
 
 def _first_line(error: Exception) -> str:

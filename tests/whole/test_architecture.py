@@ -241,8 +241,14 @@ def test_only_one_place_prints_and_one_notes(path):
 
 @pytest.mark.parametrize("path", EVERY, ids=module)
 def test_nothing_unpickles_or_evaluates(path):
-    calls = {ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)}
-    assert not calls & {
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    # One place converts the weights of an installed package, with the unpickler that builds tensors and nothing else.
+    converts = module(path) == "pipeline.backbones.packaged"
+    assert not {
+        ast.unparse(node.func)
+        for node in calls
+        if not (converts and any(ast.unparse(word) == "weights_only=True" for word in node.keywords))
+    } & {
         "torch.load",
         "torch.save",
         "eval",

@@ -133,14 +133,21 @@ def crop_flip(padded_NSS3: Tensor, size: int, rows_B: Tensor, draws: Draws) -> T
     return pixels_BSS3.permute(0, 3, 1, 2)
 
 
-def clean(size: int, resize: int) -> v2.Compose:
-    """PIL image -> uint8 (3, S, S): the shorter side to `resize` pixels, then the centre; an image of that size is untouched."""
-    return v2.Compose([v2.Resize(resize), v2.CenterCrop(size), v2.PILToTensor()])
+def clean(size: int, resize: int, interpolation: str = "bilinear", fit: str = "crop") -> v2.Compose:
+    """PIL image -> uint8 (3, S, S): the shorter side to `resize` pixels, then the centre; an image of that size is untouched.
+
+    With `fit` "stretch" the whole image becomes S x S, whatever its shape.
+    """
+    mode = v2.InterpolationMode(interpolation)
+    if fit == "stretch":
+        return v2.Compose([v2.Resize((size, size), mode), v2.PILToTensor()])
+    return v2.Compose([v2.Resize(resize, mode), v2.CenterCrop(size), v2.PILToTensor()])
 
 
-def resized_crop(size: int) -> v2.Compose:
+def resized_crop(size: int, interpolation: str = "bilinear") -> v2.Compose:
     """PIL image -> uint8 (3, S, S), drawn from torch's global generator."""
-    steps = [v2.RandomResizedCrop(size), v2.RandomHorizontalFlip(), v2.ColorJitter(JITTER, JITTER, JITTER)]
+    crop = v2.RandomResizedCrop(size, interpolation=v2.InterpolationMode(interpolation))
+    steps = [crop, v2.RandomHorizontalFlip(), v2.ColorJitter(JITTER, JITTER, JITTER)]
     return v2.Compose([*steps, v2.PILToTensor()])
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torchvision
 from torch import nn
+from torchvision import models
 
 from pipeline.artefacts import tensors as checkpoint
 from pipeline.backbones import build
@@ -68,7 +69,50 @@ def test_parameters_hang_on_the_seed_alone():
 def test_unknown_name():
     with pytest.raises(ConfigError) as error:
         build("resnet33", 10)
-    assert str(error.value) == f"backbone.name: wanted one of {', '.join(BACKBONES)}, found 'resnet33'"
+    assert str(error.value) == (
+        f"backbone.name: wanted one of {', '.join(BACKBONES)}, efficientnet-lite0, another of torchvision's classifiers, "
+        "timm:NAME or open_clip:NAME, found 'resnet33'; did you mean resnet34?"
+    )
+    for name, meant in {
+        "dinov2_vits14": "timm:vit_small_patch14_dinov2.lvd142m",
+        "mobilenet_v3": "mobilenet_v3_large",
+    }.items():
+        with pytest.raises(ConfigError, match=f"found '{name}'; did you mean {meant}\\?$"):
+            build(name, 10)
+
+
+@pytest.mark.parametrize(
+    ("name", "width"),
+    [("mobilenet_v3_small", 1024), ("shufflenet_v2_x0_5", 1024), ("efficientnet_b0", 1280), ("vit_b_16", 768)],
+)
+def test_torchvision_s_classifiers_give_what_their_last_layer_reads(name, width):
+    """The feature times the last layer is the network's own output."""
+    torch.manual_seed(3)
+    whole = models.get_model(name, weights=None).eval()
+    model = build(name, 4).eval()
+    assert model.backbone.width == width
+    (last, layer) = [pair for pair in whole.named_modules() if isinstance(pair[1], torch.nn.Linear)][-1]
+    state = {key: tensor for key, tensor in whole.state_dict().items() if not key.startswith(f"{last}.")}
+    model.backbone.module.load_state_dict(state)
+    images = torch.randn(2, 3, 224, 224) if name == "vit_b_16" else torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(layer(model.backbone(images)), whole(images))
+
+
+def test_torchvision_s_networks_that_cannot_be_a_backbone_are_no_names():
+    for name in ("squeezenet1_0", "inception_v3"):
+        with pytest.raises(ConfigError, match=r"^backbone\.name: wanted one of "):
+            build(name, 2)
+
+
+def test_a_file_of_a_ready_made_network_as_its_makers_name_the_tensors(tmp_path):
+    whole = models.get_model("mobilenet_v3_small", weights=None)
+    checkpoint.save(tmp_path / "own.safetensors", whole.state_dict())
+    model = build("mobilenet_v3_small", 3, str(tmp_path / "own.safetensors"))
+    assert torch.equal(model.backbone.module.features[0][0].weight, whole.features[0][0].weight)
+    checkpoint.save(tmp_path / "run.safetensors", model.state_dict())
+    again = build("mobilenet_v3_small", 5, str(tmp_path / "run.safetensors"), seed=1)
+    assert checkpoint.digest(again.backbone.state_dict()) == checkpoint.digest(model.backbone.state_dict())
 
 
 def test_unknown_weights():

@@ -3,6 +3,8 @@
 import builtins
 import json
 import re
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from cache import FeatureCache
 from pipeline.artefacts import tensors as checkpoint
 from pipeline.backbones import build
 from pipeline.backbones.own import own_module
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, DataError
 from pipeline.images.dataset import load
 from pipeline.images.transforms.recipe import PLAIN
 from pipeline.stage1_backbone import given, stage1
@@ -106,6 +108,52 @@ def test_timm_missing_is_one_line(monkeypatch):
     assert str(error.value) == (
         "backbone.name timm:resnet18: wants the package timm, which is not installed; pip install timm"
     )
+
+
+class HubError(Exception):
+    """As the client of a hub raises it: no OSError."""
+
+
+class Hub:
+    """A package whose models are known and whose weights cannot be had."""
+
+    def is_model(self, model):
+        return True
+
+    def get_pretrained_cfg(self, model, tag=None):
+        return SimpleNamespace(hf_hub_id="timm/net.in1k") if tag is None else {"quick_gelu": False}
+
+    def list_models(self):
+        return ["net"]
+
+    def get_model_config(self, model):
+        return {"embed_dim": 8}
+
+    def list_pretrained_tags_by_model(self, model):
+        return ["laion"]
+
+    def create_model(self, model, pretrained, num_classes=0):
+        raise HubError("no route to host\nsecond line")
+
+
+def test_weights_of_a_hub_that_is_not_reached_are_one_line_with_what_to_download(monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", Hub())
+    monkeypatch.setitem(sys.modules, "open_clip", Hub())
+    with pytest.raises(DataError) as error:
+        build("timm:net", 2, "pretrained")
+    assert str(error.value) == (
+        "backbone.weights of timm:net: cannot be had (no route to host); download model.safetensors of "
+        "https://huggingface.co/timm/net.in1k and give it with --set backbone.weights=FILE.safetensors, or train from random "
+        "weights with --set backbone.weights=''"
+    )
+    with pytest.raises(DataError) as error:
+        build("open_clip:net", 2, "laion")
+    assert str(error.value) == (
+        "backbone.weights laion of open_clip:net: cannot be had (no route to host); run the command once where there is a "
+        "network, and copy ~/.cache/huggingface from there, or train from random weights with --set backbone.weights=''"
+    )
+    with pytest.raises(ConfigError, match=r"or, for open_clip:net, one of \[laion\], found 'other'$"):
+        build("open_clip:net", 2, "other")
 
 
 def test_timm_s_backbones_give_pooled_features():

@@ -44,6 +44,7 @@ def labelled(tmp_path_factory):
         (made("new-block", mixing="mixup"), "mixup+new-block", "mixup + new block"),
         (made(sam_rho=0.05, averaging="ema"), "ce+sam+ema", "CE + SAM + EMA"),
         (made(averaging="swa", weight_decay=5e-4), "ce+swa+weight-decay", "CE + SWA + weight decay 0.0005"),
+        (made(body_factor=0.1), "ce+fine-tune", "CE + fine-tuning"),
         (made(policy="randaugment", cutout=8), "ce+randaugment+cutout", "CE + RandAugment + Cutout"),
         (
             made(policy="trivialaugment", label_smoothing=0.1),
@@ -55,6 +56,12 @@ def labelled(tmp_path_factory):
 def test_methods_are_called_as_the_literature_calls_them(settings, name, label, labelled):
     assert stage1_method(settings) == name
     assert labelled(settings.model_dump(mode="json")) == f"{label} (stage 1)"
+
+
+def test_a_backbone_that_is_not_trained_is_called_by_its_name(labelled):
+    recorded = {"backbone": {"name": "efficientnet-lite0", "weights": "pretrained"}, "stage1": {"epochs": 0}}
+    assert labelled(recorded) == "frozen efficientnet-lite0 (stage 1)"
+    assert labelled(recorded, "shifted") == "frozen efficientnet-lite0 + shifted BN (stage 1)"
 
 
 def test_shifted_statistics_are_the_cache_s(labelled):
