@@ -37,6 +37,8 @@ class About(BaseModel):
     """sha256, hex, of the run's classifier."""
     backbone: str
     """The network, as the cache's identity names it."""
+    layer: str = "pooled"
+    """Which of the network's features, as the cache's identity names them."""
     backbone_classes: int = 0
     backbone_settings: dict[str, Any] = {}
     """What the network is built from again; empty for features."""
@@ -94,6 +96,7 @@ def deployable(
         cache=identity.key(),
         classifier=predictor.digest,
         backbone=identity.backbone,
+        layer=identity.layer,
         backbone_classes=0 if encoder is None else encoder.classes,
         backbone_settings={} if encoder is None else encoder.built_from,
     )

@@ -88,10 +88,8 @@ def encoder_of(manifest: Manifest, runs: Path, folder: Path | None = None) -> En
         section: recorded[section] for section in ("seed", "backbone", "stage1") if section in recorded
     }
     classes = len(json.loads(metadata["classes"])) if "classes" in metadata else len(identity.classes)
-    layered = with_layers(
-        backbone_from(known, classes, weights), identity.layer.split("+"), int(identity.transform["size"])
-    )
-    return Encoder(layered, identity, manifest.provenance.batch_size or 256, classes, known)
+    backbone = backbone_from(known, classes, weights, identity.layer, int(identity.transform["size"]))
+    return Encoder(backbone, identity, manifest.provenance.batch_size or 256, classes, known)
 
 
 def _folder(manifest: Manifest, runs: Path) -> Path:
@@ -106,12 +104,22 @@ def _folder(manifest: Manifest, runs: Path) -> Path:
     )
 
 
-def backbone_from(known: Mapping[str, Any], classes: int, weights: Mapping[str, Tensor]) -> Backbone:
-    """The backbone that these sections of settings build, with those of the tensors whose names begin with `backbone.`."""
+def backbone_from(
+    known: Mapping[str, Any], classes: int, weights: Mapping[str, Tensor] | None, layer: str, size: int
+) -> nn.Module:
+    """The backbone that these sections of settings build, giving the features of a cache's layer, of images of `size` pixels.
+
+    It has those of the tensors whose names begin with `backbone.`; without weights, those that it starts with.
+    """
     settings = Settings.model_validate_json(json.dumps(known), strict=True)
+    return with_layers(_backbone(settings, classes, weights), layer.split("+"), size)
+
+
+def _backbone(settings: Settings, classes: int, weights: Mapping[str, Tensor] | None) -> Backbone:
     model: ImageClassifier = build_for(settings, classes)
     prefix = "backbone."
-    state = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
-    model.backbone.load_state_dict(state)
+    if weights is not None:
+        state = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
+        model.backbone.load_state_dict(state)
     backbone = model.backbone.to(device_of(settings.stage1.device)).eval()
     return backbone.to(memory_format=torch.channels_last) if settings.stage1.channels_last else backbone

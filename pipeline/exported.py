@@ -113,7 +113,8 @@ def _safetensors(path: Path) -> ExportedModel:
     try:
         backbone = None
         if about.takes == "pixels":
-            backbone = backbone_from(_on_cpu(about.backbone_settings), about.backbone_classes, state)
+            settings, size = _on_cpu(about.backbone_settings), int(about.transform["size"])
+            backbone = backbone_from(settings, about.backbone_classes, None, about.layer, size)
         model = Deployable(about, backbone).eval().requires_grad_(False)
         model.load_state_dict(state)
     except (RuntimeError, ValueError) as error:

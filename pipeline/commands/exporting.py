@@ -37,11 +37,9 @@ def export(
     import json
 
     from pipeline.artefacts.folders import read_result, runs_folder
-    from pipeline.backbones.layers import LAYER
     from pipeline.commands.using import cache_of
     from pipeline.deployable import deployable, one_seed
     from pipeline.encoder import encoder_of
-    from pipeline.errors import DataError
     from pipeline.export import WRITERS, save_card, write_model
     from pipeline.export_check import check_features, check_images, sampled_test_images
     from pipeline.exported import read_exported, read_torch_export
@@ -54,11 +52,6 @@ def export(
     seeds = result.seeds
     if only_seed is not None:
         predictor, seeds = one_seed(predictor, seeds, only_seed), [only_seed]
-    if not head_only and cache.manifest.identity.layer != LAYER:
-        raise DataError(
-            f"cache {cache.key[:12]}: its features are of several layers or of another than {LAYER}, whose network is not "
-            f"exported, found {cache.manifest.identity.layer[:80]}; export the head alone with --head-only"
-        )
     encoder = None if head_only else encoder_of(cache.manifest, runs_folder(), backbone)
     path = output or folder / f"model{WRITERS[kind][0]}"
     if path.suffix != WRITERS[kind][0]:

@@ -8,6 +8,7 @@ from pipeline.machine import group
 from pipeline.progress import Track, on_interrupt, to_go, track
 from pipeline.training.checkpoint import Line, Point, resume, save
 from pipeline.training.steps import Done, Training
+from pipeline.training.tracking import Tracker, tracker
 
 
 def train_epochs(training: Training, folder: Path, key: str) -> list[Line]:
@@ -21,6 +22,7 @@ def train_epochs(training: Training, folder: Path, key: str) -> list[Line]:
     epochs, rows = training.stage1.epochs, len(training.split)
     left = rows * (epochs - point.done.epoch) - point.done.images
     name = training.settings.backbone.name
+    tracked = tracker(folder) if group.leads() else Tracker(None)
     with (
         on_interrupt(_next_start(point)) as interrupted,
         track(left, f"training {name}", "images", group.leads()) as bar,
@@ -29,6 +31,7 @@ def train_epochs(training: Training, folder: Path, key: str) -> list[Line]:
             for saved in _epoch(training, folder, key, point, bar):
                 point = saved
                 interrupted(_next_start(saved))
+            tracked.epoch(point.history[-1])
     return point.history
 
 
