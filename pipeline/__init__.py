@@ -87,18 +87,18 @@ def compare_arms(
     if chosen.preset is not None:
         preset = presets.read_preset(chosen.preset)
         title, notes = preset.title, preset.notes
-        found, left_out = presets.preset_arms(preset, settings, cache)
+        chosen_arms, left_out = presets.preset_arms(preset, settings, cache)
         if baseline is None:
-            wanted = [arm for arm in found if preset.baseline in (arm.method, arm.name)] or found
+            wanted = [arm for arm in chosen_arms if preset.baseline in (arm.method, arm.name)] or chosen_arms
             baseline = wanted[0].name if wanted else preset.baseline
     elif chosen.methods:
         baseline = baseline or (arms.PLAIN_HEAD if arms.PLAIN_HEAD in chosen.methods else chosen.methods[0])
-        found, left_out = arms.named(settings, cache, chosen.methods, baseline)
+        chosen_arms, left_out = arms.named(settings, cache, chosen.methods, baseline)
     else:
         baseline = baseline or arms.PLAIN_HEAD
-        found, left_out = arms.every(settings, cache, baseline)
+        chosen_arms, left_out = arms.every(settings, cache, baseline)
     return methods.compare_methods(
-        found,
+        chosen_arms,
         left_out,
         cache,
         runs,

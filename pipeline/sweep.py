@@ -122,7 +122,9 @@ def sweep(job: Sweep) -> tuple[Path, SweepResult]:
         places=places,
         failures=[Failure(point=str(job.points[number]), error=text) for number, text in sorted(failures.items())],
     )
-    return _publish(job, result, [(runs[number].folder, found) for number, found in results.items()]), result
+    return _publish(
+        job, result, [(runs[number].folder, folders_done) for number, folders_done in results.items()]
+    ), result
 
 
 TEST_WARNING = (
@@ -157,13 +159,13 @@ def _is_done(run: Run, split: str | None) -> bool:
 def _generators(job: Sweep, failures: dict[int, str]) -> dict[int, Path]:
     """The generator's run folder of each point that wants one; equal settings share one."""
     wanting = [number for number, point in enumerate(job.points) if uses_stg(point.settings.retrain)]
-    found: dict[int, Path] = {}
+    folders_done: dict[int, Path] = {}
     for number in wanting:  # each shows its own progress
         try:
-            found[number], _ = train_stg(job.points[number].settings, job.cache, job.root)
+            folders_done[number], _ = train_stg(job.points[number].settings, job.cache, job.root)
         except (PipelineError, CacheError) as error:
             _fail(job, failures, number, str(error))
-    return found
+    return folders_done
 
 
 def _fail(job: Sweep, failures: dict[int, str], number: int, text: str) -> None:

@@ -87,15 +87,15 @@ def _nearest(train: Features, means_LD: Tensor, k: int) -> Tensor:
     offset_D = means_LD.mean(dim=0)
     centred_LD = means_LD - offset_D
     half_L = 0.5 * centred_LD.square().sum(dim=1)
-    found = []
+    parts = []
     for view in range(train.views):
         # Every stored row, so that a flat index finds its own even where only some rows are meant.
         stored = torch.arange(train.features_VND.shape[1])
         whole = train.every()
         for rows_B in stored.split(8192):
             similar_BL = (whole.gather(view, rows_B) - offset_D) @ centred_LD.T - half_L
-            found.append(similar_BL.topk(k, dim=1).indices)
-    return torch.cat(found)
+            parts.append(similar_BL.topk(k, dim=1).indices)
+    return torch.cat(parts)
 
 
 def _diagonal(

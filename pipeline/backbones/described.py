@@ -89,21 +89,23 @@ def _of_torchvision(name: str, weights: str) -> Description:
 
 def _of_timm(name: str) -> Description | None:
     timm: Any = package("timm", name, "timm")
-    found = timm.get_pretrained_cfg(name.removeprefix(TIMM))
-    if found is None:
+    described = timm.get_pretrained_cfg(name.removeprefix(TIMM))
+    if described is None:
         return None
-    return Description(found.input_size[-1], tuple(found.mean), tuple(found.std), _resizing(found.interpolation))
+    return Description(
+        described.input_size[-1], tuple(described.mean), tuple(described.std), _resizing(described.interpolation)
+    )
 
 
 def _of_open_clip(name: str, tag: str) -> Description | None:
     open_clip: Any = package("open_clip", name, "open_clip_torch")
     model = name.removeprefix(OPEN_CLIP)
-    found, network = open_clip.get_pretrained_cfg(model, tag), open_clip.get_model_config(model)
-    if not found or network is None:
+    described, network = open_clip.get_pretrained_cfg(model, tag), open_clip.get_model_config(model)
+    if not described or network is None:
         return None
     size = network["vision_cfg"]["image_size"]
     side = size if isinstance(size, int) else size[0]
-    return Description(side, tuple(found["mean"]), tuple(found["std"]), _resizing(found["interpolation"]))
+    return Description(side, tuple(described["mean"]), tuple(described["std"]), _resizing(described["interpolation"]))
 
 
 def _resizing(interpolation: str) -> str:

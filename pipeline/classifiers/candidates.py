@@ -123,9 +123,9 @@ def _fit_logistic(
         for transfer, group in transfers.items():
             shift_CD = (transferred_means(mean_CD, count_C, transfer, TEMPERATURE) - mean_CD).float()
             strengths = sorted({arm.strength for arm in group})
-            found = fit_logistic(inputs_ND + shift_CD[labels_N], labels_N, classes, strengths, tolerance=tolerance)
+            solutions = fit_logistic(inputs_ND + shift_CD[labels_N], labels_N, classes, strengths, tolerance=tolerance)
             for member in group:
                 position = strengths.index(member.strength)
-                bias_C = logit_adjustment(found.bias_FSC[0, position], count_C, member.tau)
-                fits[member] = coordinates.fold(found.weight_FSCD[0, position], bias_C)
+                bias_C = logit_adjustment(solutions.bias_FSC[0, position], count_C, member.tau)
+                fits[member] = coordinates.fold(solutions.weight_FSCD[0, position], bias_C)
     return fits

@@ -62,9 +62,9 @@ def objective(problem: Problem) -> StepLoss:
         # Without progress the spread has no weight yet, and so the covariances no gradient.
         (gradient,) = torch.autograd.grad(meta_loss, covariance_RCD, allow_unused=True)
         moved_RCD = covariance_RCD.detach() - settings.meta_rate * (0.0 if gradient is None else gradient)
-        found = training_loss(heads, step, moved_RCD)
+        loss_of_step = training_loss(heads, step, moved_RCD)
         covariances.update(step.inputs_RBD, step.labels_RB)
-        return found
+        return loss_of_step
 
     return loss
 

@@ -103,8 +103,8 @@ def head(training: Training) -> Callable[[Problem], Classifier | Scored]:
 
     def fit(problem: Problem) -> Classifier | Scored:
         prepared = training.prepare(problem)
-        found = training.finish(_fit(prepared, training), _a_seed_a_replica(prepared))
-        return replace(found, prior_power=prior_power(problem.settings))
+        classifier = training.finish(_fit(prepared, training), _a_seed_a_replica(prepared))
+        return replace(classifier, prior_power=prior_power(problem.settings))
 
     return fit
 

@@ -78,8 +78,8 @@ def _described(resolved: load.Resolved, source: str | None) -> load.Resolved:
         return resolved
     from pipeline.backbones.described import input_of
 
-    found = input_of(backbone.name, backbone.weights)
-    said = {f"data.{key}": value for key, value in found.settings().items()} if found else {}
+    wanted_input = input_of(backbone.name, backbone.weights)
+    said = {f"data.{key}": value for key, value in wanted_input.settings().items()} if wanted_input else {}
     said |= {_EPOCHS: 0} if source else {}
     taken = {key: value for key, value in said.items() if is_free(key)}
     values = resolved.settings.model_dump(mode="json")

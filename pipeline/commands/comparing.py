@@ -120,11 +120,15 @@ def _divergence(options: Options, references: tuple[str, ...], exports: Exports)
     if len(references) > 1:
         raise click.UsageError("--preset divergence takes one cache")
     resolved, cache = resolved_with_cache(options, references[0] if references else None, stores_folder())
-    found = pipeline.divergence_of(resolved.settings, cache, runs_folder())
-    columns = {f"sample {number + 1}": column for number, column in enumerate(zip(*found.divergences, strict=True))}
-    exports.write(pl.DataFrame({"row": found.rows, "nearest": found.nearest, **columns}), divergence_table(found))
+    divergence = pipeline.divergence_of(resolved.settings, cache, runs_folder())
+    columns = {
+        f"sample {number + 1}": column for number, column in enumerate(zip(*divergence.divergences, strict=True))
+    }
+    exports.write(
+        pl.DataFrame({"row": divergence.rows, "nearest": divergence.nearest, **columns}), divergence_table(divergence)
+    )
     if not exports.take_stdout:
-        show(found.model_dump(), options.as_json, divergence_lines(found))
+        show(divergence.model_dump(), options.as_json, divergence_lines(divergence))
 
 
 @click.command(cls=Command)

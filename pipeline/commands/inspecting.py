@@ -39,12 +39,12 @@ def inspect(options: Options, reference: str | None, labels: bool | None) -> Non
     if reference is None:
         if labels:
             raise click.UsageError("--labels is for --cache: labels are judged by cached features")
-        found = inspect_images(resolve_settings(options).settings)
+        seen = inspect_images(resolve_settings(options).settings)
     else:
         resolved, cache = resolved_with_cache(options, reference, stores_folder())
-        found = inspect_cache(cache, resolved.settings)
+        seen = inspect_cache(cache, resolved.settings)
         document, text = _labels(cache, labels)
-    show({**found.model_dump(mode="json"), **document}, options.as_json, lambda: [*inspection_text(found), *text])
+    show({**seen.model_dump(mode="json"), **document}, options.as_json, lambda: [*inspection_text(seen), *text])
 
 
 def _labels(cache: "FeatureCache", wanted: bool | None) -> "tuple[dict[str, Any], list[Part]]":

@@ -85,9 +85,9 @@ def sweep(
     ]
     for each in jobs_by_cache:
         choose_on(each.select_on, each.cache)  # what cannot be chosen on is refused before the training
-    found = [run_sweep(each) for each in jobs_by_cache]
-    _show(found, options, exports)
-    if any(result.failures for _, result in found):
+    results = [run_sweep(each) for each in jobs_by_cache]
+    _show(results, options, exports)
+    if any(result.failures for _, result in results):
         raise SystemExit(1)
 
 
@@ -111,24 +111,24 @@ def _points_by_cache(
     for point in points(swept, resolved.settings):
         made_by = point.settings.model_dump(mode="json", include=set(MADE_BY))
         groups.setdefault(key_of(**made_by), []).append(point)
-    found = []
+    results = []
     for group in groups.values():
         made = pipeline.make_features(group[0].settings, stores_folder(), root)
         if made is not None:
-            found.append((made, group))
-    return found
+            results.append((made, group))
+    return results
 
 
-def _show(found: "list[tuple[Path, SweepResult]]", options: Options, exports: Exports) -> None:
+def _show(results: "list[tuple[Path, SweepResult]]", options: Options, exports: Exports) -> None:
     import polars as pl
 
     from pipeline.report.swept import sweep_lines, sweep_table
 
     parts: list[Part] = []
-    for folder, result in found:
+    for folder, result in results:
         parts += [*sweep_lines(result, str(folder)), ""]
-    frames = [pl.read_parquet(folder / "results.parquet") for folder, _ in found]
-    exports.write(pl.concat(frames), sweep_table(found[0][1]))
-    documents = [{"folder": str(folder), **result.model_dump()} for folder, result in found]
+    frames = [pl.read_parquet(folder / "results.parquet") for folder, _ in results]
+    exports.write(pl.concat(frames), sweep_table(results[0][1]))
+    documents = [{"folder": str(folder), **result.model_dump()} for folder, result in results]
     if not exports.take_stdout:
         show(documents[0] if len(documents) == 1 else {"sweeps": documents}, options.as_json, parts[:-1])

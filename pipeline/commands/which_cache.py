@@ -43,14 +43,14 @@ def resolve_settings(options: Options, base: tuple[str, dict[str, Any]] | None =
     A folder or table of images in place of a config is described by what lies there. Raises ConfigError, and DataError
     where nothing lies there that is read.
     """
-    found = None if options.config is None else _images_at(options.config)
-    config, values = (None, found) if found else (options.config, base)
+    discovered = None if options.config is None else _images_at(options.config)
+    config, values = (None, discovered) if discovered else (options.config, base)
 
     def read(chosen: Iterable[str], preset: Iterable[str]) -> load.Resolved:
         return load.load(config, options.overrides, options.seed, values, chosen, preset)
 
     # What a cache records is complete: its weights have nothing to add.
-    recorded = base is not None and not found
+    recorded = base is not None and not discovered
     return read_with_backbone(read, options, None if recorded else _source(config, values))
 
 

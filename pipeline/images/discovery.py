@@ -74,8 +74,8 @@ def found_in(path: Path) -> dict[str, Any]:
         return _of_file(path)
     looks: tuple[Callable[[Path], dict[str, Any]], ...] = (_metadata, _split_folders, _files, _class_folders)
     for look in looks:
-        if found := look(path):
-            return found
+        if named := look(path):
+            return named
     if (path / "data").is_dir():
         return found_in(path / "data")
     entries = sorted(entry.name for entry in path.iterdir() if not entry.name.startswith("."))
@@ -105,12 +105,12 @@ def _split_folders(folder: Path) -> dict[str, Any]:
         places |= {split: inside[0]} if inside else {}
     if "train" not in places:
         return {}
-    found = {split: found_in(place) for split, place in places.items()}
-    sources = {split: values["source"] for split, values in found.items()}
+    by_place = {split: found_in(place) for split, place in places.items()}
+    sources = {split: values["source"] for split, values in by_place.items()}
     if len(set(sources.values())) > 1:
         kinds = ", ".join(f"{split}: {source}" for split, source in sources.items())
         raise DataError(f"{folder}: wanted splits of one kind, found {kinds}; write a config that names one of them")
-    return {**found["train"], **{split: values["train"] for split, values in found.items()}}
+    return {**by_place["train"], **{split: values["train"] for split, values in by_place.items()}}
 
 
 def _files(folder: Path) -> dict[str, Any]:

@@ -166,32 +166,31 @@ def overview_lines(overview: Overview) -> list[Part]:
     return lines
 
 
-def divergence_table(found: Divergence) -> Table:
+def divergence_table(distances: Divergence) -> Table:
     """The paper's Table 5 on this cache."""
-    numbers = range(1, len(found.rows) + 1)
+    numbers = range(1, len(distances.rows) + 1)
     columns = (*names("KL of row from column"), *figures(*(f"sample {number}" for number in numbers)))
     rows = [
         (f"sample {number} (row {row})", *("0" if value == 0 else f"{value:.1f}" for value in values))
-        for number, row, values in zip(numbers, found.rows, found.divergences, strict=True)
+        for number, row, values in zip(numbers, distances.rows, distances.divergences, strict=True)
     ]
-    rows.append(("nearest head class", *found.nearest))
-    title = (
-        f"{found.dataset}, cache {found.cache[:12]}: transformations of five training rows of {found.tail_class}, nats"
-    )
+    rows.append(("nearest head class", *distances.nearest))
+    where = f"{distances.dataset}, cache {distances.cache[:12]}"
+    title = f"{where}: transformations of five training rows of {distances.tail_class}, nats"
     return Table(title, columns, tuple(rows))
 
 
-def divergence_lines(found: Divergence) -> list[Part]:
+def divergence_lines(distances: Divergence) -> list[Part]:
     """Table 5 and the one number that it is about."""
 
     def mean(value: float | None) -> str:
         return "no such pair" if value is None else f"{value:.1f} nats"
 
     return [
-        divergence_table(found),
+        divergence_table(distances),
         "",
-        f"mean over pairs that share their nearest head class: {mean(found.same_head)}; over the others: "
-        f"{mean(found.other_head)}",
+        f"mean over pairs that share their nearest head class: {mean(distances.same_head)}; over the others: "
+        f"{mean(distances.other_head)}",
         "published (CIFAR-100-LT, imbalance factor 100, raw features): 22.2 and 27.4 for the pair that shares one, 28.1 to "
         "69.5 for the others",
     ]

@@ -144,12 +144,12 @@ def points(sweep: SweepFile, settings: Settings) -> list[GridPoint]:
     point's values where a combination does not hold.
     """
     keys = list(sweep.axes)
-    found: dict[str, GridPoint] = {}
+    distinct: dict[str, GridPoint] = {}
     for combination in itertools.product(*sweep.axes.values()):
         given = dict(zip(keys, combination, strict=True))
         point = _point(sweep, settings, given)
-        found.setdefault(point.settings.model_dump_json(), point)
-    return list(found.values())
+        distinct.setdefault(point.settings.model_dump_json(), point)
+    return list(distinct.values())
 
 
 def _point(sweep: SweepFile, settings: Settings, given: dict[str, Any]) -> GridPoint:

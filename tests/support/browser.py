@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -14,8 +15,8 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 class Browser:
     """One tab: `show` a page at a width, `evaluate` in it; `complaints` are its script errors and what its policy refused."""
 
-    def __init__(self, reading: int, writing: int) -> None:
-        self._in, self._out = os.fdopen(reading, "rb"), os.fdopen(writing, "wb")
+    def __init__(self, reading: BinaryIO, writing: BinaryIO) -> None:
+        self._in, self._out = reading, writing
         self._session: str | None = None
         self._number = 0
         self.complaints: list[str] = []
@@ -76,7 +77,8 @@ def browsing(profile: Path) -> Iterator[Browser]:
     os.close(to_browser)
     os.close(from_browser)
     try:
-        yield Browser(ours_in, ours_out)
+        with os.fdopen(ours_in, "rb") as reading, os.fdopen(ours_out, "wb") as writing:
+            yield Browser(reading, writing)
     finally:
         process.terminate()
         with suppress(subprocess.TimeoutExpired):

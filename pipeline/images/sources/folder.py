@@ -51,15 +51,15 @@ def load_folder(data: Data) -> Source:
     """
     roots = {name: _root(name, data) for name in ("train", "val", "test") if name == "train" or getattr(data, name)}
     folders = {name: _class_folders(f"data.{name} {root}", root) for name, root in roots.items()}
-    found = sorted(folders["train"])
-    if not found:
+    in_train = sorted(folders["train"])
+    if not in_train:
         raise DataError(f"data.train {roots['train']}: wanted one folder of images a class, found no folder")
-    if {folder.lower() for folder in found} <= SPLIT_NAMES:
+    if {folder.lower() for folder in in_train} <= SPLIT_NAMES:
         raise DataError(
-            f"data.train {roots['train']}: wanted one folder a class, found {', '.join(found)}; point data.train and data.test "
-            "at those"
+            f"data.train {roots['train']}: wanted one folder a class, found {', '.join(in_train)}; point data.train and "
+            "data.test at those"
         )
-    classes = checked("data.classes", data.classes) or tuple(found)
+    classes = checked("data.classes", data.classes) or tuple(in_train)
     for name, names in folders.items():
         unknown = sorted(set(names) - set(classes))
         if unknown:
@@ -67,7 +67,7 @@ def load_folder(data: Data) -> Source:
                 f"data.{name} {roots[name]}: wanted the {len(classes)} class folders {_some(classes)}, found {unknown[0]!r} too; "
                 "rename or remove it"
             )
-    if not data.classes and in_order(found) != found:
+    if not data.classes and in_order(in_train) != in_train:
         note(
             f"data.train {roots['train']}: folders named by numbers are classes in the order of their characters "
             f"({_some(classes)}), as in torchvision's ImageFolder; for another order set data.classes"

@@ -143,8 +143,8 @@ def _linear(about: Subject) -> dict[str, tuple[ArmRun, Classifier]]:
     """The arms whose rows are shown, as far as they are linear: baseline, cRT, cRT + STG, method."""
     wanted = [about.baseline, about.arm("crt"), about.arm("crt+stg"), about.method]
     arms = {arm.result.method: arm for arm in wanted if arm is not None}
-    found = {method: (arm, saved_classifier(arm, about.cache)) for method, arm in arms.items()}
-    return {method: (arm, classifier) for method, (arm, classifier) in found.items() if classifier is not None}
+    results = {method: (arm, saved_classifier(arm, about.cache)) for method, arm in arms.items()}
+    return {method: (arm, classifier) for method, (arm, classifier) in results.items() if classifier is not None}
 
 
 def _compared(about: Subject, shown: dict[str, tuple[ArmRun, Classifier]]) -> list[tuple[ArmRun, Classifier]]:
@@ -215,5 +215,5 @@ def _plane_classes(counts: list[int], tested: list[int], pairs: list[Pair], exam
 def _curves(about: Subject) -> tuple[Curve, ...]:
     places = {"stage 1, backbone": backbone_folder(about), "stage 2, generator": generator_folder(about)}
     places["stage 3, classifier"] = about.method.folder
-    found = [curve(stage, folder) for stage, folder in places.items() if folder is not None]
-    return tuple(one for one in found if one is not None)
+    results = [curve(stage, folder) for stage, folder in places.items() if folder is not None]
+    return tuple(one for one in results if one is not None)

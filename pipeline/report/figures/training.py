@@ -32,17 +32,23 @@ def _reliability(calibration: Calibration) -> "Figure":
     drawing, axes = new_axes(3.6)
     temperature = " and ".join(f"{value:.2f}" for value in calibration.temperatures)
     axes.plot([0, 100], [0, 100], color=INK, linewidth=1, linestyle="--")
-    for found, colour, marker, style, text in (
+    for points, colour, marker, style, text in (
         (calibration.before, BASELINE, "o", "-", "as it is"),
         (calibration.after, METHOD, "^", ":", f"temperature {temperature}"),
     ):
-        most = max(one.rows for one in found.bins)
-        confidences = [one.confidence for one in found.bins]
-        correct = [one.accuracy for one in found.bins]
-        sizes = [12 + 50 * one.rows / most for one in found.bins]
+        most = max(one.rows for one in points.bins)
+        confidences = [one.confidence for one in points.bins]
+        correct = [one.accuracy for one in points.bins]
+        sizes = [12 + 50 * one.rows / most for one in points.bins]
         axes.plot(confidences, correct, color=colour, linestyle=style, linewidth=1.3)
         axes.scatter(
-            confidences, correct, s=sizes, color=colour, marker=marker, zorder=3, label=f"{text}: ECE {found.ece:.1f} %"
+            confidences,
+            correct,
+            s=sizes,
+            color=colour,
+            marker=marker,
+            zorder=3,
+            label=f"{text}: ECE {points.ece:.1f} %",
         )
     axes.set(xlabel="confidence, %", ylabel="accuracy, %", xlim=(0, 102), ylim=(0, 102))
     heading = f"{calibration.rows:,} test rows; size: rows in the bin"
