@@ -23,12 +23,7 @@ from PIL import Image, ImageOps
 
 def pixels(path):
     image = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
-    width, height = image.size
-    if min(width, height) != {resize}:  # the shorter side becomes {resize} pixels
-        short = min(width, height)
-        image = image.resize((int({resize} * width / short), int({resize} * height / short)), Image.Resampling.BILINEAR)
-    left, top = (round((side - {size}) / 2) for side in image.size)
-    return np.array(image.crop((left, top, left + {size}, top + {size})))[None]
+{square}
 
 {load}
 for path in sys.argv[1:]:
@@ -36,6 +31,17 @@ for path in sys.argv[1:]:
     best = int(probabilities.argmax())
     print(f"{{path}}: {{classes[best]}} {{probabilities[best]:.3f}}")
 """
+CROPPED = """\
+    width, height = image.size
+    if min(width, height) != {resize}:  # the shorter side becomes {resize} pixels
+        short = min(width, height)
+        image = image.resize((int({resize} * width / short), int({resize} * height / short)), Image.Resampling.{mode})
+    left, top = (round((side - {size}) / 2) for side in image.size)
+    return np.array(image.crop((left, top, left + {size}, top + {size})))[None]"""
+STRETCHED = """\
+    if image.size != ({size}, {size}):  # the whole image becomes a square
+        image = image.resize(({size}, {size}), Image.Resampling.{mode})
+    return np.array(image)[None]"""
 FEATURE_SCRIPT = """\
 import json, sys
 import numpy as np
@@ -95,8 +101,15 @@ def script_of(about: About, path: Path) -> str:
         load=load.format(file=name),
         call=call.format(takes=about.takes, row=row),
         width=about.width,
-        **{key: about.transform.get(key, "") for key in ("size", "resize")},
+        square=_square(about.transform) if about.takes == "pixels" else "",
     )
+
+
+def _square(transform: Mapping[str, Any]) -> str:
+    """The lines of the script that make an image a square, as the cache's identity says."""
+    lines = STRETCHED if transform.get("fit") == "stretch" else CROPPED
+    mode = str(transform.get("interpolation", "bilinear")).upper()
+    return lines.format(size=transform["size"], resize=transform["resize"], mode=mode)
 
 
 def card_document(
@@ -151,10 +164,14 @@ def limits_of(about: About, result: RetrainResult, counts: Sequence[int]) -> lis
             f"The file averages the probabilities of {len(about.seeds)} seeds; the figures are the mean of each seed's own."
         )
     if about.takes == "pixels":
+        size, mode = about.transform["size"], about.transform.get("interpolation", "bilinear")
+        shorter = f"the shorter side becomes {about.transform['resize']} pixels ({mode})"
+        how = f"{shorter}, then the centre of {size} x {size} is cut out"
+        if about.transform.get("fit") == "stretch":
+            how = f"the whole image becomes {size} x {size} pixels ({mode})"
         limits.append(
-            f"Resizing is not in the file: the shorter side becomes {about.transform['resize']} pixels (Pillow, bilinear), then "
-            f"the centre of {about.transform['size']} x {about.transform['size']} is cut out. Another resizing gives other "
-            "probabilities. The script does it for 8-bit images."
+            f"Resizing is not in the file: by Pillow, {how}. Another resizing gives other probabilities. The script does it for "
+            "8-bit images."
         )
     else:
         limits.append(f"It takes features of {printable(about.backbone)[:80]}; that network is not in the file.")

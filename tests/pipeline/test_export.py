@@ -15,6 +15,8 @@ from safetensors.torch import load_file, save_file
 import pipeline
 from cache import FeatureCache
 from pipeline.deployable import About
+from pipeline.images.transforms.recipe import clean
+from pipeline.report import model_card
 from pipeline.report.model_card import script_of
 from pipeline.settings import Settings
 from pipeline.stage1_backbone import stage1
@@ -198,3 +200,16 @@ def test_a_file_that_is_no_export_is_refused(home, monkeypatch, tmp_path):
     assert "its tensors are not those of its network" in ended.err
     ended = in_process.run(monkeypatch, "predict", str(home["root"] / "test"))
     assert (ended.code, "wanted --run FOLDER or --model FILE" in ended.err) == (2, True)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("fit", ["crop", "stretch"])
+def test_the_cards_script_makes_an_image_a_square_as_the_cache_did(tmp_path, fit, interpolation):
+    transform = {"size": 8, "resize": 10, "interpolation": interpolation, "fit": fit}
+    lines = model_card._square(transform)
+    script = f"import numpy as np\nfrom PIL import Image\n\ndef pixels(image):\n{lines}\n"
+    made: dict = {}
+    exec(compile(script, "card", "exec"), made)
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (13, 29, 3)).astype(np.uint8))
+    wanted_HW3 = clean(8, 10, interpolation, fit)(image).permute(1, 2, 0).numpy()
+    assert (made["pixels"](image)[0] == wanted_HW3).all()
