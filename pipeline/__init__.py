@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pipeline.comparing.divergence import Divergence
     from pipeline.comparing.methods import MethodComparison
     from pipeline.settings import Settings
-    from pipeline.stage3_retrain import RetrainResult
+    from pipeline.stage3_record import RetrainResult
 
 
 def run(

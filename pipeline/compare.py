@@ -13,7 +13,8 @@ from pipeline.progress import note
 from pipeline.settings import Settings
 from pipeline.settings.method_names import stage1_label
 from pipeline.settings.stage3 import ALWAYS_COMPARED
-from pipeline.stage3_retrain import RetrainResult, retrain
+from pipeline.stage3_record import RetrainResult
+from pipeline.stage3_retrain import retrain
 from pipeline.stg.distance import Distance
 from pipeline.stg.trained import STGResult
 

@@ -22,7 +22,7 @@ from pipeline.longtail import Rows
 from pipeline.predict import CHUNK, predictor_of
 from pipeline.progress import track
 from pipeline.settings import Settings
-from pipeline.stage3_retrain import RetrainResult, summarise
+from pipeline.stage3_record import RetrainResult, summarise
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from pipeline.comparing.arms import Chosen
 from pipeline.errors import ConfigError
 from pipeline.settings import Settings
 from pipeline.settings.load import load
-from pipeline.stage3_retrain import RetrainResult
+from pipeline.stage3_record import RetrainResult
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

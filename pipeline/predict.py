@@ -22,7 +22,7 @@ from pipeline.images.decoding import Item
 from pipeline.images.gathering import Named
 from pipeline.longtail import Rows
 from pipeline.progress import track
-from pipeline.stage3_retrain import RetrainResult
+from pipeline.stage3_record import RetrainResult
 
 CHUNK = 512
 """Images that are decoded, predicted and written at a time."""

@@ -14,7 +14,8 @@ from pipeline.artefacts import folders
 from pipeline.errors import ConfigError, DataError
 from pipeline.metrics import worst_tenth
 from pipeline.settings.stage3 import HEADS
-from pipeline.stage3_retrain import SPLIT_FIGURES, RetrainResult
+from pipeline.stage3_record import RetrainResult
+from pipeline.stage3_retrain import SPLIT_FIGURES
 
 SCHEMA: dict[str, Any] = {
     "dataset": pl.String,

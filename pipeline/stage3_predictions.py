@@ -10,7 +10,8 @@ from pipeline.classifiers.linear import Classifier
 from pipeline.classifiers.scored import Scored
 from pipeline.errors import DataError
 from pipeline.evaluate import measure
-from pipeline.stage3_retrain import PREDICTIONS, RetrainResult, Run, seeds_of
+from pipeline.stage3_record import RetrainResult
+from pipeline.stage3_retrain import PREDICTIONS, Run, seeds_of
 
 TOLERANCE = 0.01
 """Percent by which an accuracy may differ from the recorded one."""

@@ -3,17 +3,13 @@
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, stdev
-from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, field_validator
 from torch import Tensor
 
 from cache import FeatureCache
 from pipeline.artefacts import folders
 from pipeline.artefacts import tensors as checkpoint
-from pipeline.artefacts.figures import Digest, Percent, Seconds
 from pipeline.classifiers import settled, train_classifier
 from pipeline.classifiers.linear import Classifier
 from pipeline.classifiers.scored import Scored, Selection
@@ -25,6 +21,7 @@ from pipeline.settings import Settings
 from pipeline.settings.method_names import stage3_method
 from pipeline.settings.stage3 import uses_stg
 from pipeline.settings.used import HEADS
+from pipeline.stage3_record import RetrainResult, summarise
 from pipeline.stg import trained as stg_file
 
 TRANSFER_RULES = {"head_classes", "head_above", "head_share_limit", "head_share", "similarity"}
@@ -38,49 +35,6 @@ PREDICTIONS = "predictions.safetensors"
 NAME = "classifier.safetensors"
 NUMBERS = {"retrain.learning_rate", "retrain.tau", "retrain.weight_decay", "retrain.classifier_factor", "retrain.l2"}
 """Settings of a head that have no upper bound, so that a classifier can overflow."""
-FIGURES = ("accuracy", "many", "medium", "few", "balanced_accuracy", "ece")
-
-
-class RetrainResult(BaseModel):
-    """What metrics.json of a stage-3 run holds: the mean over seeds, its spread, and each seed's figures, in percent."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    method: str
-    dataset: str
-    cache: str
-    stg: str | None
-    digest: Digest
-    split: str
-    selection: Selection
-    chosen: bool = False
-    """Whether `auto` made it: without the test split, as `selection` says."""
-    seeds: list[int]
-    accuracy: Percent
-    many: Percent | None
-    medium: Percent | None
-    few: Percent | None
-    balanced_accuracy: Percent
-    ece: Percent
-    per_class: list[Percent | None]
-    classes: list[str]
-    mean: dict[str, Percent | None]
-    std: dict[str, Percent | None]
-    each_seed: list[Metrics]
-    settings: dict[str, Any] = {}
-    """Every setting that made it, by section."""
-    prior: str = ""
-    """The class prior that the figures are for, as `evaluate.prior` names it; empty for the classifier as it is."""
-    prior_power: float | None = None
-    """How much of the training prior is in the logits, as in `Classifier.prior_power`. Earlier runs do not say it."""
-    seconds: Seconds
-
-    @field_validator("mean", "std")
-    @classmethod
-    def _every_figure(cls, by_name: dict[str, float | None]) -> dict[str, float | None]:
-        if by_name.keys() != set(FIGURES):
-            raise ValueError(f"wanted {', '.join(FIGURES)}")
-        return by_name
 
 
 @dataclass(frozen=True)
@@ -266,25 +220,3 @@ def seeds_of(settings: Settings) -> list[int]:
     """`seed`, `seed` + 1, …; a head that draws nothing has one."""
     count = settings.retrain.seeds if settings.retrain.is_trained else 1
     return [settings.seed + offset for offset in range(count)]
-
-
-def summarise(each_seed: list[Metrics], seeds: list[int], **rest: object) -> RetrainResult:
-    """Mean over seeds as the figures, with the spread (sample standard deviation, 0 for one seed)."""
-    columns = {name: [getattr(metrics, name) for metrics in each_seed] for name in FIGURES}
-    per_class = list(zip(*(metrics.per_class for metrics in each_seed), strict=True))
-    means = {name: None if values[0] is None else mean(values) for name, values in columns.items()}
-    spreads = {
-        name: None if values[0] is None else stdev(values) if len(values) > 1 else 0.0
-        for name, values in columns.items()
-    }
-    return RetrainResult.model_validate(
-        {
-            **rest,
-            **means,
-            "seeds": seeds,
-            "per_class": [None if values[0] is None else mean(values) for values in per_class],
-            "mean": means,
-            "std": spreads,
-            "each_seed": [metrics.model_dump() for metrics in each_seed],
-        }
-    )

@@ -19,7 +19,8 @@ from pipeline.progress import note, on_interrupt, track
 from pipeline.results import frame, parquet, settings_digest
 from pipeline.settings.stage3 import uses_stg
 from pipeline.stage2_stg import train_stg
-from pipeline.stage3_retrain import RetrainResult, Run, done_already, planned, split_figures
+from pipeline.stage3_record import RetrainResult
+from pipeline.stage3_retrain import Run, done_already, planned, split_figures
 from pipeline.stage3_together import SHARE_OF_RAM, Program, programs
 from pipeline.sweeping.plan import GridPoint, SweepFile
 from pipeline.sweeping.spread import Workers, spread

@@ -45,7 +45,7 @@ def export(
     from pipeline.exported import read_exported, read_torch_export
     from pipeline.predict import predictor_of
     from pipeline.report.model_card import card_document, card_text
-    from pipeline.stage3_retrain import RetrainResult
+    from pipeline.stage3_record import RetrainResult
 
     cache = cache_of(folder, reference)
     predictor, result = predictor_of(folder, cache), read_result(folder, RetrainResult)

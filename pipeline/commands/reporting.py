@@ -76,7 +76,7 @@ def _subject(text: str, reference: str | None, method: str | None, baseline: str
     from pipeline.artefacts.folders import read_result, runs_folder
     from pipeline.errors import DataError
     from pipeline.report.subject import subject
-    from pipeline.stage3_retrain import RetrainResult
+    from pipeline.stage3_record import RetrainResult
 
     folder = Path(text).expanduser() if "://" not in text else Path("/nowhere")
     if not (folder / "metrics.json").is_file():

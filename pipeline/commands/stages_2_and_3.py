@@ -113,7 +113,8 @@ def evaluate(
         raise click.UsageError("--backbone is for --data")
     from cache import FeatureCache, catalog
     from pipeline.artefacts.folders import read_result, stores_folder
-    from pipeline.stage3_retrain import RetrainResult, evaluate_run
+    from pipeline.stage3_record import RetrainResult
+    from pipeline.stage3_retrain import evaluate_run
 
     wanted = reference or read_result(folder, RetrainResult).cache
     cache = FeatureCache.open(catalog.resolve(stores_folder(), wanted))

@@ -153,7 +153,7 @@ def cache_of(folder: Path, reference: str | None) -> "FeatureCache":
     from cache import FeatureCache, catalog
     from pipeline.artefacts.folders import read_result, stores_folder
     from pipeline.errors import LineageError
-    from pipeline.stage3_retrain import RetrainResult
+    from pipeline.stage3_record import RetrainResult
 
     wanted = read_result(folder, RetrainResult).cache
     cache = FeatureCache.open(catalog.resolve(stores_folder(), reference or wanted))

@@ -20,7 +20,8 @@ from pipeline.settings import Settings
 from pipeline.settings.method_names import stage1_label
 from pipeline.settings.stage3 import uses_stg
 from pipeline.stage3_predictions import predictions
-from pipeline.stage3_retrain import RetrainResult, Run, done_already, planned
+from pipeline.stage3_record import RetrainResult
+from pipeline.stage3_retrain import Run, done_already, planned
 from pipeline.stage3_together import programs, run_program
 
 SHOWN_FIGURES = ("accuracy", "balanced_accuracy", "many", "medium", "few", "worst_tenth", "ece")

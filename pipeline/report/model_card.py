@@ -10,7 +10,7 @@ from pipeline.export import Parity
 from pipeline.report.exported import markdown
 from pipeline.report.layout import Column, Table
 from pipeline.report.printable import printable
-from pipeline.stage3_retrain import RetrainResult
+from pipeline.stage3_record import RetrainResult
 
 SHOWN_CLASSES = 20
 """Classes that the text names; the JSON card has all."""

@@ -16,7 +16,7 @@ from pipeline.evaluate import class_shares, prior_shift
 from pipeline.settings import Settings
 from pipeline.settings.load import load
 from pipeline.settings.method_names import label, stage1_label
-from pipeline.stage3_retrain import RetrainResult
+from pipeline.stage3_record import RetrainResult
 from pipeline.stg.trained import STGResult
 
 BASELINES = ("stage1", "crt", "lws", "logistic", "ncm")

@@ -9,7 +9,7 @@ from cache import Manifest
 from pipeline.compare import Comparison
 from pipeline.report.layout import Part, Table, figures, names
 from pipeline.settings.method_names import label, stage1_label
-from pipeline.stage3_retrain import RetrainResult
+from pipeline.stage3_record import RetrainResult
 from pipeline.stg.distance import Distance
 
 NOT_LEARNT = " (not learnt)"

@@ -17,7 +17,8 @@ from pipeline.predict import predictor_of
 from pipeline.report.tables import comparison_text, retrained_table
 from pipeline.settings.load import load
 from pipeline.settings.stage3 import TRAINED
-from pipeline.stage3_retrain import RetrainResult, evaluate_run
+from pipeline.stage3_record import RetrainResult
+from pipeline.stage3_retrain import evaluate_run
 
 COUNTS = torch.tensor([70, 20, 10])
 

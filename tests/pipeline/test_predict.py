@@ -17,7 +17,7 @@ from pipeline.predictions import PredictionFile
 from pipeline.settings import Settings
 from pipeline.stage1_backbone import stage1
 from pipeline.stage1_extract import extract
-from pipeline.stage3_retrain import RetrainResult
+from pipeline.stage3_record import RetrainResult
 from tests.support import in_process
 from tests.support.small_runs import small
 

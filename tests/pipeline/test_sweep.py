@@ -18,7 +18,7 @@ from pipeline.artefacts import folders
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.report.swept import sweep_lines
 from pipeline.settings.load import load
-from pipeline.stage3_retrain import RetrainResult
+from pipeline.stage3_record import RetrainResult
 from pipeline.sweep import Sweep, choose_on, sweep
 from pipeline.sweeping.plan import points, read_sweep
 from pipeline.sweeping.spread import Workers

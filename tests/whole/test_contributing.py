@@ -17,7 +17,7 @@ import torch
 
 from cache.errors import PlaceInvalid
 from cache.sharing import at, schemes
-from pipeline import stage3_retrain
+from pipeline import stage3_record
 from pipeline.augment import kinds as augmentations
 from pipeline.errors import ConfigError
 from pipeline.images import sources
@@ -178,11 +178,11 @@ def test_a_figure_of_one_function_and_one_row_is_drawn(monkeypatch):
 
 
 def test_every_metric_is_a_field_with_a_column():
-    assert set(stage3_retrain.FIGURES) <= set(Metrics.model_fields)
-    assert set(stage3_retrain.FIGURES) <= set(stage3_retrain.RetrainResult.model_fields)
+    assert set(stage3_record.FIGURES) <= set(Metrics.model_fields)
+    assert set(stage3_record.FIGURES) <= set(stage3_record.RetrainResult.model_fields)
     columns = {column.name for column in results_table([], "stage 1", "title").columns if column.figures}
     assert columns - {"seeds", "s"} == {"all", "balanced", "many", "medium", "few", "ECE"}
-    assert len(columns) - 2 == len(stage3_retrain.FIGURES)
+    assert len(columns) - 2 == len(stage3_record.FIGURES)
 
 
 def test_every_benchmark_is_named():

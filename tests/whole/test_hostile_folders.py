@@ -18,7 +18,7 @@ import cli
 from cache.staging import sealing
 from pipeline.artefacts import folders as runs
 from pipeline.errors import DataError
-from pipeline.stage3_retrain import RetrainResult
+from pipeline.stage3_record import RetrainResult
 
 OWN = """
 seed = 0

@@ -16,7 +16,7 @@ from pipeline.report.figures.panel import (
     new_axes,
     plain_number,
 )
-from pipeline.stage3_retrain import RetrainResult
+from pipeline.stage3_record import RetrainResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

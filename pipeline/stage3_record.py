@@ -1,0 +1,76 @@
+"""What metrics.json of a stage-3 run holds."""
+
+from statistics import mean, stdev
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, field_validator
+
+from pipeline.artefacts.figures import Digest, Percent, Seconds
+from pipeline.classifiers.scored import Selection
+from pipeline.metrics import Metrics
+
+FIGURES = ("accuracy", "many", "medium", "few", "balanced_accuracy", "ece")
+
+
+class RetrainResult(BaseModel):
+    """What metrics.json of a stage-3 run holds: the mean over seeds, its spread, and each seed's figures, in percent."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: str
+    dataset: str
+    cache: str
+    stg: str | None
+    digest: Digest
+    split: str
+    selection: Selection
+    chosen: bool = False
+    """Whether `auto` made it: without the test split, as `selection` says."""
+    seeds: list[int]
+    accuracy: Percent
+    many: Percent | None
+    medium: Percent | None
+    few: Percent | None
+    balanced_accuracy: Percent
+    ece: Percent
+    per_class: list[Percent | None]
+    classes: list[str]
+    mean: dict[str, Percent | None]
+    std: dict[str, Percent | None]
+    each_seed: list[Metrics]
+    settings: dict[str, Any] = {}
+    """Every setting that made it, by section."""
+    prior: str = ""
+    """The class prior that the figures are for, as `evaluate.prior` names it; empty for the classifier as it is."""
+    prior_power: float | None = None
+    """How much of the training prior is in the logits, as in `Classifier.prior_power`. Earlier runs do not say it."""
+    seconds: Seconds
+
+    @field_validator("mean", "std")
+    @classmethod
+    def _every_figure(cls, by_name: dict[str, float | None]) -> dict[str, float | None]:
+        if by_name.keys() != set(FIGURES):
+            raise ValueError(f"wanted {', '.join(FIGURES)}")
+        return by_name
+
+
+def summarise(each_seed: list[Metrics], seeds: list[int], **rest: object) -> RetrainResult:
+    """Mean over seeds as the figures, with the spread (sample standard deviation, 0 for one seed)."""
+    columns = {name: [getattr(metrics, name) for metrics in each_seed] for name in FIGURES}
+    per_class = list(zip(*(metrics.per_class for metrics in each_seed), strict=True))
+    means = {name: None if values[0] is None else mean(values) for name, values in columns.items()}
+    spreads = {
+        name: None if values[0] is None else stdev(values) if len(values) > 1 else 0.0
+        for name, values in columns.items()
+    }
+    return RetrainResult.model_validate(
+        {
+            **rest,
+            **means,
+            "seeds": seeds,
+            "per_class": [None if values[0] is None else mean(values) for values in per_class],
+            "mean": means,
+            "std": spreads,
+            "each_seed": [metrics.model_dump() for metrics in each_seed],
+        }
+    )
