@@ -1,4 +1,4 @@
-"""Who makes a cache, when, and with which coattail: what its provenance records."""
+"""What a cache records of its making: by whom, when, and with which version of coattail."""
 
 import getpass
 from datetime import UTC, datetime

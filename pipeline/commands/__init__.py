@@ -1,1 +1,1 @@
-"""The commands behind `cli.py`. click is imported here and there alone; nothing else in pipeline imports this."""
+"""The commands behind `cli.py`. Only these modules and `cli.py` import click, and no other part of pipeline imports them."""

@@ -1,4 +1,4 @@
-"""What a failure is for the user: one line on stderr and an exit code. Whatever nobody foresaw leaves a log file besides."""
+"""A failure becomes one line on stderr and an exit code. One that nobody foresaw also leaves a log file with its traceback."""
 
 import io
 import platform
@@ -20,7 +20,7 @@ INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, as a cluster sends that takes the machine back; what is finished is kept as it is after Ctrl-C."""
+    """SIGTERM, which a cluster sends before it takes the machine back. What is finished is kept, as after Ctrl-C."""
 
 
 def terminate(number: int, frame: FrameType | None) -> None:

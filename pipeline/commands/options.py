@@ -39,7 +39,7 @@ class Options:
 
 
 class Command(click.Command):
-    """A command that refuses text which can be no path, and an option given twice (click takes the last, without a word).
+    """A command that refuses text which cannot be a path, and an option that is given twice (click would take the last silently).
 
     Its help begins with an example.
     """
@@ -90,7 +90,7 @@ class Commands(click.Group):
 
 
 class Finite(click.FloatRange):
-    """A range that nan is not in."""
+    """A range of numbers that refuses nan."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         number = super().convert(value, param, ctx)
@@ -167,7 +167,7 @@ def output_options(command: Function) -> Function:
 
 
 def _check_text(text: str) -> None:
-    """Refuse what no path can be: text with a NUL, and `~USER` of a user there is not."""
+    """Refuse text that cannot be a path: a NUL in it, or `~USER` where there is no such user."""
     if "\0" in text:
         raise ConfigError(f"{text[:60]!r}: a path or value cannot hold a NUL character")
     path = text.rpartition("=")[2]

@@ -48,7 +48,7 @@ def complain(line: str) -> None:
 
 
 def _width() -> int | None:
-    """Columns of the terminal; None in a pipe or a file, which have no width."""
+    """Columns of the terminal. None in a pipe or a file, whose lines may have any length."""
     try:
         return os.get_terminal_size(sys.stdout.fileno()).columns or None
     except (OSError, ValueError, AttributeError):
@@ -56,7 +56,7 @@ def _width() -> int | None:
 
 
 def _spelt(text: str) -> str:
-    """Printable, and with ASCII for those signs of ours that stdout's encoding lacks."""
+    """The text made printable. Signs of ours that stdout's encoding lacks become ASCII."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     for sign, plain in IN_ASCII.items():
         if sign in text and sign.encode(encoding, "replace") == b"?":
@@ -81,7 +81,7 @@ def fail_in_json(text: str) -> None:
 
 
 def close_output() -> None:
-    """Say the rest of stdout, or drop it where nobody takes it: Python would complain a second time at its end."""
+    """Flush stdout. Where nobody reads it any more, drop the rest: Python would otherwise complain again when it ends."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -89,13 +89,13 @@ def close_output() -> None:
 
 
 def wants_json(arguments: Sequence[str]) -> bool:
-    """Whether --json is among the options. Looked for in the words, for a command called wrongly is not parsed."""
+    """Whether --json is among the words of the command line. A command that was called wrongly has no parsed options."""
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
     return "--json" in options
 
 
 def speaks() -> bool:
-    """Whether a failure is this process's to print; where one of torchrun's fails, all do, and one says why."""
+    """Whether this process prints a failure. Under torchrun all processes fail together, and one of them says why."""
     if os.environ.get("WORLD_SIZE", "1") == "1":
         return True
     from pipeline.machine.group import speaks_first

@@ -1,4 +1,4 @@
-"""How many threads compute, where the bits of what is computed hang on it."""
+"""The number of threads, where the last bits of a result depend on it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""How far the generator is from the closed form."""
+"""The distance between the generator's output and the closed form of Eq. 1."""
 
 from dataclasses import dataclass, field
 from typing import Annotated

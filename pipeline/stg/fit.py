@@ -113,7 +113,7 @@ class Best:
         self._next = 0
 
     def goes_on(self, stg: SemanticTransformationGenerator, steps: int) -> bool:
-        """Whether to train on after so many steps; looked at after each tenth more of them."""
+        """Whether to train on after so many steps. Asked each time that their number has grown by a tenth."""
         if steps < self._next:
             return True
         self._next = steps + max(1, steps // 10)

@@ -24,7 +24,7 @@ def class_statistics(features_PD: Tensor, labels_P: Tensor, classes: int) -> Cla
 
 
 def split_statistics(features: Features, classes: int) -> ClassStatistics:
-    """The same of a split's clean view, read in blocks."""
+    """Statistics of each class among the clean rows of a split, which are read in blocks."""
 
     def blocks() -> Iterator[tuple[Tensor, Tensor]]:
         for rows_B in features.blocks():

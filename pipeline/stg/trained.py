@@ -69,7 +69,7 @@ def save(folder: Path, trained: TrainedSTG, settings: Settings, cache: FeatureCa
 def _unfilled(
     state: dict[str, Tensor], metadata: dict[str, str]
 ) -> tuple[SemanticTransformationGenerator | SoftGenerator, int, int]:
-    """A generator of the kind and shape of the file, without values, its head classes and width.
+    """An empty generator of the kind and shape that the file describes, with its head classes and width.
 
     The file may ask for any size. On the `meta` device no more is allocated than its tensors take.
     """
@@ -84,7 +84,7 @@ def _unfilled(
 
 
 def proved(folder: Path) -> STGResult:
-    """The figures of a finished stage-2 run. Raises DataError where its generator is not the one that they are of."""
+    """The figures of a finished stage-2 run. Raises DataError where its generator is not the one that they were measured on."""
     result = folders.read_result(folder, STGResult)
     folders.prove(folder / NAME, checkpoint.digest(checkpoint.load(folder / NAME)[0]), result.digest)
     return result

@@ -42,21 +42,21 @@ class Average:
         self._count += 1
 
     def state(self) -> dict[str, Tensor]:
-        """`average.*` and how many were taken in; empty before the first."""
+        """The average as tensors `average.*`, and how many weights it holds. Empty before the first."""
         if not self._count:
             return {}
         count = {f"{PREFIX}count": torch.tensor(self._count)}
         return count | {f"{PREFIX}of.{name}": tensor for name, tensor in self._tensors.items()}
 
     def expected(self, epochs: int, within: bool) -> dict[str, Tensor]:
-        """Tensors as `state` gives them after so many whole epochs and perhaps a step of the next."""
+        """Names and shapes of what `state` gives after so many whole epochs, and perhaps steps of the next one."""
         if not (self.kind == "ema" and (epochs or within)) and not (self.kind == "swa" and epochs > self.start):
             return {}
         own = {name: tensor for name, tensor in self.model.state_dict().items() if tensor.is_floating_point()}
         return {f"{PREFIX}count": torch.tensor(0)} | {f"{PREFIX}of.{name}": tensor for name, tensor in own.items()}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take back what `state` gave. Raises ValueError for an average of nothing."""
+        """Take back what `state` gave. Raises ValueError where it says that it holds no weights."""
         if f"{PREFIX}count" not in tensors:
             return
         count = int(tensors[f"{PREFIX}count"])

@@ -36,7 +36,7 @@ def train_epochs(training: Training, folder: Path, key: str) -> list[Line]:
 
 
 def _next_start(saved: Point) -> str:
-    """What the next start does, `saved` being what the last checkpoint holds."""
+    """A sentence on what the next start of the same command does. `saved` is what the last checkpoint holds."""
     done = saved.done
     if not done.epoch and not done.step:
         return "no checkpoint is written yet, the same command begins this training again"

@@ -1,4 +1,4 @@
-"""Mixed images: mixup, Remix, CutMix. Pure; what is mixed with what, `batches` draws."""
+"""Mixed images: mixup, Remix, CutMix. Pure functions. The module `batches` draws which image is mixed with which."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What stage 1 minimises: a loss, class weights and mixed images, each chosen by a setting."""
+"""The objective of stage 1: a loss, class weights and mixed images, each chosen by a setting."""
 
 from collections.abc import Callable
 

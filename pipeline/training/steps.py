@@ -156,7 +156,7 @@ class Training:
         return batches(len(self.split), self.stage1, self.settings.seed, epoch)
 
     def _step(self, own: Part, pixels_Q3SS: Tensor, rate: float, epoch: int, batch: Batch) -> Tensor:
-        """One step of the optimiser; this process's addend to the global batch's mean loss."""
+        """Make one step of the optimiser. Returns what this process's rows add to the mean loss of the global batch."""
         for settings in self._optimizer.param_groups:
             settings["lr"] = rate * settings.get("factor", 1.0)
         data = self.settings.data
@@ -175,7 +175,7 @@ class Training:
         return loss
 
     def _gradients(self, own: Part, inputs_Q3SS: Tensor, labels_Q: Tensor, epoch: int, batch: Batch) -> Tensor:
-        """Add the gradient of this process's addend to the mean loss, micro-batch by micro-batch; the addend."""
+        """Add up the gradient of this process's rows, a micro-batch at a time. Returns what they add to the mean loss."""
         loss = torch.zeros((), device=self.device)
         for number, micro in enumerate(own.micros, 1):
             with self._summed_at(number == len(own.micros)):
@@ -218,7 +218,7 @@ class Training:
 
 
 def parameter_groups(model: ImageClassifier, body_factor: float) -> list[dict[str, Any]]:
-    """The optimiser's groups: all parameters alike, or the backbone's apart, at `body_factor` times the rate of the others."""
+    """The optimiser's groups of parameters: one, or two where the backbone's rate is `body_factor` times that of the others."""
     if body_factor == 1:
         return [{"params": list(model.parameters())}]
     body = list(model.backbone.parameters())
