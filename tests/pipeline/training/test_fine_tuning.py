@@ -83,6 +83,6 @@ def test_the_method_s_file_stays_when_a_backbone_is_named():
     from pipeline.commands.options import Options
     from pipeline.commands.which_cache import resolve_settings
 
-    settings = resolve_settings(Options(config="cifar10-lt+fine-tune", backbone="efficientnet-lite0")).settings
+    settings = resolve_settings(Options(config="cifar10-lt+fine-tune", backbone="resnet50")).settings
     assert (settings.stage1.epochs, settings.stage1.body_factor, settings.data.image_size) == (5, 0.1, 224)
     assert load_settings("cifar10-lt").settings.stage1.body_factor == 1
