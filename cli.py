@@ -1,4 +1,4 @@
-"""coattail's command line: the group of all commands, and what their failures become. Imports no torch by itself."""
+"""coattail's command line: the group of all commands, and the exit code of a failure. Imports no torch by itself."""
 
 import importlib.util
 import io
@@ -49,7 +49,7 @@ for command in (
 
 
 def _check_neighbours() -> None:
-    """`cache` and `pipeline` are common names: an installed stranger of that name must not be taken for ours."""
+    """Exit with 1 where Python would import another package named `cache` or `pipeline` than the one beside this file."""
     for name in ("cache", "pipeline"):
         spec = importlib.util.find_spec(name)
         folder = Path(spec.origin).resolve().parent if spec and spec.origin else None
@@ -65,7 +65,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, terminate)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # What the terminal's encoding lacks is escaped; a name that cannot be printed is no reason to fail.
+            # Characters that the terminal's encoding lacks are escaped, so that printing a name never fails.
             stream.reconfigure(errors="backslashreplace")
     sys.exit(exit_code(_main))
 

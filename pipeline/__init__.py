@@ -1,4 +1,4 @@
-"""Long-tailed classifiers in decoupled stages. The flow, for the reader, is `run`."""
+"""Long-tailed classifiers in decoupled stages. Start reading at `run`: it calls the stages in their order."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -53,7 +53,7 @@ def make_features(settings: "Settings", stores: Path, runs: Path, module: str | 
 def run_cache(
     settings: "Settings", cache: "FeatureCache", runs: Path, augmentations: Sequence[str] | None = None
 ) -> "Comparison":
-    """Feature cache -> STG -> every classifier -> figures: stages 2 and 3."""
+    """Stages 2 and 3: feature cache -> STG -> every classifier -> figures."""
     from pipeline.compare import compare
     from pipeline.stage2_stg import train_stg
 
@@ -63,7 +63,10 @@ def run_cache(
 def retrain(
     settings: "Settings", cache: "FeatureCache", runs: Path, stg: Path | None = None
 ) -> "tuple[Path, RetrainResult]":
-    """Stage 3 for one classifier, after stage 2 where its settings want a generator and `stg`, a run folder, is not given."""
+    """Stage 3 for one classifier: its run folder and its figures.
+
+    `stg` is the run folder of a generator. Where the settings need a generator and none is given, stage 2 learns it first.
+    """
     from pipeline.settings.stage3 import uses_stg
     from pipeline.stage2_stg import train_stg
     from pipeline.stage3_retrain import retrain as stage3
@@ -76,9 +79,9 @@ def retrain(
 def compare_arms(
     settings: "Settings", cache: "FeatureCache", runs: Path, chosen: "Chosen"
 ) -> "tuple[MethodComparison, list[tuple[Path, RetrainResult]]]":
-    """The chosen methods on one cache, and by how much each differs from the baseline; a generator is learnt where one wants it.
+    """Run the chosen methods on one cache, and measure by how much each differs from the baseline.
 
-    Raises ConfigError for methods, a preset or a baseline that there is not.
+    A generator is learnt first where a method needs it. Raises ConfigError for an unknown method, preset or baseline.
     """
     from pipeline.comparing import arms, methods, presets
     from pipeline.stage2_stg import train_stg

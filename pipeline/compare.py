@@ -1,4 +1,4 @@
-"""Every arm on one cache."""
+"""All arms of a comparison on one cache. An arm is a classifier head with an augmentation, such as `crt+stg`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ from pipeline.stg.distance import Distance
 from pipeline.stg.trained import STGResult
 
 STAGE1 = ("stage1", "logit-adjustment", "tau-norm")
-"""Heads that want the stage-1 classifier."""
+"""Heads that start from the stage-1 classifier, so the cache must hold it."""
 COMPUTED = ("auto", *STAGE1, "ncm", "knn", "logistic", "lda", "transfer")
 """Heads that stand in every comparison and train nothing."""
 
@@ -47,10 +47,11 @@ def arms(
     augmentations: Sequence[str] | None = None,
     corrected: bool = False,
 ) -> list[Settings]:
-    """The settings of each arm: post-hoc classifiers, then the configured head with each augmentation, or those given.
+    """The settings of each arm: heads that are computed, then the configured head with each augmentation.
 
-    Without a stage-1 `classifier` in the cache, none of those that want it; where that is `corrected` for the prior, no
-    logit adjustment.
+    `augmentations` replaces the usual ones. `classifier` says whether the cache has a stage-1 classifier; without it, the
+    heads of `STAGE1` are left out. `corrected` says whether that classifier corrects the training prior already; then logit
+    adjustment is left out.
     """
     left_out = set() if classifier else set(STAGE1)
     left_out |= {"logit-adjustment"} if corrected else set()
@@ -68,7 +69,7 @@ def compare(
     stg: STGResult,
     augmentations: Sequence[str] | None = None,
 ) -> Comparison:
-    """Run every arm on the cache with a trained generator, taking those that an equal key says are done."""
+    """Run every arm on the cache with a trained generator. An arm whose run key is finished already is not run again."""
     counts = cache.counts("train").tolist()
     limits = group_limits(counts, settings.longtail.many_above, settings.longtail.few_below)
     tested = [int(n) > 0 for n in cache.counts("test")]

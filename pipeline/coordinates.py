@@ -1,7 +1,7 @@
-"""Coordinates of their own for stages 2 and 3: no unit and no offset of the features matters. Pure.
+"""Standardised coordinates for stages 2 and 3, so that neither unit nor offset of a feature matters. Pure.
 
-Each column is centred and divided by its spread over the training rows. A classifier learnt there is folded back, so that
-what is saved acts on raw features.
+Each column is centred and divided by its standard deviation over the training rows. A classifier that is learnt in these
+coordinates is converted back before it is saved, so that it takes raw features.
 """
 
 from collections.abc import Callable, Iterable
@@ -36,12 +36,15 @@ class Coordinates:
         return (features.float() - self.offset_D) * self.factor_D
 
     def fold(self, weight_CD: Tensor, bias_C: Tensor) -> tuple[Tensor, Tensor]:
-        """The classifier on raw features that equals (…, C, D) and (…, C) on these coordinates, float32."""
+        """Weight (…, C, D) and bias (…, C) for these coordinates -> those that give the same logits on raw features, float32."""
         raw_CD = weight_CD.double() * self.factor_D.double()
         return raw_CD.float(), (bias_C.double() - raw_CD @ self.offset_D.double()).float()
 
     def unfold(self, weight_CD: Tensor, bias_C: Tensor) -> tuple[Tensor, Tensor]:
-        """The classifier on these coordinates that equals a raw (…, C, D) and (…, C) on the training rows, float32."""
+        """Weight (…, C, D) and bias (…, C) for raw features -> those for these coordinates, float32.
+
+        On the training rows both give the same logits.
+        """
         raw_CD = weight_CD.double()
         scaled_CD = raw_CD * self.scale_D.double()
         return scaled_CD.float(), (bias_C.double() + raw_CD @ self.offset_D.double()).float()

@@ -18,15 +18,15 @@ class About(BaseModel):
 
     format: int = 1
     classes: tuple[str, ...]
-    """In the order of the columns of the probabilities."""
+    """Class names, in the order of the columns of the probabilities."""
     takes: str
     """`pixels`, uint8 (B, S, S, 3), red, green and blue; or `features`, float32 (B, D)."""
     width: int
-    """D, numbers of a feature."""
+    """D, the length of a feature."""
     transform: dict[str, Any]
-    """How an image becomes pixels, before the model, and their normalisation, within it; empty for features."""
+    """How an image becomes pixels before the model, and how the model normalises them. Empty for features."""
     features_dtype: str
-    """The features are rounded to this type within the model, as the cache that the classifier learnt from rounded them."""
+    """The type that the model rounds features to: that of the cache which the classifier was trained on."""
     temperature: float
     """The logits are divided by it; 1 where the probabilities are not calibrated."""
     seeds: tuple[int, ...]

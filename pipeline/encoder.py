@@ -1,4 +1,4 @@
-"""New images -> features, by the backbone and the clean view that a cache's features came from."""
+"""New images -> features, with the backbone and the clean view that a cache's features were made with."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -25,13 +25,13 @@ from pipeline.settings import Settings
 
 BACKBONE = "backbone.safetensors"
 MODULE = "module:"
-"""How the name of a backbone begins that is a module of the user's own."""
+"""The prefix of a backbone's name that says that it is a module of the user's own."""
 ELSEWHERE = "extract the features where it is, and give them with --features FILE"
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """A frozen backbone, and how an image becomes its input: as the identity of a cache has both."""
+    """A frozen backbone and how an image becomes its input, both as a cache's identity records them."""
 
     backbone: nn.Module
     identity: Identity
@@ -43,7 +43,7 @@ class Encoder:
 
     @torch.inference_mode()
     def features(self, items: Sequence[Item]) -> tuple[Tensor, list[int], dict[int, str]]:
-        """Features (B, D) of the images that can be decoded, in the cache's storage type and in batches of its size; their
+        """Features (B, D) of the images that can be decoded, in the cache's storage type and batch size; their
         positions among the items; and for each other position the reason.
         """
         transform = self.identity.transform

@@ -1,4 +1,4 @@
-"""What a user of the pipeline can get wrong, one line each: what, wanted, found, where, remedy."""
+"""Errors that the pipeline raises for its users. A message is one line: what is wrong, wanted, found, where, remedy."""
 
 
 class PipelineError(Exception):
@@ -6,7 +6,7 @@ class PipelineError(Exception):
 
 
 class ConfigError(PipelineError, ValueError):
-    """Settings that do not hold: unknown key, wrong type, missing file. `cli.py` exits with 2.
+    """Invalid settings: an unknown key, a wrong type, a missing file. `cli.py` exits with 2.
 
     Each problem is a line of its own.
     """
@@ -21,7 +21,7 @@ class DataError(PipelineError, ValueError):
 
 
 class LineageError(PipelineError, ValueError):
-    """An artefact made from something else than what it is used with."""
+    """An artefact is used with a cache or run that it was not made from."""
 
 
 class TrainingError(PipelineError, RuntimeError):
@@ -29,7 +29,7 @@ class TrainingError(PipelineError, RuntimeError):
 
 
 def out_of_memory(error: BaseException) -> str:
-    """What to do where memory, the device's or the machine's, was not enough; nothing for any other error."""
+    """The advice for an error that says that the device or the machine ran out of memory; "" for any other error."""
     reason = " ".join(str(error).split()) or "nothing is left"
     # torch's own error by its name: most commands of the cache do without torch.
     named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"

@@ -30,11 +30,11 @@ EVALUATION_BATCH = 500
 
 
 class NotFinite(ArithmeticError):
-    """A classifier's probabilities are not finite, so no figure can be given of it; which setting did it, the stage knows."""
+    """A classifier's probabilities are not finite, so it has no figures. The stage that catches this names the setting."""
 
 
 def measured(settings: Settings, dataset: Dataset) -> dict[str, Any]:
-    """What a backbone's figures depend on beside its weights; where that has changed, they are measured again."""
+    """What a backbone's figures depend on beside its weights. Where this differs from the record, they are measured again."""
     groups = settings.longtail
     return {"test": dataset.splits["test"].content_digest(), "groups": [groups.many_above, groups.few_below]}
 
@@ -114,7 +114,7 @@ def _number(value: object, where: str) -> float:
 
 
 def prior_shift(shares_C: Tensor, counts_C: Tensor, power: float) -> Tensor:
-    """What is added to logits (C,) to make them those under a prior of these shares: log p_c - power log n_c / N, float32.
+    """The shift (C,) that moves logits to a class prior of these shares: log p_c - power log n_c / N, float32.
 
     `power` is how much of the training prior the logits have, as in `Classifier.prior_power`. An empty class counts as one row; a
     share of 0 gives -inf.

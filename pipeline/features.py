@@ -1,7 +1,7 @@
 """A cache's splits as tensors: what stages 2 and 3 read instead of images.
 
-A split lies in RAM or, where it is larger than `ram_limit`, in a local file that is memory-mapped; what reads it is the same
-code, in the same order, so the results are the same bits.
+A split is held in RAM. Where it is larger than `ram_limit`, it is held in a local memory-mapped file instead. The same code
+reads both in the same order, so the results are equal to the bit.
 """
 
 import os
@@ -32,7 +32,7 @@ class Features:
     labels_N: Tensor
     counts_C: Tensor
     rows_N: Tensor | None = None
-    """Where only some rows are meant: which of `features_VND` each of the N rows is. They are not copied."""
+    """For a selection of rows: the index into `features_VND` of each of the N rows, (N,). Nothing is copied."""
     coordinates: Coordinates | None = None
     """What `gather` takes the stored features to; None leaves them as they are."""
 
@@ -64,7 +64,7 @@ class Features:
         return replace(self, coordinates=fit_coordinates(lambda: (raw.gather(0, rows_B) for rows_B in raw.blocks())))
 
     def every(self) -> "Features":
-        """All stored rows as they lie, whichever are meant; labels and counts do not belong to them."""
+        """All stored rows, whatever rows are selected. Labels and counts still belong to the selected rows."""
         return replace(self, rows_N=None)
 
     def select(self, rows_N: Tensor) -> "Features":
@@ -76,7 +76,7 @@ class Features:
 
 
 def take(table_TD: Tensor, index: Tensor) -> Tensor:
-    """Rows of a table, (…, D) for an index (…); several times as fast as indexing, which goes value by value."""
+    """Rows of a table: (…, D) for an index (…). `index_select` copies whole rows, several times as fast as indexing."""
     return table_TD.index_select(0, index.flatten()).view(*index.shape, -1)
 
 

@@ -1,4 +1,4 @@
-"""What a data set or a cache holds, and what is suspicious about it, before hours are spent on it."""
+"""What a data set or a cache holds, and what in it looks wrong. Looked at before a long training, it saves the training."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ NEAR_EMPTY = 5
 
 
 class Inspection(BaseModel):
-    """What was found in a data set or a cache."""
+    """The counts, sizes and alarms of a data set or a cache."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -218,7 +218,7 @@ def _shared(
     looks: Mapping[str, Sequence[Look | None]],
     rows_of: Mapping[bytes, Sequence[int]],
 ) -> list[Alarm]:
-    """Images of a split that are training images too, byte by byte, or that look like one."""
+    """Images of a split that are equal to a training image byte by byte, or look like one."""
     digests = [None if look is None else look.digest for look in looks[split]]
     known = {row: rows_of[digest][0] for row, digest in enumerate(digests) if digest is not None and digest in rows_of}
     if known and len(known) == len(digests) and set(digests) == set(rows_of):

@@ -1,4 +1,4 @@
-"""What is suspicious about cached features: columns that say nothing, and rows that stand in two splits."""
+"""Alarms about cached features: columns without information, and rows that occur in two splits."""
 
 from typing import TYPE_CHECKING
 
@@ -67,7 +67,7 @@ def near_pairs(train_ND: NDArray[np.floating], other_ND: NDArray[np.floating]) -
     from sklearn.neighbors import NearestNeighbors
 
     rows = np.unique(np.linspace(0, len(other_ND) - 1, COMPARED).astype(int))
-    # Without the columns' spread, one large column would decide.
+    # Each column is divided by its spread, or the column of the largest numbers would decide the distance alone.
     scale_D = np.maximum(train_ND.astype(np.float32).std(axis=0), 1e-6)
     search = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(train_ND.astype(np.float32) / scale_D)
     distance_N1, nearest_N1 = search.kneighbors(other_ND[rows].astype(np.float32) / scale_D)

@@ -164,7 +164,7 @@ def out_of_sample(features_ND: NDArray[np.float32], labels_N: Rows, classes: int
 
 
 def _fit_quietly(model: object, features_ND: NDArray[np.float32], labels_N: Rows) -> None:
-    """Fit; that the solver stopped at SOLVER_STEPS is meant."""
+    """Fit without scikit-learn's warning: the solver is meant to stop at SOLVER_STEPS."""
     import warnings
 
     from sklearn.exceptions import ConvergenceWarning

@@ -1,4 +1,4 @@
-"""What is reported of a classifier: accuracy by group, per class, balanced, and calibration. Pure."""
+"""Figures of a classifier: accuracy over rows, by group and by class, balanced accuracy, calibration error. Pure."""
 
 import math
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
-"""What a command would do: which steps run, which are reused and why not, how much they read and write, how long they take.
+"""What a command would do: which steps run and why, which are reused, how much they read and write, how long they take.
 
-Nothing here writes a file. Times come from a probe: a few batches of random pixels through the backbone, on this machine.
+Nothing here writes a file. Times are estimated from a few batches of random pixels through the backbone on this machine.
 """
 
 import shutil
@@ -30,9 +30,9 @@ from pipeline.stage2_stg import stg_folder
 PROBED = 20
 """Batches of a probe, at most."""
 PROBE_SECONDS = 6.0
-"""A probe ends after so long, however few batches it had, but not before the second."""
+"""Seconds after which a probe ends. It always runs at least two batches."""
 NAMED = 3
-"""Settings that a sentence names where two runs differ in more."""
+"""Differing settings that a sentence names at most. The others are counted."""
 BYTES = {"float16": 2, "float32": 4}
 
 
@@ -113,7 +113,7 @@ def _stage1(settings: Settings, dataset: Dataset, folder: Path, rate: float, dec
 
 
 def _why_not_reused(settings: Settings, folder: Path) -> str:
-    """In which settings the newest backbone of that name differs; or that there is none."""
+    """The settings in which the newest finished backbone of this name differs, as text; or that there is no such backbone."""
     others = [path for path in folder.parent.glob("backbone-*") if folders.is_done(path) and path != folder]
     if not others:
         return f"there is no finished backbone of {settings.name} yet"
@@ -206,7 +206,7 @@ def probed(settings: Settings, classes: int) -> tuple[float, float, int]:
 
 
 def _seconds_each(work: Any) -> float:
-    """Seconds of a call, the quickest of several: the first ones warm up, and other processes only ever slow one down."""
+    """Seconds of the quickest of several calls. The first calls warm up, and other processes can only slow a call down."""
     times = []
     for _ in _while_short():
         started = time.perf_counter()

@@ -50,7 +50,7 @@ class Predictor:
     digest: str
     temperature: float = 1.0
     shift_C: Tensor | None = None
-    """What moves the logits to the class prior of the run's `evaluate.prior` (`evaluate.prior_shift`)."""
+    """Added to the logits, (C,), it moves them to the class prior of `evaluate.prior`; see `evaluate.prior_shift`."""
 
     @property
     def width(self) -> int:
@@ -84,7 +84,7 @@ def top_predictions(
 
 
 class Reads(Protocol):
-    """What makes a classifier's inputs from images: `encoder.Encoder`, or the reader of an exported model."""
+    """Turns images into a classifier's inputs: an `encoder.Encoder`, or an exported model."""
 
     def features(self, items: Sequence[Item]) -> tuple[Tensor, list[int], dict[int, str]]:
         """Inputs of the images that can be decoded, their positions, and for each other position the reason."""
@@ -92,7 +92,7 @@ class Reads(Protocol):
 
 
 class Classifies(Protocol):
-    """What names the likeliest classes of inputs: a run's `Predictor`, or an exported model."""
+    """Gives the likeliest classes of inputs: a run's `Predictor`, or an exported model."""
 
     @property
     def width(self) -> int: ...

@@ -1,4 +1,4 @@
-"""Predictions as a file: written as they come, gone on with after an interruption, published whole."""
+"""A file of predictions. It is written row by row, resumed after an interruption, and appears only when it is complete."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ FORMATS = (".parquet", ".csv", ".jsonl")
 PART = ".part"
 """Put behind the name of a file of predictions while it is written."""
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes a cell for a formula by; such text gets an apostrophe before it in CSV."""
+"""First characters by which a spreadsheet takes a cell for a formula. In CSV such text gets an apostrophe before it."""
 
 
 class PredictionFile:
@@ -57,7 +57,7 @@ class PredictionFile:
             file.writelines(json.dumps(asdict(prediction)) + "\n" for prediction in predictions)
 
     def read(self) -> Iterator[Prediction]:
-        """All that are written, in the order of the inputs."""
+        """All predictions written so far, in the order of the inputs."""
         with self.part.open(encoding="utf-8") as lines:
             next(lines)
             for line in lines:

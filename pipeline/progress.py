@@ -1,6 +1,6 @@
-"""Progress of long work on stderr: done of total, rate, time to go; and what an interrupted command says.
+"""Progress of long work on stderr (done, total, rate, time to go), and the message of an interrupted command.
 
-On a terminal a bar; elsewhere, in a pipe or a batch system's log, a line every `EVERY` seconds.
+A terminal shows a bar. A pipe or a batch system's log gets a line every `EVERY` seconds.
 """
 
 import sys
@@ -24,7 +24,7 @@ _interrupted = INTERRUPTED
 
 
 def interrupted_text() -> str:
-    """What an interrupted command says: what the next start does. As the innermost `on_interrupt` has it."""
+    """The message of an interrupted command: what its next start does. It is set by the innermost `on_interrupt`."""
     return _interrupted
 
 

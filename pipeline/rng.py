@@ -1,4 +1,4 @@
-"""Random generators by seed and purpose, so that one draw more in one place moves nothing in another."""
+"""Random generators by seed and purpose. Each purpose has its own, so an extra draw in one place changes no other."""
 
 import hashlib
 

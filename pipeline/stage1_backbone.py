@@ -68,13 +68,13 @@ def stage1_key(settings: Settings, dataset: Dataset) -> str:
 
 
 def _without_its_place(backbone: stage1_settings.Backbone) -> stage1_settings.Backbone:
-    """The settings without the folder of a file of starting weights, which is known by its digest."""
+    """The settings without the folder of a file of starting weights: the file's digest identifies it, not its place."""
     is_file = backbone.weights.endswith(".safetensors")
     return backbone.model_copy(update={"weights": ".safetensors"}) if is_file else backbone
 
 
 def _start_digest(weights: str) -> str:
-    """What a file of starting weights holds; its path alone would not tell a changed file."""
+    """The digest of a file of starting weights; "" for named weights. A path alone would not show that a file was changed."""
     return tensors.digest(tensors.load(Path(weights).expanduser())[0]) if weights.endswith(".safetensors") else ""
 
 

@@ -29,7 +29,7 @@ from pipeline.stage1_identity import frozen_backbone
 
 CLEAN = "clean"
 KEPT = "the features that are written stay, the same command computes the others"
-"""What an interrupted extraction says of its next start."""
+"""The message of an interrupted extraction: what its next start does."""
 
 
 def extract(settings: Settings, run: BackboneRun, stores: Path) -> Path | None:

@@ -22,7 +22,7 @@ from pipeline.settings import Settings
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 DEFAULT_NAME = "imported"
-"""What `--name` is where it is not given."""
+"""The default of `--name`."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def import_features(request: Request, stores: Path, name: str, test_share: float
     else:
         dataset = _held_out(dataset, test_share, seed)
     for line in dataset.notes:
-        note(line)  # before the long work: whoever sees a wrong array need not wait
+        note(line)  # said before the long work, so that the user of a wrong array need not wait for it
     settings, more = settings_for(dataset, name)
     notes += more
     rows = {split: len(table.labels_N) for split, table in dataset.splits.items()}

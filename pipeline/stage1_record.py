@@ -31,7 +31,7 @@ class BackboneResult(BaseModel):
     parameters: Natural | None = None
     processes: Natural | None = None
     threads: Natural | None = None
-    """Of the processor. Sums, and so the last bits of the weights, depend on how many share them."""
+    """Threads of the processor. The order of sums, and so the last bits of the weights, depends on their number."""
     settings: dict[str, Any] | None = None
     """Runs of earlier versions have none."""
     seeds: list[int] | None = None

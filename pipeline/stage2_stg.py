@@ -99,7 +99,7 @@ def _soft(
 
 
 def _distance(stg: SemanticTransformationGenerator, rows: HeadRows, settings: STG) -> Distance:
-    """The generator's distance from the closed form. Raises TrainingError where a figure of it is not finite."""
+    """The generator's distance from the closed form. Raises TrainingError where one of its figures is not finite."""
     try:
         return distance(stg, rows)
     except ValidationError:  # `Distance` takes finite figures alone

@@ -70,7 +70,7 @@ def programs(runs: Sequence[Run], cache: FeatureCache, limit: int | None = None)
 
 
 def _shape(run: Run) -> str:
-    """Equal for runs that one program may train: all settings but those that a replica has for itself."""
+    """A text that is equal for runs that one program may train: all settings but those that each replica has of its own."""
     values = run.settings.model_dump(mode="json", include=MADE_BY)
     if run.settings.retrain.augmentation in SEEDLESS:
         del values["seed"]

@@ -40,7 +40,7 @@ class GridPlace(BaseModel):
     values: dict[str, Any]
     seeds: list[int]
     score: float | None
-    """What the choice is by, percent, mean over the seeds; None where nothing may be chosen by."""
+    """The figure that the choice is made by, percent, mean over the seeds; None where no split may be chosen on."""
     mean: dict[str, float | None]
     """Figures on the test split, percent, mean over the seeds."""
     seconds: float
@@ -92,7 +92,7 @@ class Sweep:
 
 
 def sweep(job: Sweep) -> tuple[Path, SweepResult]:
-    """Run every point that has not been run, then choose; the sweep's folder and what was found.
+    """Run every point that has not been run, then choose the best. Returns the sweep's folder and its result.
 
     Points are resumed by their settings' digests: each is a run folder, which exists whole or not at all. Raises ConfigError
     where there is nothing to choose on, and, with `fail_fast`, PipelineError at the first point that fails.
@@ -135,7 +135,10 @@ TEST_WARNING = (
 
 
 def choose_on(select_on: str, cache: FeatureCache) -> tuple[str | None, str | None]:
-    """(what the points are chosen on, why on nothing). Raises ConfigError where the cache does not allow what is asked for."""
+    """What points are chosen on (`val`, `cross-validation`, `test`); or None, and why nothing can be chosen.
+
+    Raises ConfigError where the cache does not allow the choice that `select_on` names.
+    """
     seen = (
         "its backbone was trained on the training rows, so folds of them say nothing of new images; extract a val split, or see "
         "all points and choose none"
@@ -288,7 +291,7 @@ def _mean(values: Any) -> float | None:
 
 
 def _publish(job: Sweep, result: SweepResult, results: list[tuple[Path, RetrainResult]]) -> Path:
-    """The sweep's folder: its file, the rows of all its runs, and what was found."""
+    """Write the sweep's folder: its file, the figures of all runs, and, last, the result. Returns the folder."""
     digests = [point.settings.model_dump(mode="json") for point in job.points]
     key = folders.key_of(stage="sweep", cache=job.cache.key, points=digests)
     folder = folders.run_folder(job.root, job.points[0].settings.name, "sweep", key)
