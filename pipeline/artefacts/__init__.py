@@ -1,1 +1,1 @@
-"""What a run leaves on the disk: its folder, its tensors, who made it."""
+"""The files of a run: its folder, its tensors, and the record of who made it."""

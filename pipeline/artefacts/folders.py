@@ -1,4 +1,4 @@
-"""Run folders: where an artefact lies, what it was made from, and whether it is done.
+"""Run folders: where a run lies, the settings that made it, and whether it is finished.
 
 `<runs>/<config name>/<stage>-<key>/` holds config.toml, the tensors, log.jsonl and, written last, metrics.json.
 """
@@ -134,13 +134,13 @@ def work_to_do(folder: Path, what: str) -> Iterator[bool]:
 
 
 def leftovers(folder: Path) -> list[Path]:
-    """Files that a killed process left and that nobody reads: half-written ones, and the checkpoint of a finished run."""
+    """Files that nobody reads any more: half-written ones of a killed process, and the checkpoint of a finished run."""
     torn = list(folder.glob(f".*{durable.TEMPORARY}"))
     return [*torn, *(folder.glob(CHECKPOINT) if is_done(folder) else [])]
 
 
 def sweep(folder: Path) -> None:
-    """Remove `leftovers`; whoever calls it has the folder's lock. What may not be removed stays."""
+    """Remove `leftovers`. The caller must hold the folder's lock. A file without permission to remove it stays."""
     for path in leftovers(folder):
         with suppress(OSError):
             path.unlink()

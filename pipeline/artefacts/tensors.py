@@ -18,7 +18,7 @@ DTYPES = {
     *(torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64),
     *(torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
 }
-"""What a module's tensors may be; 8 bits and less of a float, say, cannot be computed with."""
+"""Types that a file's tensors may have. Others, such as floats of 8 bits, cannot be computed with."""
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:

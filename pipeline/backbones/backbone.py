@@ -1,4 +1,4 @@
-"""What a backbone is: every one of them is a subclass."""
+"""The base classes of backbones. Every backbone is a subclass of one of them."""
 
 from torch import Tensor, nn
 

@@ -1,4 +1,4 @@
-"""The cosine classifier of LDAM, and the linear layer that decides alike."""
+"""The cosine classifier of LDAM, and the linear classifier that makes the same decisions."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""What weights say of the images that they were trained on, and what a backbone's short name stands for."""
+"""How images must be prepared for ready-made weights, and what a backbone's short name stands for."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -52,7 +52,7 @@ LITE_INPUT = Description(224, (127 / 255,) * 3, (128 / 255,) * 3)
 
 
 def input_of(name: str, weights: str) -> Description | None:
-    """What the weights of a backbone say of their images; None where they say nothing, or their package is missing.
+    """How images must be prepared for a backbone's weights; None where they do not say, or their package is missing.
 
     Nothing is downloaded. Raises ConfigError where there are no such weights.
     """

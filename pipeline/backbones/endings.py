@@ -1,4 +1,7 @@
-"""BBN (Zhou et al., 2020): one network whose last block is two, one learning from rows as they come, one from reversed ones."""
+"""Backbones with another last block: two branches side by side (BBN, Zhou et al., 2020), or one more block (MiSLAS).
+
+In BBN one branch learns from rows sampled uniformly, the other from rows sampled by 1 / class size.
+"""
 
 import torch
 from torch import Tensor, nn

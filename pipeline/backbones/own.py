@@ -1,4 +1,4 @@
-"""A backbone of one's own: a module that the command line names, and nothing else may."""
+"""A backbone of the user's own. It runs the user's code, so only the command line may name it, never a file."""
 
 import importlib
 import sys
@@ -12,11 +12,11 @@ from pipeline.backbones.source import source_digest
 from pipeline.errors import ConfigError, DataError, out_of_memory
 
 _DIGESTS: dict[str, str] = {}
-"""Of the modules that this process has imported here: the digest of their source at the first time."""
+"""Name of a module that this process imported here -> the digest of its source when it was first imported."""
 
 
 class Own(Given):
-    """One's own module, whose failures are one line each."""
+    """The user's module as a backbone. An error that it raises becomes one line."""
 
     def __init__(self, module: nn.Module, width: int, reference: str, source: str) -> None:
         super().__init__(module, width)
@@ -93,7 +93,7 @@ def _imported(reference: str) -> tuple[object, str]:
 
 
 def _tried(module: nn.Module, reference: str, size: int) -> object:
-    """What it gives for two black images."""
+    """The module's output for two black images."""
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
     try:
         if not all(isinstance(value, Tensor) for value in module.state_dict().values()):

@@ -1,4 +1,4 @@
-"""The source of one's own module, which says what its code does where its weights do not.
+"""The digest of the source of the user's own module, which identifies its code as its weights' digest identifies them.
 
 Why the source, and not the features that it gives for a few fixed images: such a probe sees only what the code does with
 those images, and its last bits change with the device and the number of threads. The price is that an edited comment is

@@ -1,4 +1,4 @@
-"""What is meant by the name of a well-known network that is no name here."""
+"""Suggestions for an unknown backbone name: the name here of the well-known network that is probably meant."""
 
 import difflib
 from collections.abc import Sequence

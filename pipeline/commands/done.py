@@ -1,4 +1,4 @@
-"""What a command says when all its work was already done."""
+"""The line that a command prints where all its work was done before it started."""
 
 import time
 from collections.abc import Iterable

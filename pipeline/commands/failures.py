@@ -16,7 +16,7 @@ from pipeline.commands.output import close_output, complain, fail, fail_in_json,
 
 FAILED, CALLED_WRONGLY = 1, 2
 INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
-"""As a shell reports a process that the signal ended."""
+"""Exit codes of a process that a signal ended, as a shell reports it."""
 
 
 class Terminated(KeyboardInterrupt):

@@ -34,7 +34,7 @@ INDIFFERENT = (
     "stage1.checkpoint_minutes",
     "extract.batch_size",
 )
-"""Settings in those sections that say how the work is done, not what comes out."""
+"""Settings in those sections that change how the work is done, but not its result."""
 
 
 def resolve_settings(options: Options, base: tuple[str, dict[str, Any]] | None = None) -> load.Resolved:

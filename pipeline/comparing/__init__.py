@@ -1,1 +1,1 @@
-"""What a comparison of methods needs: its arms, its statistics, the paper's tables as presets."""
+"""Comparing methods: the arms of a comparison, its statistics, and the paper's tables as presets."""

@@ -17,7 +17,7 @@ from pipeline.settings.stage3 import AUGMENTATIONS, DEAR, HEADS, TRAINED
 STAGE1_HEADS = ("stage1", "logit-adjustment", "tau-norm")
 """Heads that want the classifier of stage 1 in the cache."""
 PLAIN_HEAD = "crt"
-"""The head that the augmentations are compared on where the settings name none that is trained."""
+"""The head that augmentations are compared on where the head of the settings is not trained step by step."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class MethodArm:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A method that this cache or this version cannot have, and why."""
+    """A method that cannot be run on this cache or in this version, and the reason."""
 
     name: str
     reason: str

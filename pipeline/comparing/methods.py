@@ -107,7 +107,7 @@ class MethodComparison(BaseModel):
     limits: tuple[int, int]
     replicates: int
     exact: bool
-    """Whether the p-values are exact: all test rows count alike. Else they are from random sign flips."""
+    """Whether the p-values are exact, which they are where all test rows count alike. Else they come from random sign flips."""
     arms: list[ComparedArm]
     left_out: list[AbsentArm]
     notes: list[str] = []

@@ -15,7 +15,7 @@ from pipeline.settings.method_names import RECORDED, stage1_method
 
 PRESETS = CONFIGS / "presets"
 DIVERGENCE = "divergence"
-"""The preset that is no list of arms: how the transformations of five samples differ (the paper's Table 5)."""
+"""The preset without arms: it measures how the transformations of five samples differ (the paper's Table 5)."""
 SAME_FACTOR = 1.15
 """A cache's imbalance factor may differ from the table's by this ratio: counts are truncated."""
 

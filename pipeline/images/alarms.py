@@ -1,4 +1,4 @@
-"""An alarm: something about a data set or a cache that its owner should look at before hours are spent."""
+"""An alarm: a possible fault of a data set or a cache that its owner should look at before training on it."""
 
 from collections.abc import Sequence
 

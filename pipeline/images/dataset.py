@@ -28,7 +28,7 @@ from pipeline.settings import Settings
 from pipeline.settings.stage1 import Data, LongTail
 
 HOLD_OUT_SEED = 0
-"""The held-out test split is the same for every seed, or runs of several seeds would be measured on different images."""
+"""Seed of the held-out test split. It is one for all runs, so that runs of different seeds are measured on the same images."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The value that becomes white in images of more than 8 bits, or of floats. A data set has one, so that its images compare.
+"""The value that becomes white in images of more than 8 bits, or of floats. It is the same for all images of a data set.
 
 A file of 16 bits does not say how many of them its camera used. So the largest value of all images of the data set
 decides: 12 bits in 16 are scaled by 4095. Portable grey maps do say what is white, and are scaled by that.

@@ -14,11 +14,11 @@ from pipeline.images.summary import Header
 from pipeline.longtail import Rows
 
 HASH_SIDE = 16
-"""Pixels a side that a thumbnail's differences have; it is one pixel wider."""
+"""Side, in pixels, of the differences between neighbours in a thumbnail. The thumbnail itself is one pixel wider."""
 NEAR_BITS = 3
 """Images look alike where their hashes differ in at most so many of 256 bits. A word of 64 bits more than that must be equal."""
 NEAR_GREY = 3.0
-"""And where their thumbnails differ by at most so much, of 255, on average."""
+"""Images that look alike also have thumbnails that differ by at most so much on average, of 255."""
 FLAT = 6.0
 """A thumbnail that varies less than this, of 255, is a plain surface: too little to tell images apart by."""
 CROWD = 64
@@ -27,7 +27,8 @@ CROWD = 64
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Of one image: its header, the digest of its file or pixels, and its thumbnail, uint8 (HASH_SIDE, HASH_SIDE + 1)."""
+    """What is known of one image: its header, the digest of its file or pixels, and its thumbnail, uint8
+    (HASH_SIDE, HASH_SIDE + 1)."""
 
     header: Header
     digest: bytes

@@ -25,7 +25,7 @@ loads it, and always did."""
 JPEG, PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
 APP1, START_OF_SCAN = 0xE1, 0xDA
 WEBP_FLAGS = 0x0C
-"""Of the extended header: EXIF is there, XMP is there."""
+"""Bits of WebP's extended header that say that the file holds EXIF, or XMP."""
 TEXTS = (b"Raw profile type", b"XML:com.adobe.xm")
 """The first 16 bytes of PNG texts in which EXIF or XMP may stand."""
 

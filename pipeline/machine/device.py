@@ -1,4 +1,4 @@
-"""Where tensors are computed: device, number format, memory format, and how freed memory is kept."""
+"""The device and the number format of computation, and how freed memory is kept."""
 
 import ctypes
 import sys

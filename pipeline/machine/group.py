@@ -1,4 +1,4 @@
-"""The processes that train one model together under torchrun, and what they tell each other."""
+"""The processes that train one model together under torchrun, and how they exchange values."""
 
 import os
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ WORDS_OF_LOSS = ("gloo", "nccl", "peer", "connection", "timed out", "timeout", "
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[None]:
-    """Within, the processes of torchrun can tell each other things; alone, nothing.
+    """A context in which the processes of torchrun can exchange values. For a process alone it does nothing.
 
     Raises TrainingError where another process is lost.
     """

@@ -1,1 +1,1 @@
-"""What a person reads of a comparison. Nothing here computes a figure or trains."""
+"""Results for people to read: tables, texts and reports. Only `evidence/` computes; nothing here trains."""

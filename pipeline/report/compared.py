@@ -1,4 +1,4 @@
-"""What a person reads of `compare`: the table of methods, what its signs mean, the overview of several caches, Table 5."""
+"""The output of `compare`: the table of methods, the meaning of its signs, the overview of several caches, Table 5."""
 
 from collections.abc import Sequence
 

@@ -18,7 +18,7 @@ ALL_SHOWN = ("unreadable",)
 
 
 def inspection_text(inspection: "Inspection") -> list[Part]:
-    """What a person reads."""
+    """The inspection as lines and tables for a terminal."""
     parts: list[Part] = [*inspection.head, "", _histogram(inspection.counts), ""]
     parts.append(f"{len(inspection.alarms)} alarms" if inspection.alarms else "no alarms")
     for alarm in inspection.alarms:

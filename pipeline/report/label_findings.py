@@ -10,7 +10,7 @@ SHOWN_FINDINGS = 10
 
 
 def findings_parts(findings: LabelFindings) -> list[Part]:
-    """What a person reads: a table of each kind that there is something to say of."""
+    """A table of each kind of finding that is not empty."""
     parts: list[Part] = []
     if findings.suspicious:
         title = (

@@ -11,7 +11,7 @@ UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
 
 def plan_text(plan: "Plan") -> list[Part]:
-    """What a person reads: a step a row, why, and the sums."""
+    """The plan as lines: a row for each step with its reason, then the sums."""
     columns = (*names("step", "does"), *figures("images", "writes", "about"))
     rows = [
         (

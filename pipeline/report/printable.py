@@ -1,4 +1,4 @@
-"""Text that others wrote, made fit for a terminal. Pure.
+"""Text from strangers, with everything escaped that could mislead a terminal or its reader. Pure.
 
 The names, authors and class names of a shared cache come from strangers. A terminal obeys the control characters in them,
 a line break in a name looks like a line of ours, and marks of direction turn the rest of a line around.

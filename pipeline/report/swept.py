@@ -1,4 +1,4 @@
-"""What a person reads of a sweep: its points by score, the chosen one, and those that failed."""
+"""The output of `sweep`: its points by score, the chosen one, and those that failed."""
 
 from collections.abc import Sequence
 

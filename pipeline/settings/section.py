@@ -1,4 +1,4 @@
-"""What every section is: frozen, no unknown keys."""
+"""The base class of every section of settings."""
 
 from typing import Annotated
 

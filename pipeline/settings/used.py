@@ -1,6 +1,7 @@
-"""Which settings matter to a command. One that a user gives and that cannot matter is refused by name.
+"""Which settings have an effect on a command. A setting given on the command line that has none is refused by name.
 
-What a config holds is never refused: it serves every command. What a head or an augmentation uses stands in `register.py`.
+Settings in a config file are never refused, as one file serves every command. `register.py` lists what a head or an
+augmentation uses.
 """
 
 from collections.abc import Callable, Collection, Iterable

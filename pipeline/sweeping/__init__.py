@@ -1,1 +1,1 @@
-"""What a sweep needs: its points from a file, the work that one process does, and the choice among the points."""
+"""The parts of a sweep: its points, read from a file, and the work, done in one process or spread over many."""

@@ -63,7 +63,7 @@ class Outcome:
 
 
 def perform(task: Task) -> list[Outcome]:
-    """Train a task's runs; one that fails says why and takes no other with it. An outcome a run, in their order."""
+    """Train a task's runs and return an outcome for each, in their order. A run that fails does not stop the others."""
     if task.threads:
         torch.set_num_threads(task.threads)
     if task.root:

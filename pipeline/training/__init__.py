@@ -1,1 +1,1 @@
-"""How stage 1 trains a backbone: epochs, steps, batches, what is minimised, how weights move."""
+"""The training of stage 1: epochs, steps, batches, the objective, learning rate and averaged weights."""

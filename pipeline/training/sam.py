@@ -10,7 +10,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 @contextmanager
 def climbed(model: nn.Module, rho: float) -> Iterator[None]:
-    """Within, the weights are w + rho g / |g| (Eq. 2) and gradients are empty; after it, w to the bit, with what came in.
+    """A context in which the weights are w + rho g / |g| (Eq. 2) and gradients start empty.
+
+    After it, the weights are w again, to the bit, and keep the gradients that were added up within.
 
     The gradient g is what `.grad` holds on entering; a loss scale does not change its direction. Running statistics stand
     still within: they are of w.

@@ -1,4 +1,4 @@
-"""TensorBoard beside a training's own log, for who asks for it with COATTAIL_TENSORBOARD=1. What fails here stops no training."""
+"""TensorBoard beside a training's own log, switched on by COATTAIL_TENSORBOARD=1. Its failures never stop a training."""
 
 import os
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from pipeline.progress import note
 
 TENSORBOARD = "COATTAIL_TENSORBOARD"
-"""The environment variable; 0 or nothing is no. A setting would have a part in run keys, which watching must not."""
+"""The environment variable; 0 or empty is off. It is no setting, because a setting would change the key of a run."""
 EVENTS = "tensorboard"
 """The folder of events, in the run folder: `tensorboard --logdir runs` finds it."""
 

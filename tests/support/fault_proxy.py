@@ -1,4 +1,4 @@
-"""A proxy before an S3 server that breaks what it is told to break, and remembers what it was asked for."""
+"""A proxy before an S3 server. It breaks the answers that a test names, and records all requests."""
 
 import threading
 from collections.abc import Callable, Iterator

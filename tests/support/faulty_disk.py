@@ -1,4 +1,4 @@
-"""A disk that does what a test says: every operation that changes files below a folder passes here, numbered."""
+"""A disk that a test controls: it sees every operation that changes files below a folder, with a number for each."""
 
 import os
 import signal

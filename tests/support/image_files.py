@@ -1,4 +1,4 @@
-"""Images written a byte at a time, so that a test knows what they hold without asking a decoder."""
+"""Image files written byte by byte, so that a test knows their content without a decoder."""
 
 import struct
 import zlib

@@ -1,4 +1,4 @@
-"""What two processes of torchrun do in test_group: train, say what they got, fail together. Arguments: a folder, settings."""
+"""Run by two processes of torchrun in test_group: trains, and writes the digest or the error. Arguments: folder, settings."""
 
 import json
 import sys

@@ -28,7 +28,7 @@ METADATA = tuple(f"metadata{suffix}" for suffix in (".csv", ".jsonl", ".parquet"
 
 @dataclass(frozen=True)
 class _Listed:
-    """Of one split: paths relative to `root`, labels as written, and where both stand, for errors."""
+    """The rows of one split: paths relative to `root`, labels as written, and the place of both for error messages."""
 
     where: str
     root: Path

@@ -58,7 +58,7 @@ class TarImages(Sequence[Item]):
 
 @dataclass
 class _Index:
-    """Of one split, for each sample in the order of the shards: id, label as written, and where its image lies."""
+    """The samples of one split in the order of the shards: id, label as written, and where the image lies."""
 
     ids: list[str]
     labels: list[int | str]

@@ -1,1 +1,1 @@
-"""What is done to an image before a backbone sees it."""
+"""Transforms of images before they enter a backbone: cropping, resizing, augmentation."""

@@ -39,7 +39,7 @@ LOGITS = 5_000_000
 
 @dataclass(frozen=True)
 class Rows:
-    """What an arm's first seed says of each test row: the class (N,) and the confidence from 0 to 1 (N,)."""
+    """The predictions of an arm's first seed for the test rows: class (N,) and confidence from 0 to 1 (N,)."""
 
     predicted_N: NDArray[np.int64]
     confidence_N: NDArray[np.float64]

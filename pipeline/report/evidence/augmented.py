@@ -1,4 +1,4 @@
-"""What the generator makes of tail samples: augmented features, and how the transformations of one class's samples differ."""
+"""Tail samples as the generator augments them, and how much the transformations of one class's samples differ."""
 
 from dataclasses import dataclass, replace
 

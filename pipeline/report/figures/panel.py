@@ -1,4 +1,4 @@
-"""What a figure of the report is made of, how it looks, and how it becomes SVG or PNG. Imports matplotlib when it draws."""
+"""The parts of a report's figures, their colours, and their output as SVG or PNG. matplotlib is imported only to draw."""
 
 import hashlib
 import io
@@ -68,7 +68,7 @@ LOOK: Any = {
 
 @dataclass(frozen=True)
 class Panel:
-    """One drawing with its heading, and what it shows for who cannot see it."""
+    """One drawing with its heading, and a text that describes it to readers who cannot see it."""
 
     heading: str
     drawing: "Figure"
