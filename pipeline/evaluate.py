@@ -96,9 +96,9 @@ def _shares_in(path: Path, classes: Sequence[str]) -> list[float]:
     if isinstance(content, dict):
         unknown, missing = sorted(set(content) - set(classes)), [name for name in classes if name not in content]
         if unknown or missing:
-            found = f"no share of {missing[0]!r}" if missing else f"a share of {unknown[0]!r}, which is no class"
+            problem = f"no share of {missing[0]!r}" if missing else f"a share of {unknown[0]!r}, which is no class"
             raise ConfigError(
-                f"evaluate.prior {path}: wanted a share for each of {len(classes)} classes, found {found}"
+                f"evaluate.prior {path}: wanted a share for each of {len(classes)} classes, found {problem}"
             )
         content = [content[name] for name in classes]
     if not isinstance(content, list):

@@ -273,7 +273,9 @@ def _place(
         values=values,
         seeds=seeds,
         score=score,
-        mean={name: _mean(getattr(one, name) for result in each for one in result.each_seed) for name in figures},
+        mean={
+            name: _mean(getattr(metrics, name) for result in each for metrics in result.each_seed) for name in figures
+        },
         seconds=sum(result.seconds for result in each),
         chosen=chosen,
         runs=[str(runs[number].folder) for number in numbers],

@@ -71,14 +71,14 @@ def _library(name: str, wanted: str) -> Check:
         return Check(name, "fail", f"not installed, wanted {wanted} or newer", remedy)
 
 
-def _compared(name: str, found: str, wanted: str, remedy: str) -> Check:
-    if _numbers(found) < _numbers(wanted):
-        return Check(name, "fail", f"{found}, wanted {wanted} or newer", remedy)
-    return Check(name, "ok", found)
+def _compared(name: str, installed: str, wanted: str, remedy: str) -> Check:
+    if _numbers(installed) < _numbers(wanted):
+        return Check(name, "fail", f"{installed}, wanted {wanted} or newer", remedy)
+    return Check(name, "ok", installed)
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    """The release, 2.10.0 equal to 2.10: `2.14.1+cu130` -> (2, 14, 1)."""
+    """The numbers of a release: `2.14.1+cu130` -> (2, 14, 1). Zeros at the end are dropped, so 2.10.0 equals 2.10."""
     match = re.match(r"\d+(\.\d+)*", text)
     numbers = [int(part) for part in match[0].split(".")] if match else []
     while numbers and numbers[-1] == 0:
@@ -87,7 +87,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def _device() -> Check:
-    """The accelerator that stage 1 would use, tried with a product; the CPU is well too, only slower."""
+    """Whether the accelerator that stage 1 would use multiplies matrices correctly. A machine with a CPU alone passes."""
     try:
         import torch
 
@@ -107,7 +107,7 @@ def _device() -> Check:
 
 
 def _safetensors() -> Check:
-    """Whether safetensors.numpy writes arrays that are not contiguous as they are; coattail itself writes none."""
+    """Whether safetensors.numpy writes arrays that are not contiguous correctly. coattail itself writes no such arrays."""
     if not mixes_up_strided():
         return Check("x.T in safetensors", "ok", "written as it is")
     text = "safetensors.numpy mixes up the numbers of arrays that are not contiguous (x.T, x[:, ::2])"
@@ -117,10 +117,10 @@ def _safetensors() -> Check:
 def _threads() -> Check:
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     wanted = os.environ.get("OMP_NUM_THREADS")
-    found = f"{usable} cores, {f'OMP_NUM_THREADS={wanted}' if wanted else 'OMP_NUM_THREADS not set'}"
+    threads = f"{usable} cores, {f'OMP_NUM_THREADS={wanted}' if wanted else 'OMP_NUM_THREADS not set'}"
     if wanted and wanted.isdecimal() and int(wanted) > usable:
-        return Check("threads", "warn", found, f"export OMP_NUM_THREADS={usable}: more threads than cores are slower")
+        return Check("threads", "warn", threads, f"export OMP_NUM_THREADS={usable}: more threads than cores are slower")
     busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     if not wanted and busy > usable:
-        return Check("threads", "warn", f"{found}, load {busy:.1f}", "on a busy machine: export OMP_NUM_THREADS=1")
-    return Check("threads", "ok", found)
+        return Check("threads", "warn", f"{threads}, load {busy:.1f}", "on a busy machine: export OMP_NUM_THREADS=1")
+    return Check("threads", "ok", threads)

@@ -17,11 +17,11 @@ ALL_SHOWN = ("unreadable",)
 """Kinds of alarms whose examples are all shown, a line each."""
 
 
-def inspection_text(found: "Inspection") -> list[Part]:
+def inspection_text(inspection: "Inspection") -> list[Part]:
     """What a person reads."""
-    parts: list[Part] = [*found.head, "", _histogram(found.counts), ""]
-    parts.append(f"{len(found.alarms)} alarms" if found.alarms else "no alarms")
-    for alarm in found.alarms:
+    parts: list[Part] = [*inspection.head, "", _histogram(inspection.counts), ""]
+    parts.append(f"{len(inspection.alarms)} alarms" if inspection.alarms else "no alarms")
+    for alarm in inspection.alarms:
         several = f"{alarm.count:,} " if alarm.examples or alarm.count > 1 else ""
         shown = alarm.examples if alarm.kind in ALL_SHOWN else alarm.examples[:EXAMPLES_SHOWN]
         more = f" and {alarm.count - len(shown):,} more" if shown and alarm.count > len(shown) else ""

@@ -82,8 +82,8 @@ def subject(
 
 def _finished(runs: Path, key: str, chosen: Path | None) -> Iterator[tuple[Path, RetrainResult]]:
     """The finished runs of the cache, the oldest first, `chosen` last."""
-    found = sorted(runs.glob("*/*/metrics.json"), key=lambda path: (path.stat().st_mtime, path))
-    places = [path.parent for path in found if path.parent != chosen]
+    newest_last = sorted(runs.glob("*/*/metrics.json"), key=lambda path: (path.stat().st_mtime, path))
+    places = [path.parent for path in newest_last if path.parent != chosen]
     for folder in [*places, *([chosen] if chosen else [])]:
         try:
             result = folders.read_result(folder, RetrainResult)

@@ -23,7 +23,7 @@ class Proxy:
     seen: list[tuple[str, str, str]] = field(default_factory=list)
 
     def count(self, method: str, part: str = "") -> int:
-        return sum(one[0] == method and part in one[1] for one in self.seen)
+        return sum(request[0] == method and part in request[1] for request in self.seen)
 
 
 def in_turn(*faults: str) -> Fault:

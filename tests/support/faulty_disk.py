@@ -85,32 +85,32 @@ def watched(disk: Disk) -> Iterator[Disk]:
 def killing(number: int, torn: bool) -> Callable[[int, Operation], bool | None]:
     """SIGKILL before the operation of this number, or in the middle of it if it is a write."""
 
-    def before(found: int, operation: Operation) -> bool | None:
-        if found == number + torn:
+    def before(passed: int, operation: Operation) -> bool | None:
+        if passed == number + torn:
             os.kill(os.getpid(), signal.SIGKILL)
-        return False if torn and found == number else None
+        return False if torn and passed == number else None
 
     return before
 
 
 def strays(root: Path, work: Callable[[Path], object]) -> list[str]:
     """What changes files below the root, as Python's audit hooks tell, and does not pass the disk. The hook stays for good."""
-    disk, found = Disk(root), []
+    disk, missed = Disk(root), []
 
     def hook(event: str, arguments: tuple) -> None:
         if event not in AUDITED and not (event == "open" and isinstance(arguments[2], int) and arguments[2] & WRITING):
             return
         if not disk.inside and str(root) in str(arguments[0]):
-            found.append(f"{event} {arguments[:2]}")
+            missed.append(f"{event} {arguments[:2]}")
 
     sys.addaudithook(hook)
     with watched(disk):
         work(root)
-    return found
+    return missed
 
 
 def in_a_fork(work: Callable[[], None]) -> int:
-    """Run in a forked child that only ends by its exit; what `os.waitpid` says of it."""
+    """Run the work in a forked child, and give its status as `os.waitpid` reports it."""
     child = os.fork()
     if not child:
         try:

@@ -13,7 +13,7 @@ ROOM = 192 << 20
 
 
 def outcome(path: Path) -> str:
-    """The refusal of the first read that refuses; `read` if none does."""
+    """The error of the first read that fails; `read` if all succeed."""
     try:
         cache = FeatureCache.open(path)
         for split in cache.splits:
@@ -28,15 +28,15 @@ def outcome(path: Path) -> str:
 
 
 def findings(path: Path) -> list[str]:
-    """What `cache verify` says; a refusal is one too."""
+    """The findings of `cache verify` as text. An error that it raises counts as a finding."""
     try:
-        return [str(found) for found in verify(path, workers=2).findings]
+        return [str(finding) for finding in verify(path, workers=2).findings]
     except CacheError as error:
         return [str(error)]
 
 
 def limited(room: int) -> None:
-    """No more than `room` bytes beside those of now."""
+    """Limit the address space to what the process takes now and `room` bytes more."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * resource.getpagesize() + room
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

@@ -1,4 +1,4 @@
-"""A model of what a disk holds after the power went: only what was synced for sure, the rest by chance.
+"""A model of what a disk holds after a power failure: what was synced is there; of the rest, chance decides.
 
 A file's content is sure once the file was synced, a name once its folder was; a rename is one step in both folders.
 """
@@ -96,10 +96,10 @@ class Power:
             _put(folder.names, name, node)
 
     def _find(self, path: Path) -> "File | Folder | None":
-        found = self.top
+        node = self.top
         for part in path.relative_to(self.root).parts:
-            found = found.names.get(part) if isinstance(found, Folder) else None
-        return found
+            node = node.names.get(part) if isinstance(node, Folder) else None
+        return node
 
 
 def _put(names: dict, name: str, node: "File | Folder | None") -> None:
@@ -110,18 +110,18 @@ def _put(names: dict, name: str, node: "File | Folder | None") -> None:
 
 
 def _listing(top: Folder, survived: dict[int, dict], content) -> dict[str, bytes | None]:
-    found: dict[str, bytes | None] = {}
+    listing: dict[str, bytes | None] = {}
 
     def walk(folder: Folder, prefix: str) -> None:
         for name, node in survived.get(id(folder), folder.synced).items():
             if isinstance(node, Folder):
-                found[f"{prefix}{name}"] = None
+                listing[f"{prefix}{name}"] = None
                 walk(node, f"{prefix}{name}/")
             else:
-                found[f"{prefix}{name}"] = content(node)
+                listing[f"{prefix}{name}"] = content(node)
 
     walk(top, "")
-    return found
+    return listing
 
 
 def lay_out(root: Path, listing: dict[str, bytes | None]) -> None:

@@ -45,10 +45,10 @@ def main():
     folder, runs = Path(sys.argv[1]), json.loads(sys.argv[2])
     for name, settings in runs.items():
         try:
-            found = train_backbone(Settings.model_validate(settings), folder / name).digest
+            outcome = train_backbone(Settings.model_validate(settings), folder / name).digest
         except TrainingError as error:
-            found = str(error)
-        (folder / f"{name}-{rank()}.txt").write_text(found)
+            outcome = str(error)
+        (folder / f"{name}-{rank()}.txt").write_text(outcome)
 
 
 if __name__ == "__main__":

@@ -58,35 +58,35 @@ def frame(split: str, rows: int, classes: int = 3) -> pl.DataFrame:
     )
 
 
-def expected(found: Identity, split: str, view: str) -> np.ndarray:
+def expected(cache_identity: Identity, split: str, view: str) -> np.ndarray:
     """The features that every writer here stores, (N, D); those of layer `relu` have zeros, so that zstd is worth it."""
     seed = int(digest(f"{split} {view}")[:8], 16)
-    shape = (found.splits[split].rows, found.width)
-    features_ND = np.random.default_rng(seed).normal(size=shape).astype(found.dtype)
-    return np.maximum(features_ND - 1, 0) if found.layer == "relu" else features_ND
+    shape = (cache_identity.splits[split].rows, cache_identity.width)
+    features_ND = np.random.default_rng(seed).normal(size=shape).astype(cache_identity.dtype)
+    return np.maximum(features_ND - 1, 0) if cache_identity.layer == "relu" else features_ND
 
 
 def fill(writer: CacheWriter, limit: int | None = None) -> int:
     """Write rows, classifier and the shards that are pending, at most `limit` of them; how many were written."""
-    found = writer.identity
-    for split, one in found.splits.items():
-        writer.write_rows(split, frame(split, one.rows, len(found.classes)))
-    classes = len(found.classes)
-    writer.write_classifier({"weight": np.ones((classes, found.width)), "bias": np.arange(classes)})
+    cache_identity = writer.identity
+    for split, description in cache_identity.splits.items():
+        writer.write_rows(split, frame(split, description.rows, len(cache_identity.classes)))
+    classes = len(cache_identity.classes)
+    writer.write_classifier({"weight": np.ones((classes, cache_identity.width)), "bias": np.arange(classes)})
     written = 0
-    for split, one in found.splits.items():
-        for view in view_names(one.views):
+    for split, description in cache_identity.splits.items():
+        for view in view_names(description.views):
             for shard in writer.pending(split, view):
                 if written == limit:
                     return written
-                writer.write(shard, expected(found, split, view)[shard.start : shard.stop].astype(np.float32))
+                writer.write(shard, expected(cache_identity, split, view)[shard.start : shard.stop].astype(np.float32))
                 written += 1
     return written
 
 
-def make(stores: Path, found: Identity | None = None, chunk: int = 8, **provenance) -> Path:
-    found = found or identity()
-    with CacheWriter(stores, found, Provenance(name="toy", **provenance), rows_per_chunk=chunk) as writer:
+def make(stores: Path, cache_identity: Identity | None = None, chunk: int = 8, **provenance) -> Path:
+    cache_identity = cache_identity or identity()
+    with CacheWriter(stores, cache_identity, Provenance(name="toy", **provenance), rows_per_chunk=chunk) as writer:
         fill(writer)
         return writer.publish()
 

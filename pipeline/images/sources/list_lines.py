@@ -108,12 +108,12 @@ def _shown(text: str) -> str:
 
 
 def _may_be_there(root: Path, path: str) -> bool:
-    """Whether a file is there under one of its names; also where that cannot be known before all labels are."""
+    """Whether a file is there under one of its names. True too where that depends on labels that are not read yet."""
     names = [path, path.replace("\\", "/")]
     place = places.parse(path)
     if place and not place.folder:
         return True
-    return any(os.path.isfile(os.path.join(root, name)) for one in names for name in places.candidates(one))
+    return any(os.path.isfile(os.path.join(root, name)) for written in names for name in places.candidates(written))
 
 
 def missing_error(missing: Sequence[str], total: int, roots: Iterable[Path], *, is_whole: bool) -> DataError:

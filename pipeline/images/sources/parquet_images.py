@@ -59,7 +59,7 @@ class ImageColumn:
             pl.col(column).struct.field(name) if fields.get(name) == kind else None
             for name, kind in (("bytes", pl.Binary), ("path", pl.String))
         ]
-        return (columns[0], columns[1]) if any(one is not None for one in columns) else None
+        return (columns[0], columns[1]) if any(expression is not None for expression in columns) else None
 
     def take(self, rows: Rows) -> list[Item]:
         """Encoded images, or files, of the rows, counted over all files.

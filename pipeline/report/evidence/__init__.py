@@ -216,4 +216,4 @@ def _curves(about: Subject) -> tuple[Curve, ...]:
     places = {"stage 1, backbone": backbone_folder(about), "stage 2, generator": generator_folder(about)}
     places["stage 3, classifier"] = about.method.folder
     results = [curve(stage, folder) for stage, folder in places.items() if folder is not None]
-    return tuple(one for one in results if one is not None)
+    return tuple(result for result in results if result is not None)

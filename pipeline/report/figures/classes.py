@@ -78,10 +78,10 @@ def accuracy_by_class(evidence: Evidence) -> Picture:
     if baseline is not None:
         panels.append(Panel(f"Gain over {baseline.name}", _gains(evidence), "Gain of each class against its rows"))
         tested = sorted(n for n in evidence.tested if n)
-        one = 100 / tested[len(tested) // 2] if tested else 0
+        step = 100 / tested[len(tested) // 2] if tested else 0
         caption += (
             f" A line joins what {baseline.name} and {method.name} give the same class; horizontal lines are the means of "
-            f"many-, medium- and few-shot classes. In a class of middling size one test row is {one:.1f} points, so small "
+            f"many-, medium- and few-shot classes. In a class of middling size one test row is {step:.1f} points, so small "
             "differences of one class mean little."
         )
     return Picture("What the method did to which classes", caption, tuple(panels))

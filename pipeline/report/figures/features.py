@@ -171,20 +171,20 @@ def _shades(decided_GG: NDArray[np.int64], colours: dict[int, str]) -> NDArray[n
 
 def divergence_map(evidence: Evidence) -> Picture:
     """KL divergences between the transformations of samples of one tail class (the paper's Table 5)."""
-    title, found = "How the transformations of one class's samples differ", evidence.divergence
-    if found is None:
+    title, divergence = "How the transformations of one class's samples differ", evidence.divergence
+    if divergence is None:
         missing = evidence.no_generator or "No tail class has two training rows to compare."
         return Picture(title, "", missing=missing)
     drawing, axes = new_axes(3.9)
     axes.grid(visible=False)
-    shown = axes.imshow(found.kl_SS, cmap="cividis_r", aspect="auto", vmin=0)
-    middle = found.kl_SS.max() / 2
-    for row, values in enumerate(found.kl_SS):
+    shown = axes.imshow(divergence.kl_SS, cmap="cividis_r", aspect="auto", vmin=0)
+    middle = divergence.kl_SS.max() / 2
+    for row, values in enumerate(divergence.kl_SS):
         for column, value in enumerate(values):
             colour = "white" if value > middle else "black"
             axes.text(column, row, f"{value:.1f}", ha="center", va="center", color=colour, fontsize=8.5)
-    numbers = range(len(found.rows))
-    nearest = [f"{number + 1}\n{shown_name(evidence.classes[c], 11)}" for number, c in enumerate(found.nearest)]
+    numbers = range(len(divergence.rows))
+    nearest = [f"{number + 1}\n{shown_name(evidence.classes[c], 11)}" for number, c in enumerate(divergence.nearest)]
     axes.set_xticks(numbers, nearest)
     axes.set_yticks(numbers, [str(number + 1) for number in numbers])
     axes.set(xlabel="sample j, and its nearest head class", ylabel="sample i")
@@ -192,7 +192,7 @@ def divergence_map(evidence: Evidence) -> Picture:
     bar.set_label("KL(i ‖ j), nats")
     bar.outline.set_visible(False)
     caption = (
-        f"Training rows of the tail class {evidence.classes[found.tail_class]}, seeded, and the Kullback-Leibler divergence "
+        f"Training rows of the tail class {evidence.classes[divergence.tail_class]}, seeded, and the Kullback-Leibler divergence "
         "between the Gaussians that the generator gives them. Large numbers say that the rows are transformed differently; rows "
         "with the same nearest head class tend to be closer. This is Table 5 of the paper."
     )

@@ -17,8 +17,8 @@ def reliability_diagrams(evidence: Evidence) -> Picture:
         missing = "Neither classifier is linear, so its confidences cannot be looked at anew."
         return Picture(title, "", missing=missing)
     panels = [
-        Panel(one.name, _reliability(one), f"Accuracy against confidence of {one.name}")
-        for one in evidence.calibrations
+        Panel(calibration.name, _reliability(calibration), f"Accuracy against confidence of {calibration.name}")
+        for calibration in evidence.calibrations
     ]
     caption = (
         "On the dashed line a confidence of 80 % is right 80 % of the time; below it the classifier is too sure. The expected "
@@ -36,10 +36,10 @@ def _reliability(calibration: Calibration) -> "Figure":
         (calibration.before, BASELINE, "o", "-", "as it is"),
         (calibration.after, METHOD, "^", ":", f"temperature {temperature}"),
     ):
-        most = max(one.rows for one in points.bins)
-        confidences = [one.confidence for one in points.bins]
-        correct = [one.accuracy for one in points.bins]
-        sizes = [12 + 50 * one.rows / most for one in points.bins]
+        most = max(interval.rows for interval in points.bins)
+        confidences = [interval.confidence for interval in points.bins]
+        correct = [interval.accuracy for interval in points.bins]
+        sizes = [12 + 50 * interval.rows / most for interval in points.bins]
         axes.plot(confidences, correct, color=colour, linestyle=style, linewidth=1.3)
         axes.scatter(
             confidences,
@@ -67,18 +67,20 @@ def training_curves(evidence: Evidence) -> Picture:
     from matplotlib.ticker import LogLocator, NullFormatter
 
     panels = []
-    for one in evidence.curves:
+    for curve in evidence.curves:
         drawing, axes = new_axes(2.8)
-        axes.plot(one.epochs, one.losses, color=BASELINE, linewidth=1.4, marker="o" if len(one.epochs) < 12 else "")
-        if min(one.losses) > 0:
+        axes.plot(
+            curve.epochs, curve.losses, color=BASELINE, linewidth=1.4, marker="o" if len(curve.epochs) < 12 else ""
+        )
+        if min(curve.losses) > 0:
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter(plain_number())
             axes.yaxis.set_minor_formatter(NullFormatter())
-            if max(one.losses) < 100 * min(one.losses):
+            if max(curve.losses) < 100 * min(curve.losses):
                 axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.set(xlabel="epoch", ylabel="mean training loss")
-        panels.append(Panel(one.stage, drawing, f"Training loss by epoch, {one.stage}"))
-    shown = {one.stage.partition(",")[0] for one in evidence.curves}
+        panels.append(Panel(curve.stage, drawing, f"Training loss by epoch, {curve.stage}"))
+    shown = {curve.stage.partition(",")[0] for curve in evidence.curves}
     caption = "Mean loss of each epoch, on a logarithmic axis where it stays above 0."
     if "stage 1" not in shown:
         caption += " The backbone's log is not at hand: it was trained elsewhere."
