@@ -30,12 +30,14 @@ EVALUATION_BATCH = 500
 
 
 class NotFinite(ArithmeticError):
-    """A classifier's probabilities are not finite, so it has no figures. The stage that catches this names the setting."""
+    """A classifier's probabilities are not finite, so no figure can be given of it. The stage knows which setting did it."""
 
 
-def measured(settings: Settings, dataset: Dataset) -> dict[str, Any]:
-    """What a backbone's figures depend on beside its weights. Where this differs from the record, they are measured again."""
-    groups = settings.longtail
+def measured(groups: LongTail, dataset: Dataset) -> dict[str, Any]:
+    """What a backbone's figures depend on beside its weights; where that has changed, they are measured again.
+
+    `groups` has the limits between many, medium and few.
+    """
     return {"test": dataset.splits["test"].content_digest(), "groups": [groups.many_above, groups.few_below]}
 
 
@@ -59,7 +61,7 @@ def backbone_figures(settings: Settings, dataset: Dataset, model: ImageClassifie
         raise TrainingError(
             f"stage 1: {error}; lower stage1.learning_rate, found {settings.stage1.learning_rate:g}, or set stage1.amp=off"
         ) from None
-    return {**metrics.model_dump(mode="json"), "measured": measured(settings, dataset)}
+    return {**metrics.model_dump(mode="json"), "measured": measured(settings.longtail, dataset)}
 
 
 def class_shares(prior: str, classes: Sequence[str], counts_C: Tensor) -> Tensor:

@@ -4,11 +4,12 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cache import FeatureCache
@@ -186,7 +187,12 @@ def _chunk(predictor: Classifies, encoder: Reads, origin: Named, rows: Rows, cou
 
 
 def predict_features(
-    predictor: Classifies, blocks: Iterator[np.ndarray], total: int, count: int, where: str, done: int = 0
+    predictor: Classifies,
+    blocks: Iterator[NDArray[np.floating[Any]]],
+    total: int,
+    count: int,
+    where: str,
+    done: int = 0,
 ) -> Iterator[list[Prediction]]:
     """Predictions of rows of features (B, D), named by their numbers.
 

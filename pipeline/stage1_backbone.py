@@ -108,7 +108,7 @@ def train_backbone(settings: Settings, folder: Path, dataset: Dataset | None = N
         metrics = recorded(folder)
         digest = checkpoint.digest(tensors)
         folders.prove(folder / NAME, digest, metrics["digest"])
-        if settings.stage1.epochs and metrics.get("measured") != measured(settings, dataset):
+        if settings.stage1.epochs and metrics.get("measured") != measured(settings.longtail, dataset):
             model = build_for(settings, len(dataset.classes))
             try:
                 checkpoint.check(tensors, model.state_dict())

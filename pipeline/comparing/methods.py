@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from cache import FeatureCache
@@ -227,10 +228,10 @@ def _score(result: RetrainResult, metric: str) -> float:
 
 
 def _contrasts(
-    correct: Sequence[np.ndarray],
+    correct: Sequence[NDArray[Any]],
     scores: Sequence[float],
-    draws_AB: np.ndarray,
-    labels_N: np.ndarray,
+    draws_AB: NDArray[np.float64],
+    labels_N: NDArray[np.int64],
     metric: str,
     other: int,
     exact: bool,
