@@ -135,10 +135,7 @@ TEST_WARNING = (
 
 
 def choose_on(select_on: str, cache: FeatureCache) -> tuple[str | None, str | None]:
-    """What points are chosen on (`val`, `cross-validation`, `test`); or None, and why nothing can be chosen.
-
-    Raises ConfigError where the cache does not allow the choice that `select_on` names.
-    """
+    """(`val`, `cross-validation` or `test`, None), or (None, the reason). ConfigError where the cache lacks what is asked."""
     seen = (
         "its backbone was trained on the training rows, so folds of them say nothing of new images; extract a val split, or see "
         "all points and choose none"
