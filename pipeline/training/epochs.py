@@ -31,6 +31,9 @@ def train_epochs(training: Training, folder: Path, key: str) -> list[Line]:
             for saved in _epoch(training, folder, key, point, bar):
                 point = saved
                 interrupted(_next_start(saved))
+                # After the line that says so an interrupt must find the new text, so the text is set first.
+                if group.leads():
+                    bar.note(_line(saved, epochs))
             tracked.epoch(point.history[-1])
     return point.history
 
@@ -63,7 +66,6 @@ def _epoch(training: Training, folder: Path, key: str, point: Point, progress: T
             point = Point(history, done, now - started)
         if group.leads():
             save(training, folder, key, point)
-            progress.note(_line(point, training.stage1.epochs))
         saved = now
         yield point
 
