@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from pipeline.compare import Comparison
     from pipeline.comparing.arms import Chosen
     from pipeline.comparing.divergence import Divergence
-    from pipeline.comparing.methods import MethodComparison
+    from pipeline.comparing.record import MethodComparison
     from pipeline.settings import Settings
     from pipeline.stage3_record import RetrainResult
 

@@ -3,7 +3,7 @@
 from statistics import mean, stdev
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import Field, field_validator
 
 from pipeline.artefacts.figures import Digest, Percent, Seconds
 from pipeline.classifiers.scored import Selection
@@ -12,10 +12,8 @@ from pipeline.metrics import Metrics
 FIGURES = ("accuracy", "many", "medium", "few", "balanced_accuracy", "ece")
 
 
-class RetrainResult(BaseModel):
+class RetrainResult(Metrics):
     """What metrics.json of a stage-3 run holds: the mean over seeds, its spread, and each seed's figures, in percent."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     method: str
     dataset: str
@@ -27,18 +25,11 @@ class RetrainResult(BaseModel):
     chosen: bool = False
     """Whether `auto` made it: without the test split, as `selection` says."""
     seeds: list[int]
-    accuracy: Percent
-    many: Percent | None
-    medium: Percent | None
-    few: Percent | None
-    balanced_accuracy: Percent
-    ece: Percent
-    per_class: list[Percent | None]
     classes: list[str]
     mean: dict[str, Percent | None]
     std: dict[str, Percent | None]
     each_seed: list[Metrics]
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = Field(default_factory=dict)
     """Every setting that made it, by section."""
     prior: str = ""
     """The class prior that the figures are for, as `evaluate.prior` names it; empty for the classifier as it is."""

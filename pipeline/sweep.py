@@ -4,10 +4,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import mean
-from typing import Any
-
-from pydantic import BaseModel, ConfigDict
 
 from cache import FeatureCache
 from cache.disk import durable
@@ -16,64 +12,18 @@ from pipeline.artefacts import folders
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.features import is_unseen
 from pipeline.progress import note, on_interrupt, track
-from pipeline.results import frame, parquet, settings_digest
+from pipeline.results import frame, parquet
 from pipeline.settings.stage3 import uses_stg
 from pipeline.stage2_stg import train_stg
 from pipeline.stage3_record import RetrainResult
 from pipeline.stage3_retrain import Run, done_already, planned, split_figures
 from pipeline.stage3_together import SHARE_OF_RAM, Program, programs
 from pipeline.sweeping.plan import GridPoint, SweepFile
+from pipeline.sweeping.record import Failure, SweepResult, places_of
 from pipeline.sweeping.spread import Workers, spread
 from pipeline.sweeping.work import CROSS_VALIDATION, Outcome, Task, pack, unpack
 
 SELECT_ON = ("auto", "val", CROSS_VALIDATION, "test")
-
-
-class GridPlace(BaseModel):
-    """The runs of one place of the grid: the same settings but for the seed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    method: str
-    settings: str
-    """Digest of the settings without the seeds."""
-    values: dict[str, Any]
-    seeds: list[int]
-    score: float | None
-    """The figure that the choice is made by, percent, mean over the seeds; None where no split may be chosen on."""
-    mean: dict[str, float | None]
-    """Figures on the test split, percent, mean over the seeds."""
-    seconds: float
-    chosen: bool
-    runs: list[str]
-
-
-class Failure(BaseModel):
-    """A point that failed, and why."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    point: str
-    error: str
-
-
-class SweepResult(BaseModel):
-    """What sweep.json holds."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    file: str
-    dataset: str
-    cache: str
-    selected_on: str | None
-    """`val`, `cross-validation`, `test`; None: nothing was chosen, `why_not` says why."""
-    metric: str
-    why_not: str | None
-    warning: str | None
-    varied: list[str]
-    points: int
-    places: list[GridPlace]
-    failures: list[Failure]
 
 
 @dataclass(frozen=True)
@@ -109,7 +59,7 @@ def sweep(job: Sweep) -> tuple[Path, SweepResult]:
     waiting = [number for number, run in runs.items() if not _is_done(run, wanted)]
     _train(job, runs, stgs, waiting, wanted, failures)
     results = {number: figures for number, run in runs.items() if (figures := done_already(run)) is not None}
-    places = _places(job, runs, results, split)
+    places = places_of(job.points, runs, results, split)
     result = SweepResult(
         file=str(job.file.path),
         dataset=job.cache.manifest.provenance.name,
@@ -123,9 +73,8 @@ def sweep(job: Sweep) -> tuple[Path, SweepResult]:
         places=places,
         failures=[Failure(point=str(job.points[number]), error=text) for number, text in sorted(failures.items())],
     )
-    return _publish(
-        job, result, [(runs[number].folder, folders_done) for number, folders_done in results.items()]
-    ), result
+    in_folders = [(runs[number].folder, figures) for number, figures in results.items()]
+    return _publish(job, result, in_folders), result
 
 
 TEST_WARNING = (
@@ -160,13 +109,13 @@ def _is_done(run: Run, split: str | None) -> bool:
 def _generators(job: Sweep, failures: dict[int, str]) -> dict[int, Path]:
     """The generator's run folder of each point that wants one; equal settings share one."""
     wanting = [number for number, point in enumerate(job.points) if uses_stg(point.settings.retrain)]
-    folders_done: dict[int, Path] = {}
+    stgs: dict[int, Path] = {}
     for number in wanting:  # each shows its own progress
         try:
-            folders_done[number], _ = train_stg(job.points[number].settings, job.cache, job.root)
+            stgs[number], _ = train_stg(job.points[number].settings, job.cache, job.root)
         except (PipelineError, CacheError) as error:
             _fail(job, failures, number, str(error))
-    return folders_done
+    return stgs
 
 
 def _fail(job: Sweep, failures: dict[int, str], number: int, text: str) -> None:
@@ -228,63 +177,6 @@ def _say_plan(job: Sweep, grouped: Sequence[Program], done: int) -> None:
         f"sweep: {len(job.points)} points, {done} done already; {len(grouped)} programs of {replicas} replicas in all, each "
         f"at most {largest / 2**20:,.0f} MiB beside the features"
     )
-
-
-def _places(job: Sweep, runs: dict[int, Run], results: dict[int, RetrainResult], split: str | None) -> list[GridPlace]:
-    """The finished points by their settings, seeds together; the chosen one is marked."""
-    by_settings: dict[str, list[int]] = {}
-    for number, result in results.items():
-        key = f"{result.method} {settings_digest(result.settings)}"
-        by_settings.setdefault(key, []).append(number)
-    scores = {key: _mean(_score(runs[n], results[n], split) for n in numbers) for key, numbers in by_settings.items()}
-    best = max((score for score in scores.values() if score is not None), default=None)
-    winner = next((key for key, score in scores.items() if score is not None and score == best), None)
-    return [
-        _place(job, key, numbers, runs, results, scores[key], key == winner) for key, numbers in by_settings.items()
-    ]
-
-
-def _score(run: Run, result: RetrainResult, split: str | None) -> float | None:
-    if split is None:
-        return None
-    there = result if split == "test" else split_figures(run, split)
-    if there is None:
-        return None
-    return there.accuracy if run.settings.choice.metric == "accuracy" else there.balanced_accuracy
-
-
-def _place(
-    job: Sweep,
-    key: str,
-    numbers: list[int],
-    runs: dict[int, Run],
-    results: dict[int, RetrainResult],
-    score: float | None,
-    chosen: bool,
-) -> GridPlace:
-    each = [results[number] for number in numbers]
-    seeds = sorted(seed for result in each for seed in result.seeds)
-    figures = ("accuracy", "balanced_accuracy", "many", "medium", "few", "ece")
-    values = dict(job.points[numbers[0]].values)
-    values.pop("seed", None)
-    return GridPlace(
-        method=each[0].method,
-        settings=key.rpartition(" ")[2],
-        values=values,
-        seeds=seeds,
-        score=score,
-        mean={
-            name: _mean(getattr(metrics, name) for result in each for metrics in result.each_seed) for name in figures
-        },
-        seconds=sum(result.seconds for result in each),
-        chosen=chosen,
-        runs=[str(runs[number].folder) for number in numbers],
-    )
-
-
-def _mean(values: Any) -> float | None:
-    known = list(values)
-    return None if not known or None in known else mean(known)
 
 
 def _publish(job: Sweep, result: SweepResult, results: list[tuple[Path, RetrainResult]]) -> Path:

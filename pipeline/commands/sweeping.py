@@ -13,8 +13,8 @@ from pipeline.report.layout import Part
 
 if TYPE_CHECKING:
     from cache import FeatureCache
-    from pipeline.sweep import SweepResult
     from pipeline.sweeping.plan import GridPoint, SweepFile
+    from pipeline.sweeping.record import SweepResult
 
 SELECTIONS = ("auto", "val", "cross-validation", "test")
 

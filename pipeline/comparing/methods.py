@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from cache import FeatureCache
 from pipeline.comparing import statistics
 from pipeline.comparing.arms import LeftOut, MethodArm, missing
+from pipeline.comparing.record import LEVEL, SHOWN_FIGURES, AbsentArm, ComparedArm, Contrast, MethodComparison
 from pipeline.errors import ConfigError, DataError, LineageError
 from pipeline.longtail import group_limits, shot_groups
 from pipeline.metrics import worst_tenth
@@ -25,93 +25,8 @@ from pipeline.stage3_record import RetrainResult
 from pipeline.stage3_retrain import Run, done_already, planned
 from pipeline.stage3_together import programs, run_program
 
-SHOWN_FIGURES = ("accuracy", "balanced_accuracy", "many", "medium", "few", "worst_tenth", "ece")
-"""The figures of an arm, in the table's order, percent."""
-LEVEL = 0.05
-"""The level of the tests, and one minus that of the intervals."""
 Generator = Callable[[Settings], Path]
 """From settings to the run folder of the generator they want, learnt where it is not there."""
-
-
-class Contrast(BaseModel):
-    """An arm's score minus another's on the same test rows, in points, with a 95 % interval over rows and seeds."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    difference: float
-    low: float
-    high: float
-    p: float
-    """Two-sided, of the exact paired permutation test over test rows."""
-    p_corrected: float
-    """By Holm's method, for the number of arms."""
-
-    @property
-    def significant(self) -> bool:
-        return self.p_corrected < LEVEL
-
-
-class ComparedArm(BaseModel):
-    """One method's figures, percent, and its differences from the baseline and from the best arm."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    method: str
-    run: str
-    seeds: list[int]
-    mean: dict[str, float | None]
-    std: dict[str, float | None]
-    seconds: float
-    chosen: bool
-    score: float
-    """The metric of the comparison."""
-    to_baseline: Contrast | None
-    """None for the baseline itself."""
-    to_best: Contrast | None
-    """None for the best arm."""
-    published: dict[str, float] = {}
-    best_epoch: bool | None = None
-
-    @property
-    def among_the_best(self) -> bool:
-        """Whether it is the best arm, or cannot be told from it."""
-        return self.to_best is None or not self.to_best.significant
-
-
-class AbsentArm(BaseModel):
-    """A method that was not run, and why; with its published figures, if it has any."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    reason: str
-    published: dict[str, float] = {}
-    best_epoch: bool | None = None
-
-
-class MethodComparison(BaseModel):
-    """All that `compare` found on one cache."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    title: str
-    dataset: str
-    cache: str
-    backbone: str
-    """Digest of the backbone's weights."""
-    stage1: str
-    metric: str
-    baseline: str
-    test_rows: int
-    groups: dict[str, int]
-    limits: tuple[int, int]
-    replicates: int
-    exact: bool
-    """Whether the p-values are exact, which they are where all test rows count alike. Else they come from random sign flips."""
-    arms: list[ComparedArm]
-    left_out: list[AbsentArm]
-    notes: list[str] = []
 
 
 def compare_methods(

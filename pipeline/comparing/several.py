@@ -6,7 +6,7 @@ from statistics import mean, stdev
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from pipeline.comparing.methods import MethodComparison
+from pipeline.comparing.record import MethodComparison
 from pipeline.comparing.statistics import critical_difference, mean_ranks
 from pipeline.errors import ConfigError
 

@@ -20,7 +20,7 @@ from pipeline.images.listing import listed
 from pipeline.images.pixels import Geometry, Images, LazyImages, RamImages, fits_in_ram
 from pipeline.images.reading import Facts, find_broken, read_all
 from pipeline.images.sources import load_source
-from pipeline.images.sources.source import ChosenItems, Raw, Source
+from pipeline.images.sources.source import DeferredItems, Raw, Source
 from pipeline.images.summary import lines_of_images, sampled_headers
 from pipeline.longtail import Rows, class_counts, draw, hold_out, largest_n_max
 from pipeline.progress import note
@@ -238,7 +238,7 @@ def _kept(name: str, raw: Raw, data: Data) -> _Kept:
     left_out = say_left_out(name, broken, names, data)
     good = [row for row in range(len(names)) if row not in broken]
     subset = _subset(raw, np.array(good, dtype=np.int64))
-    return _Kept(subset, ChosenItems(items, good), [names[row] for row in good], left_out)
+    return _Kept(subset, DeferredItems(items.__getitem__, good), [names[row] for row in good], left_out)
 
 
 def _decoding(facts: Sequence[Facts]) -> tuple[Scale, dict[str, int | float | str]]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from pipeline.comparing.divergence import Divergence
-from pipeline.comparing.methods import SHOWN_FIGURES, AbsentArm, ComparedArm, Contrast, MethodComparison
+from pipeline.comparing.record import SHOWN_FIGURES, AbsentArm, ComparedArm, Contrast, MethodComparison
 from pipeline.comparing.several import Overview
 from pipeline.report.layout import Part, Table, figures, names
 from pipeline.report.tables import CHOSEN

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from pipeline.report.layout import Part, Table, figures, names
 from pipeline.report.tables import CHOSEN
-from pipeline.sweep import GridPlace, SweepResult
+from pipeline.sweeping.record import GridPlace, SweepResult
 
 FIGURES_SHOWN = {
     "accuracy": "all",

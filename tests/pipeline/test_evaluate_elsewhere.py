@@ -5,16 +5,11 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file
 
-import pipeline
 from cache import FeatureCache
-from pipeline.settings import Settings
-from pipeline.stage1_backbone import stage1
-from pipeline.stage1_extract import extract
 from tests.support import in_process
-from tests.support.small_runs import small
+from tests.support.finished_run import finished_run
 
 CLASSES = ("ants", "birds", "cats")
 
@@ -22,20 +17,7 @@ CLASSES = ("ants", "birds", "cats")
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A folder of images, a backbone trained on it, its cache and a classifier."""
-    root = tmp_path_factory.mktemp("made")
-    draw = np.random.default_rng(0)
-    for split, rows in (("train", 12), ("test", 7)):
-        for number, name in enumerate(CLASSES):
-            (root / split / name).mkdir(parents=True)
-            for row in range(rows):
-                pixels = draw.integers(0, 80, (11, 9, 3)) + 60 * number
-                Image.fromarray(pixels.astype(np.uint8)).save(root / split / name / f"{row:02}.png")
-    data = {"source": "folder", "image_size": 8, "workers": 0, **{s: str(root / s) for s in ("train", "test")}}
-    values = {**small(epochs=2).model_dump(), "data": data, "longtail": {"profile": "natural"}}
-    settings = Settings.model_validate({**values, "retrain": {"augmentation": "none", "epochs": 3, "seeds": 2}})
-    cache = extract(settings, stage1(settings, root / "runs"), root / "stores")
-    folder, _ = pipeline.retrain(settings, FeatureCache.open(cache), root / "runs")
-    return {"root": root, "run": folder, "cache": cache}
+    return finished_run(tmp_path_factory.mktemp("made"), CLASSES, {"train": 12, "test": 7})
 
 
 @pytest.fixture

@@ -2,9 +2,9 @@
 
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,7 +15,7 @@ from pipeline.images.decoding import Item
 from pipeline.images.listing import listed
 from pipeline.images.sources.class_names import checked
 from pipeline.images.sources.labels import numbered
-from pipeline.images.sources.source import Raw, Source, expand
+from pipeline.images.sources.source import DeferredItems, Raw, Source, expand
 from pipeline.longtail import Rows
 from pipeline.settings.stage1 import Data
 
@@ -26,26 +26,11 @@ WRITTEN_SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "t
 ARRAY_SUFFIXES = (".npz", ".npy")
 
 
-@dataclass(frozen=True)
-class ArrayImages(Sequence[Item]):
-    """Rows of an array of images (N, H, W), (N, H, W, 1) or (N, H, W, 3); each is given as uint8 (H, W, 3)."""
-
-    pixels: NDArray[np.uint8]
-    rows: Rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    @overload
-    def __getitem__(self, index: int) -> Item: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Item]: ...
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return ArrayImages(self.pixels, self.rows[index])
-        image = np.asarray(self.pixels[self.rows[index]])
-        image_HWC = image if image.ndim == 3 else image[:, :, None]
-        return np.ascontiguousarray(np.broadcast_to(image_HWC, (*image_HWC.shape[:2], 3)))
+def _image(pixels: NDArray[np.uint8], row: int) -> Item:
+    """One image of an array (N, H, W), (N, H, W, 1) or (N, H, W, 3), as uint8 (H, W, 3)."""
+    image = np.asarray(pixels[row])
+    image_HWC = image if image.ndim == 3 else image[:, :, None]
+    return np.ascontiguousarray(np.broadcast_to(image_HWC, (*image_HWC.shape[:2], 3)))
 
 
 def load_arrays(data: Data) -> Source:
@@ -153,4 +138,4 @@ def _check(where: str, images: NDArray[Any], labels: NDArray[Any]) -> None:
 
 def _raw(name: str, images: NDArray[np.uint8], labels_N: Rows) -> Raw:
     ids = [f"{name}#{row}" for row in range(len(images))]
-    return Raw(ids, labels_N, lambda rows: ArrayImages(images, rows))
+    return Raw(ids, labels_N, partial(DeferredItems, partial(_image, images)))

@@ -29,11 +29,11 @@ class Raw:
 
 
 @dataclass(frozen=True)
-class ChosenItems(Sequence[Item]):
-    """Some rows of a sequence of images, which are taken from it only when they are asked for."""
+class DeferredItems(Sequence[Item]):
+    """Images that are read when they are asked for, `read(row)` for each of these rows."""
 
-    items: Sequence[Item]
-    rows: Sequence[int]
+    read: Callable[[int], Item]
+    rows: Sequence[int] | Rows
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -43,8 +43,7 @@ class ChosenItems(Sequence[Item]):
     @overload
     def __getitem__(self, index: slice) -> Sequence[Item]: ...
     def __getitem__(self, index: Any) -> Any:
-        chosen = self.rows[index]
-        return ChosenItems(self.items, chosen) if isinstance(index, slice) else self.items[chosen]
+        return DeferredItems(self.read, self.rows[index]) if isinstance(index, slice) else self.read(self.rows[index])
 
 
 @dataclass(frozen=True)

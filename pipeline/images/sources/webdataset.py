@@ -4,10 +4,9 @@ import json
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, overload
 
-import numpy as np
 import polars as pl
 
 from pipeline.errors import DataError
@@ -17,7 +16,7 @@ from pipeline.images.reading import IMAGE_BYTES
 from pipeline.images.sources.class_names import checked
 from pipeline.images.sources.folder import SUFFIXES
 from pipeline.images.sources.labels import numbered
-from pipeline.images.sources.source import Raw, Source, files, portable
+from pipeline.images.sources.source import DeferredItems, Raw, Source, files, portable
 from pipeline.longtail import Rows
 from pipeline.progress import track
 from pipeline.settings.stage1 import Data
@@ -27,33 +26,6 @@ LABEL_BYTES = 1 << 20
 """A sample's .cls or .json file may have at most so many bytes."""
 JSON_KEYS = ("label", "cls", "class", "class_name", "target")
 """Keys of a .json file that hold the label, where `data.label_column` is not among its keys."""
-
-
-@dataclass(frozen=True)
-class TarImages(Sequence[Item]):
-    """Rows of images that lie in tar files, each from `offset` on, `size` bytes long; read when it is asked for."""
-
-    shards: tuple[Path, ...]
-    shard_N: Rows
-    offset_N: Rows
-    size_N: Rows
-    rows: Rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    @overload
-    def __getitem__(self, index: int) -> Item: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Item]: ...
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return TarImages(self.shards, self.shard_N, self.offset_N, self.size_N, self.rows[index])
-        row = self.rows[index]
-        # Each read opens the file anew: workers and threads then share no position in it.
-        with self.shards[self.shard_N[row]].open("rb") as file:
-            file.seek(int(self.offset_N[row]))
-            return file.read(int(self.size_N[row]))
 
 
 @dataclass
@@ -87,8 +59,14 @@ def load_webdataset(data: Data) -> Source:
 
 
 def _raw(shards: tuple[Path, ...], index: _Index, labels_N: Rows) -> Raw:
-    shard_N, offset_N, size_N = (np.array(column, dtype=np.int64) for column in (index.shard, index.offset, index.size))
-    return Raw(index.ids, labels_N, lambda rows: TarImages(shards, shard_N, offset_N, size_N, rows), index.ids)
+    return Raw(index.ids, labels_N, partial(DeferredItems, partial(_image, shards, index)), index.ids)
+
+
+def _image(shards: tuple[Path, ...], index: _Index, row: int) -> Item:
+    # Each read opens the file anew: workers and threads then share no position in it.
+    with shards[index.shard[row]].open("rb") as file:
+        file.seek(index.offset[row])
+        return file.read(index.size[row])
 
 
 def _index(key: str, shards: Sequence[Path], label_key: str) -> _Index:
