@@ -11,7 +11,6 @@ import torch
 
 from cache import FeatureCache
 from pipeline.artefacts import folders
-from pipeline.encoder import Encoder
 from pipeline.errors import DataError
 from pipeline.evaluate import measured_logits
 from pipeline.images.dataset import with_test_split
@@ -20,6 +19,7 @@ from pipeline.images.sources import load_source
 from pipeline.images.sources.source import Raw
 from pipeline.longtail import Rows
 from pipeline.predict import CHUNK, predictor_of
+from pipeline.predicting.encoder import Encoder
 from pipeline.progress import track
 from pipeline.settings import Settings
 from pipeline.stage3_record import RetrainResult, summarise

@@ -6,18 +6,14 @@ import json
 import logging
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from cache.disk import durable
-from pipeline.deployable import About, Deployable, example
 from pipeline.errors import ConfigError, DataError
+from pipeline.exporting.deployable import ABOUT, About, Deployable, example
 
-ABOUT = "coattail"
-"""The name in a file's metadata under which `About` stands as JSON."""
 ROWS = 2
 """Of the example that a graph is traced with. Of 1, torch would take the number of rows for fixed."""
 
@@ -99,35 +95,6 @@ def write_model(model: Deployable, about: About, kind: str, path: Path) -> None:
             f"--to {kind}: {about.backbone[:80]} cannot be traced ({reason}); try --to safetensors"
         ) from None
     durable.replace(path, content)
-
-
-@dataclass(frozen=True)
-class Parity:
-    """How near a file's probabilities come to the run's own on the same rows."""
-
-    rows: int
-    what: str
-    """Of what the rows are: images of the test split, say."""
-    largest_difference: float
-    same_class: int
-    """Rows for which both name the same likeliest class."""
-
-    def document(self) -> dict[str, object]:
-        return asdict(self)
-
-    def line(self) -> str:
-        """For people."""
-        return (
-            f"on {self.rows} {self.what} the file names the same class {self.same_class} times; its probabilities differ "
-            f"from the run's by at most {self.largest_difference:.1e}"
-        )
-
-
-def parity(expected_NC: Tensor, found_NC: Tensor, what: str) -> Parity:
-    """Of probabilities (N, C) of the run and of the file."""
-    difference = float((expected_NC.double() - found_NC.double()).abs().max()) if len(expected_NC) else 0.0
-    same = int((expected_NC.argmax(dim=1) == found_NC.argmax(dim=1)).sum())
-    return Parity(len(expected_NC), what, difference, same)
 
 
 def save_card(path: Path, content: str) -> None:

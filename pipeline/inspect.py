@@ -14,7 +14,7 @@ from pipeline.images.looking import Look, look_alike, look_at_all, stacked
 from pipeline.images.sources import load_source
 from pipeline.images.sources.source import Raw, Source
 from pipeline.images.summary import Header, factor_text, imbalance_factor, lines_of_images
-from pipeline.inspect_features import feature_alarms
+from pipeline.inspecting.features import feature_alarms
 from pipeline.longtail import group_limits, shot_groups
 from pipeline.progress import collected
 from pipeline.settings import Settings

@@ -22,21 +22,12 @@ from pipeline.evaluate import class_shares, prior_shift
 from pipeline.images.decoding import Item
 from pipeline.images.gathering import Named
 from pipeline.longtail import Rows
+from pipeline.predicting.files import Prediction
 from pipeline.progress import track
 from pipeline.stage3_record import RetrainResult
 
 CHUNK = 512
 """Images that are decoded, predicted and written at a time."""
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """One row: its name, the likeliest classes first with their probabilities, or the reason why there are none."""
-
-    name: str
-    classes: tuple[str, ...] = ()
-    probabilities: tuple[float, ...] = ()
-    broken: str = ""
 
 
 @dataclass(frozen=True)

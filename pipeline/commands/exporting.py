@@ -38,12 +38,12 @@ def export(
 
     from pipeline.artefacts.folders import read_result, runs_folder
     from pipeline.commands.using import cache_of
-    from pipeline.deployable import deployable, one_seed
-    from pipeline.encoder import encoder_of
     from pipeline.export import WRITERS, save_card, write_model
-    from pipeline.export_check import check_features, check_images, sampled_test_images
-    from pipeline.exported import read_exported, read_torch_export
+    from pipeline.exporting.check import check_features, check_images, sampled_test_images
+    from pipeline.exporting.deployable import deployable, one_seed
+    from pipeline.exporting.exported import read_exported, read_torch_export
     from pipeline.predict import predictor_of
+    from pipeline.predicting.encoder import encoder_of
     from pipeline.report.model_card import card_document, card_text
     from pipeline.stage3_record import RetrainResult
 

@@ -50,7 +50,7 @@ def inspect(options: Options, reference: str | None, labels: bool | None) -> Non
 def _labels(cache: "FeatureCache", wanted: bool | None) -> "tuple[dict[str, Any], list[Part]]":
     """What is said about the labels of a cache, as JSON and as text; nothing where it is not wanted."""
     from pipeline.errors import DataError
-    from pipeline.label_errors import is_quick, label_findings
+    from pipeline.inspecting.label_errors import is_quick, label_findings
     from pipeline.report.label_findings import findings_parts
 
     if wanted is None and not is_quick(cache):

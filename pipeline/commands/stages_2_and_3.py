@@ -99,8 +99,8 @@ def evaluate(
         from pipeline.artefacts.folders import runs_folder
         from pipeline.commands.using import cache_of
         from pipeline.commands.which_cache import resolve_settings
-        from pipeline.encoder import encoder_of
         from pipeline.evaluate_elsewhere import evaluate_images, labelled_images
+        from pipeline.predicting.encoder import encoder_of
 
         cache = cache_of(folder, reference)
         images = labelled_images(resolve_settings(replace(options, config=data)).settings, cache.classes, split)

@@ -12,7 +12,8 @@ from pipeline.commands.output import show
 
 if TYPE_CHECKING:
     from cache import FeatureCache
-    from pipeline.predict import Classifies, Prediction, Reads
+    from pipeline.predict import Classifies, Reads
+    from pipeline.predicting.files import Prediction
 
 LIKELIEST = 3
 """Classes of a row that a line for people names."""
@@ -56,7 +57,7 @@ def predict(
     if model is not None and (backbone or reference):
         raise click.UsageError("--backbone and --cache are for --run: an exported file has what it needs")
     from pipeline.predict import predict_features, predict_images
-    from pipeline.predictions import PredictionFile, as_object, names_digest
+    from pipeline.predicting.files import PredictionFile, as_object, names_digest
     from pipeline.progress import on_interrupt
 
     use = _model(model, bool(paths)) if model else _run(folder, reference, backbone, bool(paths))  # type: ignore[arg-type]
@@ -111,8 +112,8 @@ class _Use:
 
 def _run(folder: Path, reference: str | None, backbone: Path | None, of_images: bool) -> _Use:
     from pipeline.artefacts.folders import runs_folder
-    from pipeline.encoder import encoder_of
     from pipeline.predict import predictor_of
+    from pipeline.predicting.encoder import encoder_of
     from pipeline.progress import note
 
     cache = cache_of(folder, reference) if of_images else _cache_at_hand(folder, reference)
@@ -126,7 +127,7 @@ def _run(folder: Path, reference: str | None, backbone: Path | None, of_images: 
 def _model(path: Path, of_images: bool) -> _Use:
     """Raises DataError where the file takes features and images are given, or the reverse."""
     from pipeline.errors import DataError
-    from pipeline.exported import read_exported
+    from pipeline.exporting.exported import read_exported
 
     model = read_exported(path)
     if of_images != (model.about.takes == "pixels"):

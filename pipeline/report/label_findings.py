@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from pipeline.label_errors import LabelFindings
+from pipeline.inspecting.label_errors import LabelFindings
 from pipeline.report.layout import Part, Table, figures, names
 
 SHOWN_FINDINGS = 10

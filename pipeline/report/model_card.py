@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from cache import Manifest
-from pipeline.deployable import About
-from pipeline.export import Parity
+from pipeline.exporting.check import Parity
+from pipeline.exporting.deployable import About
 from pipeline.report.exported import markdown
 from pipeline.report.layout import Column, Table
 from pipeline.report.printable import printable

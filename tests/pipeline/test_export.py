@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 import pipeline
 from cache import FeatureCache
-from pipeline.deployable import About
+from pipeline.exporting.deployable import About
 from pipeline.images.transforms.recipe import clean
 from pipeline.report import model_card
 from pipeline.report.model_card import script_of

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from cache import FeatureCache
 from pipeline.artefacts.folders import read_result
 from pipeline.predict import fit_temperature
-from pipeline.predictions import PredictionFile
+from pipeline.predicting.files import PredictionFile
 from pipeline.stage3_record import RetrainResult
 from tests.support import in_process
 from tests.support.finished_run import finished_run

@@ -8,10 +8,10 @@ from small_runs import small
 from cache import FeatureCache
 from pipeline.backbones import build
 from pipeline.backbones.layers import Layers, layer_name, with_layers
-from pipeline.encoder import encoder_of
 from pipeline.errors import ConfigError
 from pipeline.images.dataset import load
 from pipeline.images.sources import load_source
+from pipeline.predicting.encoder import encoder_of
 from pipeline.stage1_backbone import stage1
 from pipeline.stage1_extract import extract
 

@@ -12,12 +12,12 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from pipeline.artefacts import tensors
-from pipeline.deployable import About, Deployable
-from pipeline.encoder import backbone_from, pixels_of
 from pipeline.errors import ConfigError, DataError
-from pipeline.export import ABOUT
+from pipeline.exporting.deployable import ABOUT, About, Deployable
 from pipeline.images.decoding import Item
-from pipeline.predict import Prediction, top_predictions
+from pipeline.predict import top_predictions
+from pipeline.predicting.encoder import backbone_from, pixels_of
+from pipeline.predicting.files import Prediction
 
 MODEL_BATCH = 64
 """Images that a model takes at a time."""

@@ -6,9 +6,12 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from pipeline.encoder import Encoder
 from pipeline.errors import DataError
 from pipeline.predict import Predictor
+from pipeline.predicting.encoder import Encoder
+
+ABOUT = "coattail"
+"""The name in a file's metadata under which `About` stands as JSON."""
 
 
 class About(BaseModel):

@@ -4,14 +4,13 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import polars as pl
 
 from cache.disk import durable
 from pipeline.errors import ConfigError, DataError
-from pipeline.predict import Prediction
 from pipeline.progress import note
 
 FORMATS = (".parquet", ".csv", ".jsonl")
@@ -19,6 +18,16 @@ PART = ".part"
 """Put behind the name of a file of predictions while it is written."""
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """First characters by which a spreadsheet takes a cell for a formula. In CSV such text gets an apostrophe before it."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One row: its name, the likeliest classes first with their probabilities, or the reason why there are none."""
+
+    name: str
+    classes: tuple[str, ...] = ()
+    probabilities: tuple[float, ...] = ()
+    broken: str = ""
 
 
 class PredictionFile:

@@ -1,28 +1,58 @@
-"""The rows that an exported file is compared on with the run that it was made from."""
+"""How near an exported file comes to the run that it was made from, on rows of both."""
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from cache import FeatureCache, Manifest
 from cache.errors import CacheError
-from pipeline.encoder import Encoder, pixels_of
 from pipeline.errors import PipelineError
-from pipeline.export import Parity, parity
-from pipeline.exported import ExportedModel
+from pipeline.exporting.exported import ExportedModel
 from pipeline.images.dataset import with_test_split
 from pipeline.images.decoding import Item
 from pipeline.images.sources import load_source
 from pipeline.longtail import Rows
 from pipeline.predict import Predictor
+from pipeline.predicting.encoder import Encoder, pixels_of
 from pipeline.progress import note, silently
 from pipeline.rng import generator
 from pipeline.settings import Settings
 
 CHECKED = 64
 """Rows that are compared."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How near a file's probabilities come to the run's own on the same rows."""
+
+    rows: int
+    what: str
+    """Of what the rows are: images of the test split, say."""
+    largest_difference: float
+    same_class: int
+    """Rows for which both name the same likeliest class."""
+
+    def document(self) -> dict[str, object]:
+        return asdict(self)
+
+    def line(self) -> str:
+        """For people."""
+        return (
+            f"on {self.rows} {self.what} the file names the same class {self.same_class} times; its probabilities differ "
+            f"from the run's by at most {self.largest_difference:.1e}"
+        )
+
+
+def parity(expected_NC: Tensor, written_NC: Tensor, what: str) -> Parity:
+    """Of probabilities (N, C) of the run and of the file."""
+    difference = float((expected_NC.double() - written_NC.double()).abs().max()) if len(expected_NC) else 0.0
+    same = int((expected_NC.argmax(dim=1) == written_NC.argmax(dim=1)).sum())
+    return Parity(len(expected_NC), what, difference, same)
 
 
 def sampled_test_images(manifest: Manifest) -> Sequence[Item]:

@@ -6,7 +6,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from pipeline.errors import DataError
-from pipeline.label_errors import LABEL_FOLDS, folds_of, label_findings, out_of_sample
+from pipeline.inspecting.label_errors import LABEL_FOLDS, folds_of, label_findings, out_of_sample
 from tests.support import in_process
 
 CLASSES = ("ants", "bees", "birds", "cats", "lonely")

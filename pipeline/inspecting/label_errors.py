@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import DataError
-from pipeline.inspect_features import near_pairs
+from pipeline.inspecting.features import near_pairs
 from pipeline.longtail import Rows
 from pipeline.progress import track
 
