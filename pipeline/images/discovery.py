@@ -17,18 +17,15 @@ from pipeline.images.sources import load_source
 from pipeline.images.sources.arrays import ARRAY_SUFFIXES
 from pipeline.images.sources.folder import SUFFIXES
 from pipeline.images.sources.parquet_images import ImageColumn
+from pipeline.images.sources.source import SPLIT_WORDS
 from pipeline.images.sources.table import table_in
 from pipeline.images.sources.table_columns import LABEL_COLUMN_NAMES
 from pipeline.images.sources.table_file import LINE_SUFFIXES, TEXT_SUFFIXES
 from pipeline.progress import silently
 from pipeline.settings.stage1 import Data
 
-SPLIT_WORDS = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation", "dev"),
-    "test": ("test", "testing"),
-}
-"""How a split's folder or file may be called, in any case of letters."""
+PATH_WORDS = {split: tuple(word for word in words if len(word) > 2) for split, words in SPLIT_WORDS.items()}
+"""How a split's folder or file may be called, in any case of letters. Two letters say too little: tr and te are languages too."""
 FILE_SOURCES = {
     ".parquet": "parquet",
     ".tar": "webdataset",
@@ -100,7 +97,7 @@ def _metadata(folder: Path) -> dict[str, Any]:
 def _split_folders(folder: Path) -> dict[str, Any]:
     """Folders `train`, `val`, `test` that hold the same kind of source."""
     places: dict[str, Path] = {}
-    for split, words in SPLIT_WORDS.items():
+    for split, words in PATH_WORDS.items():
         inside = [entry for entry in sorted(folder.iterdir()) if entry.is_dir() and entry.name.lower() in words]
         places |= {split: inside[0]} if inside else {}
     if "train" not in places:
@@ -137,7 +134,7 @@ def _files(folder: Path) -> dict[str, Any]:
 
 def _split_of(path: Path) -> str:
     first = re.split(r"[-_. ]", path.stem.lower())[0]
-    return next((split for split, words in SPLIT_WORDS.items() if first in words), "")
+    return next((split for split, words in PATH_WORDS.items() if first in words), "")
 
 
 def _pattern(folder: Path, paths: Sequence[Path], suffix: str) -> str:

@@ -79,7 +79,7 @@ TWICE = {
     "HEADS TRAINED": "the register; what people call a head; what settings it uses",
     "METRICS": "of distance; of a choice",
     "LOOKED_AT SHOWN SIDE": "how much of a file, of a text, of an image a module takes",
-    "LABEL_NAMES SPLIT_NAMES Columns": "of arrays, of folders, of tables: what each kind of source calls them",
+    "LABEL_NAMES Columns": "of arrays, of tables: what each kind of source calls them",
     "SEEN NEAR": "heads, columns; classes, rows",
     "Step": "of training: a batch; of a plan: a stage",
     "settings_of": "a folder of images; a run folder",

@@ -15,14 +15,13 @@ from pipeline.images.decoding import Item
 from pipeline.images.listing import listed
 from pipeline.images.sources.class_names import checked
 from pipeline.images.sources.labels import numbered
-from pipeline.images.sources.source import DeferredItems, Raw, Source, expand
+from pipeline.images.sources.source import SPLIT_WORDS, DeferredItems, Raw, Source, expand
 from pipeline.longtail import Rows
 from pipeline.settings.stage1 import Data
 
 IMAGE_ARRAYS = ("images", "image", "x", "data")
 LABEL_ARRAYS = ("labels", "label", "y", "targets", "target")
 """Names of arrays in a .npz file, alone or with the split before them: `train_images`, `x_train`."""
-WRITTEN_SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 ARRAY_SUFFIXES = (".npz", ".npy")
 
 
@@ -71,7 +70,7 @@ def _read(name: str, file: Path, data: Data) -> dict[str, tuple[str, NDArray[Any
     alone = _pair(arrays, where, data, "")
     if alone:
         return {name: alone}
-    pairs = {split: _pair(arrays, where, data, split) for split in WRITTEN_SPLITS}
+    pairs = {split: _pair(arrays, where, data, split) for split in SPLIT_WORDS}
     of_split = {split: pair for split, pair in pairs.items() if pair}
     if not of_split:
         raise DataError(
@@ -92,8 +91,8 @@ def _pair(
         words = (*((setting,) if setting else ()), *usual)
         if not split:
             return next((own[word.lower()] for word in words if word.lower() in own), None)
-        spelled = [f"{part}_{word}" for part in WRITTEN_SPLITS[split] for word in words]
-        spelled += [f"{word}_{part}" for part in WRITTEN_SPLITS[split] for word in words]
+        spelled = [f"{part}_{word}" for part in SPLIT_WORDS[split] for word in words]
+        spelled += [f"{word}_{part}" for part in SPLIT_WORDS[split] for word in words]
         return next((own[text.lower()] for text in spelled if text.lower() in own), None)
 
     image, label = named(IMAGE_ARRAYS, data.image_column), named(LABEL_ARRAYS, data.label_column)

@@ -13,7 +13,7 @@ import numpy as np
 from pipeline.errors import DataError
 from pipeline.images.listing import listed
 from pipeline.images.sources.class_names import checked, in_order, spelled
-from pipeline.images.sources.source import Raw, Source, expand, portable, take_files
+from pipeline.images.sources.source import SPLIT_OF_WORD, Raw, Source, expand, portable, take_files
 from pipeline.progress import note
 from pipeline.settings.stage1 import Data
 
@@ -23,7 +23,6 @@ SUFFIXES = {
     *(".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
 }
 """Suffixes of image files, in small letters. Capital letters mean the same."""
-SPLIT_NAMES = {"train", "training", "val", "valid", "validation", "test"}
 LEFT_FILES = {"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r"}
 LEFT_FOLDERS = {"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"}
 """Files and folders that Windows, macOS and network disks leave behind. Hidden ones are passed over as well."""
@@ -54,7 +53,7 @@ def load_folder(data: Data) -> Source:
     in_train = sorted(folders["train"])
     if not in_train:
         raise DataError(f"data.train {roots['train']}: wanted one folder of images a class, found no folder")
-    if {folder.lower() for folder in in_train} <= SPLIT_NAMES:
+    if {folder.lower() for folder in in_train} <= set(SPLIT_OF_WORD):
         raise DataError(
             f"data.train {roots['train']}: wanted one folder a class, found {', '.join(in_train)}; point data.train and "
             "data.test at those"

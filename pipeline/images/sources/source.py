@@ -14,6 +14,13 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.images.decoding import Item
 from pipeline.longtail import Rows
 
+SPLIT_WORDS = {
+    "train": ("train", "training", "tr"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing", "te", "eval"),
+}
+"""How columns, arrays, folders and files call each split, in small letters."""
+SPLIT_OF_WORD = {word: split for split, words in SPLIT_WORDS.items() for word in words}
 SHOWN = 120
 """Characters of a path or line that an error shows."""
 

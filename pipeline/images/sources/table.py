@@ -16,10 +16,21 @@ from pipeline.images.sources.class_names import checked
 from pipeline.images.sources.folder import SUFFIXES
 from pipeline.images.sources.labels import numbered
 from pipeline.images.sources.list_lines import missing_error
-from pipeline.images.sources.source import SHOWN, Raw, Source, expand, leads_outside, portable, take_files
-from pipeline.images.sources.table_columns import SPLITS, columns_of
+from pipeline.images.sources.source import (
+    SHOWN,
+    SPLIT_OF_WORD,
+    SPLIT_WORDS,
+    Raw,
+    Source,
+    expand,
+    leads_outside,
+    portable,
+    take_files,
+)
+from pipeline.images.sources.table_columns import columns_of
 from pipeline.images.sources.table_file import TABLE_SUFFIXES, read_table
 from pipeline.longtail import Rows
+from pipeline.progress import note
 from pipeline.settings.stage1 import Data
 
 METADATA = tuple(f"metadata{suffix}" for suffix in (".csv", ".jsonl", ".parquet"))
@@ -38,7 +49,7 @@ class _Listed:
 
 
 def load_table(data: Data) -> Source:
-    """Splits from the tables `data.train`, `data.val`, `data.test`, or from the split column of `data.train`.
+    """Splits from the tables `data.train`, `data.val`, `data.test`, and from the split column of `data.train`.
 
     A table is CSV, TSV, JSON lines, Parquet or the JSON of COCO and iNaturalist; or a folder with a `metadata` file.
     Paths start from `data.root`, by default the table's folder. Columns that `data.image_column`, `data.label_column` and
@@ -50,7 +61,8 @@ def load_table(data: Data) -> Source:
     Raises DataError for columns that cannot be told, a path listed twice, and missing files.
     """
     tables = [_read(name, data) for name in ("train", "val", "test") if name == "train" or getattr(data, name)]
-    splits = {name: rows for table in tables for name, rows in table.items()}
+    by_split = {name: rows for table in tables for name, rows in table.items()}
+    splits = {name: by_split[name] for name in SPLIT_WORDS if name in by_split}
     if "train" not in splits:
         raise DataError(f"data.train {data.train}: its split column has no row of the training split")
     named = checked("data.classes", data.classes) or splits["train"].one_hot
@@ -86,9 +98,9 @@ def _read(name: str, data: Data) -> dict[str, _Listed]:
     columns = columns_of(frame, data, where)
     root = expand("data.root", data.root) if data.root else file.parent
     frame = _labelled(frame, columns.label, columns.one_hot, columns.path)
-    of_split = (
-        _by_split(frame, columns.split, where) if columns.split and not (data.val or data.test) else {name: frame}
-    )
+    of_split = {name: frame}
+    if columns.split:
+        of_split = _wanted(name, _by_split(frame, columns.split, where), data, f"{where}: column {columns.split!r}")
     shown = f"{where}: column {columns.label!r}" if columns.label else f"{where}: one-hot columns"
     return {
         split: _Listed(shown, root, _paths(rows["path"], root, where), rows["label"], columns.one_hot)
@@ -109,15 +121,41 @@ def _labelled(frame: pl.DataFrame, label: str, one_hot: Sequence[str], path: str
 def _by_split(frame: pl.DataFrame, column: str, where: str) -> dict[str, pl.DataFrame]:
     """The rows of each split. Raises DataError for a value that names none."""
     written = frame[column].cast(pl.String).fill_null("").str.strip_chars().str.to_lowercase()
-    unknown = sorted(set(written.unique().to_list()) - set(SPLITS))
+    unknown = sorted(set(written.unique().to_list()) - set(SPLIT_OF_WORD))
     if unknown:
         raise DataError(
             f"{where}: column {column!r}: wanted train, val or test in each row, found "
             f"{listed([repr(text) for text in unknown], 5)}; correct it, or rename the column where it is none of splits"
         )
-    names = written.replace_strict(SPLITS)
+    names = written.replace_strict(SPLIT_OF_WORD)
     present = names.unique().to_list()
-    return {split: frame.filter(names == split) for split in ("train", "val", "test") if split in present}
+    return {split: frame.filter(names == split) for split in SPLIT_WORDS if split in present}
+
+
+def _wanted(name: str, by_split: dict[str, pl.DataFrame], data: Data, where: str) -> dict[str, pl.DataFrame]:
+    """Which splits are taken of the table that the setting `data.{name}` names; a note says which are left out.
+
+    Of the training table: all but those that a setting of their own names. Of another table: its own split, or whatever it
+    holds where that is one split, such as the split val used as test. Raises DataError where neither is there.
+    """
+    if name == "train":
+        others = [split for split in ("val", "test") if getattr(data, split) and split in by_split]
+        namers = " and ".join(f"data.{split}" for split in others)
+        reason = f"{namers} names that split" if len(others) == 1 else f"{namers} name those splits"
+    elif name in by_split:
+        others = [split for split in by_split if split != name]
+        reason = f"data.{name} names the split {name}"
+    elif len(by_split) == 1:
+        return {name: frame for frame in by_split.values()}
+    else:
+        raise DataError(
+            f"{where}: wanted rows of {name}, found rows of {' and '.join(by_split)} alone; correct the column, or name "
+            "another table"
+        )
+    if others:
+        left_out = ", ".join(f"{split} ({by_split[split].height})" for split in others)
+        note(f"{where}: rows of {left_out} are left out; {reason}")
+    return {split: frame for split, frame in by_split.items() if split not in others}
 
 
 def _paths(column: pl.Series, root: Path, where: str) -> list[str]:

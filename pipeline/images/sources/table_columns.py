@@ -38,12 +38,6 @@ LABEL_COLUMN_NAMES = (
 )
 SPLIT_COLUMN_NAMES = ("split", "set", "subset", "partition", "phase")
 """Names that columns usually have, in small letters and without `_`, `-` and blanks."""
-SPLITS = {
-    **dict.fromkeys(("train", "training", "tr"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
-    **dict.fromkeys(("test", "testing", "te", "eval"), "test"),
-}
-"""What a split column writes, in small letters -> the split."""
 ROWS_SEEN = 100
 """Rows that are looked at to tell a column of paths."""
 

@@ -8,6 +8,8 @@ import polars as pl
 import pytest
 
 from pipeline.images.dataset import load
+from pipeline.images.sources import load_source
+from pipeline.progress import collected
 from tests.support.toy_images import error_of, png, settings, write_folder
 
 ROWS = [("dog/0.png", "dog"), ("cat/1.png", "cat"), ("cat/0.png", "cat"), ("dog/1.png", "dog"), ("cat/2.png", "cat")]
@@ -196,4 +198,45 @@ def test_annotations_of_inaturalist_are_a_table(root):
     )
     assert wrong(root, "[]", "a.json").startswith(
         "data.train ROOT/a.json: wanted JSON with images (id, file_name) and annotations (image_id, category_id), found "
+    )
+
+
+def test_a_split_column_holds_beside_other_tables_and_what_they_name_is_left_out(root):
+    rows = [(path, label, "train") for path, label in ROWS]
+    rows += [("cat/0.png", "cat", "test"), ("dog/0.png", "dog", "test"), ("dog/1.png", "dog", "val")]
+    both = write_rows(root / "all.csv", rows, ("path", "label", "split"))
+    val = write_rows(root / "val.csv", [("cat/1.png", "cat"), ("dog/1.png", "dog")])
+
+    def sizes(**data):
+        with collected() as notes:
+            splits = load_source(settings("table", train=both, **data).data).splits
+        return {name: len(raw.labels_N) for name, raw in splits.items()}, [
+            text.replace(str(root), "ROOT") for text in notes
+        ]
+
+    assert sizes() == ({"train": 5, "val": 1, "test": 2}, [])
+    assert sizes(val=val) == (
+        {"train": 5, "test": 2, "val": 2},
+        ["data.train ROOT/all.csv: column 'split': rows of val (1) are left out; data.val names that split"],
+    )
+    assert sizes(test=val)[0] == {"train": 5, "val": 1, "test": 2}
+    assert sizes(val=both, test=both) == (
+        {"train": 5, "val": 1, "test": 2},
+        [
+            "data.train ROOT/all.csv: column 'split': rows of val (1), test (2) are left out; data.val and data.test name those splits",
+            "data.val ROOT/all.csv: column 'split': rows of train (5), test (2) are left out; data.val names the split val",
+            "data.test ROOT/all.csv: column 'split': rows of train (5), val (1) are left out; data.test names the split test",
+        ],
+    )
+
+
+def test_a_table_of_one_other_split_is_what_its_setting_says_and_one_of_several_is_refused(root):
+    table = write_rows(root / "a.csv", ROWS)
+    val = write_rows(root / "b.csv", [("cat/1.png", "cat", "val")], ("path", "label", "split"))
+    assert len(load_source(settings("table", train=table, test=val).data).splits["test"].labels_N) == 1
+    rows = [("cat/1.png", "cat", "val"), ("cat/2.png", "cat", "train")]
+    several = write_rows(root / "c.csv", rows, ("path", "label", "split"))
+    assert str(error_of(settings("table", train=table, test=several))).replace(str(root), "ROOT") == (
+        "data.test ROOT/c.csv: column 'split': wanted rows of test, found rows of train and val alone; correct the column, or "
+        "name another table"
     )
