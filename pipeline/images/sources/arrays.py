@@ -1,6 +1,8 @@
 """Images as arrays of numpy: one .npz file with every split, or a .npy file of images with its labels beside it."""
 
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -23,6 +25,17 @@ IMAGE_ARRAYS = ("images", "image", "x", "data")
 LABEL_ARRAYS = ("labels", "label", "y", "targets", "target")
 """Names of arrays in a .npz file, alone or with the split before them: `train_images`, `x_train`."""
 ARRAY_SUFFIXES = (".npz", ".npy")
+NO_ARRAYS = (
+    OSError,
+    ValueError,
+    EOFError,
+    MemoryError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+    tokenize.TokenError,
+)
+"""What numpy raises for a file that is empty, cut short, damaged, encrypted or no array at all."""
 
 
 def _image(pixels: NDArray[np.uint8], row: int) -> Item:
@@ -45,6 +58,7 @@ def load_arrays(data: Data) -> Source:
     for name in ("train", "val", "test"):
         if name == "train" or getattr(data, name):
             arrays_of |= _read(name, expand(f"data.{name}", getattr(data, name)), data)
+    arrays_of = {name: arrays_of[name] for name in SPLIT_WORDS if name in arrays_of}
     if "train" not in arrays_of:
         raise DataError(f"data.train {data.train}: holds no training images")
     columns, shown = {}, {}
@@ -77,8 +91,11 @@ def _read(name: str, file: Path, data: Data) -> dict[str, tuple[str, NDArray[Any
             f"{where}: wanted arrays of images and labels, such as images and labels, found {listed(sorted(arrays))}; name them "
             "with --set data.image_column=NAME --set data.label_column=NAME"
         )
-    given = bool(data.val or data.test)
-    return {split: pair for split, pair in of_split.items() if not given or split == name}
+    if name != "train" and name not in of_split:
+        raise DataError(f"{where}: wanted arrays of the split {name}, found those of {' and '.join(of_split)} alone")
+    # Of the training file come all splits but those that a setting of their own names.
+    kept = [split for split in of_split if split == name or (name == "train" and not getattr(data, split))]
+    return {split: of_split[split] for split in kept}
 
 
 def _pair(
@@ -111,17 +128,41 @@ def _load(where: str, file: Path) -> NDArray[Any]:
     """The array, memory-mapped. Raises DataError for what is no array of plain numbers or texts."""
     try:
         array = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{where}: {file.name} cannot be read as an array ({str(error).splitlines()[0]})") from None
+    except NO_ARRAYS as error:
+        raise DataError(f"{where}: {file.name} cannot be read as an array ({_reason(error)})") from None
+    if not isinstance(array, np.ndarray):
+        raise DataError(f"{where}: {file.name} is a .npz file by its content; name it so")
     return array
 
 
 def _load_all(where: str, file: Path) -> dict[str, NDArray[Any]]:
+    """The arrays in a .npz file. Raises DataError for what is none, and for an array in it that cannot be read."""
+    members: dict[str, Any] = {}
     try:
-        with np.load(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, zipfile.BadZipFile, MemoryError) as error:
-        raise DataError(f"{where}: cannot be read as arrays ({str(error).splitlines()[0]})") from None
+        archive = np.load(file, allow_pickle=False)
+        is_archive = not isinstance(archive, np.ndarray)
+        if is_archive:
+            with archive:
+                members = {name: archive[name] for name in archive.files}
+                stored = set(archive.zip.namelist())
+    except NO_ARRAYS as error:
+        raise DataError(f"{where}: cannot be read as arrays ({_reason(error)})") from None
+    if not is_archive:
+        raise DataError(f"{where}: is a .npy file by its content; name it so")
+    arrays = {name: member for name, member in members.items() if isinstance(member, np.ndarray)}
+    damaged = [f"{name}.npy" for name in members if name not in arrays and f"{name}.npy" in stored]
+    if damaged:
+        raise DataError(
+            f"{where}: cannot be read as arrays ({listed(damaged)} in it holds no array); write the file again"
+        )
+    return arrays
+
+
+def _reason(error: BaseException) -> str:
+    text = str(error.args[0]) if isinstance(error, tokenize.TokenError) else str(error)
+    if "pickled" in text:  # numpy's word for any file that begins as none of its own
+        return "it does not begin as a file of numpy does"
+    return (text.splitlines() or [type(error).__name__])[0]
 
 
 def _check(where: str, images: NDArray[Any], labels: NDArray[Any]) -> None:

@@ -139,14 +139,14 @@ def _wanted(name: str, by_split: dict[str, pl.DataFrame], data: Data, where: str
     holds where that is one split, such as the split val used as test. Raises DataError where neither is there.
     """
     if name == "train":
-        others = [split for split in ("val", "test") if getattr(data, split) and split in by_split]
+        others = [split for split in by_split if split != "train" and getattr(data, split)]
         namers = " and ".join(f"data.{split}" for split in others)
         reason = f"{namers} names that split" if len(others) == 1 else f"{namers} name those splits"
     elif name in by_split:
         others = [split for split in by_split if split != name]
         reason = f"data.{name} names the split {name}"
     elif len(by_split) == 1:
-        return {name: frame for frame in by_split.values()}
+        return {name: next(iter(by_split.values()))}
     else:
         raise DataError(
             f"{where}: wanted rows of {name}, found rows of {' and '.join(by_split)} alone; correct the column, or name "

@@ -4,12 +4,14 @@ import hashlib
 import io
 import json
 import tarfile
+import zipfile
 
 import numpy as np
 import pytest
 import torch
 
 from pipeline.images.dataset import load
+from pipeline.images.sources import load_source
 from tests.support.toy_images import error_of, pixels_of, png, settings, write_folder
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
@@ -69,6 +71,81 @@ def test_arrays_that_are_no_images_are_refused(tmp_path):
     assert wrong_arrays(tmp_path, images=np.array([{}]), labels=LABELS).startswith(
         "data.train ROOT/a.npz: cannot be read as arrays (Object arrays cannot be loaded"
     )
+
+
+@pytest.mark.parametrize("kept", [0, 5, 30, 200, -10])
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_an_empty_or_cut_file_is_one_line(tmp_path, suffix, kept):
+    place = tmp_path / f"a{suffix}"
+    np.save(place, PIXELS) if suffix == ".npy" else np.savez(place, images=PIXELS, labels=LABELS)
+    np.save(tmp_path / "labels.npy", LABELS)
+    place.write_bytes(place.read_bytes()[:kept])
+    start = "a.npy cannot be read as an array (" if suffix == ".npy" else "cannot be read as arrays ("
+    assert str(error_of(settings("npz", train=str(place)))).startswith(f"data.train {place}: {start}")
+
+
+def test_an_empty_file_says_so(tmp_path):
+    place = tmp_path / "a.npz"
+    place.write_bytes(b"")
+    assert str(error_of(settings("npz", train=str(place)))) == (
+        f"data.train {place}: cannot be read as arrays (No data left in file)"
+    )
+
+
+def inside(**members):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(f"{name}.npy", content)
+    return file.getvalue()
+
+
+def as_npy(array):
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def test_a_damaged_array_in_an_archive_and_a_file_of_the_other_kind_are_one_line(tmp_path):
+    def wrong(content, name="a.npz"):
+        (tmp_path / name).write_bytes(content)
+        np.save(tmp_path / "labels.npy", LABELS)
+        return str(error_of(settings("npz", train=str(tmp_path / name)))).replace(str(tmp_path), "ROOT")
+
+    empty = inside(images=b"", labels=as_npy(LABELS))
+    assert wrong(empty) == (
+        "data.train ROOT/a.npz: cannot be read as arrays (images.npy in it holds no array); write the file again"
+    )
+    whole = bytearray(inside(images=as_npy(PIXELS), labels=as_npy(LABELS)))
+    whole[whole.rindex(b"PK\x01\x02") + 8] |= 1
+    assert wrong(bytes(whole)).startswith(
+        "data.train ROOT/a.npz: cannot be read as arrays (File 'labels.npy' is encrypted"
+    )
+    assert wrong(as_npy(PIXELS)) == "data.train ROOT/a.npz: is a .npy file by its content; name it so"
+    assert wrong(empty, "b.npy") == "data.train ROOT/b.npy: b.npy is a .npz file by its content; name it so"
+    brackets = b"{'descr':" + b"(" * 5000
+    header = b"\x93NUMPY\x01\x00" + len(brackets).to_bytes(2, "little") + brackets
+    assert wrong(header, "c.npy").startswith(
+        "data.train ROOT/c.npy: c.npy cannot be read as an array (EOF in multi-line"
+    )
+
+
+def test_a_file_of_all_splits_keeps_those_that_no_setting_names(tmp_path):
+    both = {"x_train": PIXELS, "y_train": LABELS, "dev_x": PIXELS[:2], "dev_y": LABELS[:2]}
+    np.savez(tmp_path / "a.npz", **both, x_test=PIXELS[:3], y_test=LABELS[:3])
+    np.savez(tmp_path / "b.npz", images=PIXELS[:4], labels=LABELS[:4])
+    train, other = str(tmp_path / "a.npz"), str(tmp_path / "b.npz")
+
+    def sizes(**data):
+        splits = load_source(settings("npz", train=train, **data).data).splits
+        return {name: len(raw.labels_N) for name, raw in splits.items()}
+
+    assert sizes() == {"train": 6, "val": 2, "test": 3}
+    assert sizes(val=other) == {"train": 6, "val": 4, "test": 3}
+    assert sizes(test=train, val=other) == {"train": 6, "val": 4, "test": 3}
+    np.savez(tmp_path / "c.npz", x_train=PIXELS, y_train=LABELS)
+    lacking = str(error_of(settings("npz", train=train, test=str(tmp_path / "c.npz"))))
+    assert lacking == f"data.test {tmp_path}/c.npz: wanted arrays of the split test, found those of train alone"
 
 
 def write_tar(path, members, mode="w"):
