@@ -1,6 +1,7 @@
 """What lies in a folder or a file, as settings of `data`: a folder or a table of images is a config."""
 
 import glob
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -34,6 +35,8 @@ FILE_SOURCES = {
     ".txt": "list",
 }
 """Suffix of a file of images or labels -> the source that reads it."""
+SHARDED = ("parquet", "webdataset")
+"""Sources of which a split may be several files."""
 MEASURED = 64
 """Images that mean, spread and size are taken from: enough to tell them to two digits."""
 FEW_IMAGES = 5000
@@ -111,39 +114,78 @@ def _split_folders(folder: Path) -> dict[str, Any]:
 
 
 def _files(folder: Path) -> dict[str, Any]:
-    """Files of one kind, alone or by the split that their names begin with; not where images lie in class folders."""
+    """Files of one kind, alone or by the split that their names say; not where images lie in class folders."""
     if len(_folders_of_images(folder)) > 1:
         return {}
     for suffix, source in FILE_SOURCES.items():
-        names = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix.lower() == suffix)
-        by_split = {split: [path for path in names if _split_of(path) == split] for split in SPLIT_WORDS}
-        by_split = {split: paths for split, paths in by_split.items() if paths}
+        by_split = _by_split(folder, suffix)
         if "train" not in by_split:
-            by_split = {"train": names} if source in ("parquet", "webdataset") or len(names) == 1 else {}
-        if not by_split.get("train"):
             continue
-        texts = {split: _pattern(folder, paths, suffix) for split, paths in by_split.items()}
         columns = _parquet_columns(by_split["train"][0]) if source == "parquet" else {"source": source}
-        if columns["source"] == "table" and any(len(paths) > 1 for paths in by_split.values()):
+        several = [paths for paths in by_split.values() if len(paths) > 1]
+        if columns["source"] not in SHARDED and several:
             raise DataError(
-                f"{folder}: wanted one table of paths a split, found {listed([path.name for path in names], 5)}"
+                f"{folder}: wanted one file a split, found {listed([path.name for path in several[0]], 5)}; write a config that "
+                "names them"
             )
-        return {**columns, **texts}
+        return {**columns, **{split: _pattern(folder, split, paths) for split, paths in by_split.items()}}
     return {}
 
 
+def _by_split(folder: Path, suffix: str) -> dict[str, list[Path]]:
+    """The files of that suffix by split; without `train` where nothing says which are for training.
+
+    Where no name says train, the files whose names say no split are for training: any number of shards, but one file of
+    another kind. Files that are all of one split are a folder of that split, and so the training images of what is asked for.
+    Raises DataError for shards of val and test alone.
+    """
+    names = [path for path in sorted(folder.iterdir()) if path.is_file() and path.suffix.lower() == suffix]
+    names = [path for path in names if not (suffix == ".npy" and path.stem.lower().split("_")[-1] == "labels")]
+    grouped = {split: [path for path in names if _split_of(path) == split] for split in ("", *SPLIT_WORDS)}
+    by_split = {split: paths for split, paths in grouped.items() if split and paths}
+    is_sharded = FILE_SOURCES[suffix] in SHARDED
+    if "train" in by_split or not names:
+        return by_split
+    if len(names) == 1 or (is_sharded and len(by_split) == 1 and not grouped[""]):
+        return {"train": names}
+    if grouped[""] and (is_sharded or (len(grouped[""]) == 1 and suffix != ".txt")):
+        return {"train": grouped[""], **by_split}
+    if is_sharded:
+        raise DataError(
+            f"{folder}: wanted files of training images, found {listed([path.name for path in names], 5)}; name a file of them "
+            f"train{suffix}"
+        )
+    return by_split
+
+
 def _split_of(path: Path) -> str:
-    first = re.split(r"[-_. ]", path.stem.lower())[0]
-    return next((split for split, words in PATH_WORDS.items() if first in words), "")
+    """The split that a word of the file's name says, the first such word; "" for none."""
+    split_of = {word: split for split, words in PATH_WORDS.items() for word in words}
+    return next((split_of[word] for word in re.split(r"[-_. ]", path.stem.lower()) if word in split_of), "")
 
 
-def _pattern(folder: Path, paths: Sequence[Path], suffix: str) -> str:
-    """A text that names the files: the only one's path, or a pattern that all begin like."""
+def _pattern(folder: Path, split: str, paths: Sequence[Path]) -> str:
+    """A text that names these files and no others: the only one's path, or a pattern.
+
+    Raises DataError where no simple pattern does.
+    """
+    suffix = paths[0].suffix
     if len(paths) == 1:
         plain = str(paths[0])
-        return glob.escape(plain) if suffix in (".parquet", ".tar") else plain
-    word = re.split(r"[-_. ]", paths[0].name)[0] if _split_of(paths[0]) else ""
-    return f"{glob.escape(str(folder))}/{word}*{suffix}"
+        return glob.escape(plain) if FILE_SOURCES[suffix.lower()] in SHARDED else plain
+    names = [path.stem for path in paths]
+    word = re.split(r"[-_. ]", names[0])[0]
+    alike = os.path.commonprefix(names)  # noqa: RUF071  # these are names, compared by character
+    after = "".join(sorted({name[len(alike) : len(alike) + 1] for name in names}))
+    starts = ["", glob.escape(alike), f"{glob.escape(alike)}[{after}]"] if after.isalnum() else ["", glob.escape(alike)]
+    for start in ([glob.escape(word)] if _split_of(paths[0]) else []) + starts:
+        pattern = f"{glob.escape(str(folder))}/{start}*{suffix}"
+        if sorted(glob.glob(pattern)) == sorted(map(str, paths)):
+            return pattern
+    raise DataError(
+        f"{folder}: no pattern names {listed([path.name for path in paths], 5)} alone, the files of {split}; let their names "
+        f"begin with {split}- and no other's"
+    )
 
 
 def _class_folders(folder: Path) -> dict[str, Any]:

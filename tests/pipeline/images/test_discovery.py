@@ -93,3 +93,59 @@ def test_defaults_come_from_the_images(tmp_path):
     assert values["stage1"]["epochs"] == 100
     shutil.copytree(tmp_path / "My photos", tmp_path / "moved")
     assert settings_found(tmp_path / "moved")["data"]["mean"] == values["data"]["mean"]
+
+
+def many(folder, *names, suffix=".parquet"):
+    """Files of two images each, whose labels tell them apart."""
+    for number, name in enumerate(names):
+        write_parquet(folder / f"{name}{suffix}", [0, 1], first=10 * number)
+
+
+def test_a_file_whose_name_says_test_is_not_trained_on(tmp_path):
+    many(tmp_path, "data", "test")
+    values = found(tmp_path)
+    assert (values["train"], values["test"]) == ("ROOT/data.parquet", "ROOT/test.parquet")
+    many(tmp_path, "data", "plankton_valid", "test")
+    (tmp_path / "data.parquet").rename(tmp_path / "plankton_1.parquet")
+    many(tmp_path, "plankton_2")
+    values = found(tmp_path)
+    assert values["train"] == "ROOT/plankton_[12]*.parquet"
+    assert (values["val"], values["test"]) == ("ROOT/plankton_valid.parquet", "ROOT/test.parquet")
+    splits = load(Settings.model_validate(settings_found(tmp_path))).splits
+    assert {name: len(split) for name, split in splits.items()} == {"train": 4, "val": 2, "test": 2}
+
+
+def test_tar_files_are_divided_by_their_names_too(tmp_path):
+    for name in ("shard-0", "shard-1", "test-0"):
+        (tmp_path / f"{name}.tar").write_bytes(b"")
+    assert found(tmp_path) == {"source": "webdataset", "train": "ROOT/shard-*.tar", "test": "ROOT/test-0.tar"}
+
+
+def test_files_of_one_split_alone_are_the_training_images(tmp_path):
+    many(tmp_path / "test", "test-0", "test-1")
+    assert found(tmp_path / "test")["train"] == "ROOT/test/test*.parquet".replace("ROOT/test", "ROOT")
+    many(tmp_path / "plain", "x", "y1")
+    assert found(tmp_path / "plain")["train"] == "ROOT/*.parquet"
+
+
+def test_a_table_and_a_table_of_the_test_split(tmp_path):
+    (tmp_path / "photos.csv").write_text("path,label\na.png,a\n")
+    (tmp_path / "test.csv").write_text("path,label\nb.png,a\n")
+    assert found(tmp_path) == {"source": "table", "train": "ROOT/photos.csv", "test": "ROOT/test.csv"}
+
+
+def test_training_files_that_cannot_be_told_are_one_line(tmp_path):
+    many(tmp_path, "test", "val")
+    with pytest.raises(DataError) as error:
+        found_in(tmp_path)
+    assert str(error.value).replace(str(tmp_path), "ROOT") == (
+        "ROOT: wanted files of training images, found test.parquet, val.parquet; name a file of them train.parquet"
+    )
+    (tmp_path / "test.parquet").rename(tmp_path / "x_test.parquet")
+    many(tmp_path, "x_tiny", "x_t")
+    with pytest.raises(DataError) as error:
+        found_in(tmp_path)
+    assert str(error.value).replace(str(tmp_path), "ROOT") == (
+        "ROOT: no pattern names x_t.parquet, x_tiny.parquet alone, the files of train; let their names begin with train- "
+        "and no other's"
+    )
