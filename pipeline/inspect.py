@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import DataError
 from pipeline.images.alarms import Alarm, alarm
-from pipeline.images.dataset import long_tailed_rows, with_test_split
+from pipeline.images.dataset import with_final_splits
 from pipeline.images.looking import Look, look_alike, look_at_all, stacked
 from pipeline.images.sources import load_source
 from pipeline.images.sources.source import Raw, Source
@@ -60,7 +60,7 @@ def inspect_images(settings: Settings) -> Inspection:
     """
     with collected() as notes:
         source = load_source(settings.data)
-        source, problems = _drawn(source, settings)
+        source, problems = _final(source, settings)
     alarms = _class_alarms(source)
     alarms += [Alarm(kind="source", text=text, count=1) for text in [*notes, *problems]]
     looks: dict[str, list[Look | None]] = {}
@@ -121,22 +121,12 @@ def group_sizes(counts_C: Sequence[int], limits: tuple[int, int]) -> dict[str, i
     return {name: len(group) for name, group in shot_groups(counts_C, *group_limits(counts_C, *limits)).items()}
 
 
-def _drawn(source: Source, settings: Settings) -> tuple[Source, list[str]]:
-    """The source with its test split held out and its long tail drawn, and why either could not be done."""
+def _final(source: Source, settings: Settings) -> tuple[Source, list[str]]:
+    """The source with the splits that training has; as it is, and the reason, where they cannot be made."""
     try:
-        source = with_test_split(source, settings.data)
-        rows = long_tailed_rows(source, settings.longtail, settings.seed)
+        return with_final_splits(source, settings), []
     except DataError as error:
         return source, [str(error)]
-    train = source.splits["train"]
-    if len(rows) < len(train.labels_N):
-        taken = train.take
-        paths = None if train.paths is None else [train.paths[row] for row in rows]
-        drawn = Raw(
-            [train.sample_ids[row] for row in rows], train.labels_N[rows], lambda inner: taken(rows[inner]), paths
-        )
-        source = Source(source.classes, {**source.splits, "train": drawn})
-    return source, []
 
 
 def _counts(source: Source) -> list[int]:

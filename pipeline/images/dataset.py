@@ -81,11 +81,8 @@ def load(settings: Settings) -> Dataset:
             raise ConfigError(f"data.{key}: wanted 3 values, red, green and blue, found {len(values)}")
     whole = load_source(data)
     _check_rows(whole.splits)
-    source = with_test_split(whole, data)
-    rows = {name: np.arange(len(raw.labels_N)) for name, raw in source.splits.items()}
-    rows["train"] = long_tailed_rows(source, settings.longtail, settings.seed)
-    source, rows = with_val_split(source, rows, data)
-    kept = {name: _kept(name, _subset(raw, rows[name]), data) for name, raw in source.splits.items()}
+    source = with_final_splits(whole, settings)
+    kept = {name: _kept(name, raw, data) for name, raw in source.splits.items()}
     facts = {name: read_all(split.items, split.names) for name, split in kept.items()}
     scale, decoding = _decoding([fact for split in facts.values() for fact in split])
     total = sum(len(split.names) for split in kept.values())
@@ -129,6 +126,20 @@ def _check_rows(splits: Mapping[str, Raw]) -> None:
             )
 
 
+def with_final_splits(source: Source, settings: Settings) -> Source:
+    """The source with the splits that the stages see: `test` held out where there is none, then the long tail drawn from
+    `train`, then `val` held out where `data.val_share` asks for it, so that `val` has the training images' imbalance.
+
+    Raises DataError where one of the three cannot be done.
+    """
+    source = with_test_split(source, settings.data)
+    train = source.splits["train"]
+    rows = long_tailed_rows(source, settings.longtail, settings.seed)
+    if len(rows) < len(train.labels_N):
+        source = replace(source, splits={**source.splits, "train": _subset(train, rows)})
+    return with_val_split(source, settings.data)
+
+
 def with_test_split(source: Source, data: Data) -> Source:
     """The source itself if it has a test split, else with `data.test_share` of each training class held out as one."""
     if "test" in source.splits:
@@ -156,22 +167,20 @@ def with_test_split(source: Source, data: Data) -> Source:
     return replace(source, splits={**source.splits, "train": _subset(train, kept), "test": _subset(train, held_out)})
 
 
-def with_val_split(source: Source, rows: dict[str, Rows], data: Data) -> tuple[Source, dict[str, Rows]]:
-    """The source with `data.val_share` of each class of the training rows as `val`, and which rows of each split are used.
+def with_val_split(source: Source, data: Data) -> Source:
+    """The source with `data.val_share` of each class of its training images held out as `val`; itself where that is 0.
 
-    The rows are held out after the long-tailed draw, so that `val` has the training images' imbalance. Both are returned as they
-    are where the share is 0. Raises DataError where no class has two images.
+    Raises DataError where no class has two images.
     """
     if data.val_share == 0:
-        return source, rows
+        return source
     train = source.splits["train"]
-    kept, held_out = hold_out(train.labels_N[rows["train"]], data.val_share, HOLD_OUT_SEED, singles_stay=True)
+    kept, held_out = hold_out(train.labels_N, data.val_share, HOLD_OUT_SEED, singles_stay=True)
     if len(held_out) == 0:
         raise DataError("data.val_share: wanted a class of at least 2 training images, found none; set it to 0")
-    splits = {"train": train, "val": train} | {name: raw for name, raw in source.splits.items() if name != "train"}
-    note(f"{len(held_out)} of {len(rows['train'])} training images are held out as the split val")
-    divided = {"train": rows["train"][kept], "val": rows["train"][held_out]}
-    return replace(source, splits=splits), rows | divided
+    note(f"{len(held_out)} of {len(train.labels_N)} training images are held out as the split val")
+    others = {name: raw for name, raw in source.splits.items() if name != "train"}
+    return replace(source, splits={"train": _subset(train, kept), "val": _subset(train, held_out), **others})
 
 
 def long_tailed_rows(source: Source, longtail: LongTail, seed: int) -> Rows:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.images.dataset import load
 from pipeline.images.looking import hashes, look_alike
 from pipeline.inspect import inspect_cache, inspect_images
 from pipeline.report.inspection import inspection_text
@@ -137,3 +138,13 @@ def test_the_command_on_a_folder(tail, monkeypatch):
     ended = run(monkeypatch, "inspect")
     assert ended.code == 2
     assert "a config, a folder or table of images, or --cache is wanted" in ended.err
+
+
+def test_the_splits_are_those_that_training_has(tail):
+    longtail = {"profile": "exponential", "imbalance_factor": 4, "n_max": 4}
+    chosen = settings("folder", longtail, train=str(tail / "train"), test_share=0.4, val_share=0.25)
+    trained = load(chosen)
+    looked_at = inspect_images(chosen)
+    assert list(looked_at.splits.items()) == [(name, len(split)) for name, split in trained.splits.items()]
+    assert looked_at.splits["val"] > 0
+    assert list(looked_at.counts) == trained.counts()
