@@ -17,15 +17,19 @@ from cache import FeatureCache, catalog
 from pipeline.artefacts import folders
 from pipeline.backbones import build_for
 from pipeline.errors import ConfigError
+from pipeline.images.bad import unlisted
 from pipeline.images.dataset import Dataset, load
 from pipeline.images.looking import look_at
 from pipeline.images.transforms.recipe import PLAIN, Recipe
 from pipeline.machine.device import device_of, on_this_machine
 from pipeline.settings import Settings
 from pipeline.settings.files import flat, read_toml
+from pipeline.settings.method_names import stage3_method
+from pipeline.settings.stage3 import uses_stg
 from pipeline.stage1_backbone import stage1_key
 from pipeline.stage1_identity import identity_wanted
 from pipeline.stage2_stg import stg_folder
+from pipeline.stage3_retrain import planned
 
 PROBED = 20
 """Batches of a probe, at most."""
@@ -66,13 +70,13 @@ def plan_images(settings: Settings, stores: Path, runs: Path, extracts: bool = T
 
     Every image file is read for its digest, as the command itself would do first. Raises what `load` raises.
     """
-    # A dry run downloads nothing; broken images would be listed in a file, so they are left to the command itself.
-    quiet = settings.data.model_copy(update={"download": False, "on_bad": "fail"})
-    settings = on_this_machine(settings.model_copy(update={"data": quiet}))
-    dataset = load(settings)
-    folder = folders.run_folder(runs, settings.name, "backbone", stage1_key(settings, dataset))
-    is_done = folders.is_done(folder)
-    key = identity_wanted(settings, runs).key() if is_done and extracts else ""
+    settings = settings.model_copy(update={"data": settings.data.model_copy(update={"download": False})})
+    settings = on_this_machine(settings)
+    with unlisted():
+        dataset = load(settings)
+        folder = folders.run_folder(runs, settings.name, "backbone", stage1_key(settings, dataset))
+        is_done = folders.is_done(folder)
+        key = identity_wanted(settings, runs).key() if is_done and extracts else ""
     published = catalog.published(stores, key) if key else None
     train_rate, forward_rate, width = (0.0, 0.0, 0) if published else probed(settings, len(dataset.classes))
     decoding = 0.0 if published else _decoding_seconds(dataset)
@@ -86,10 +90,33 @@ def plan_images(settings: Settings, stores: Path, runs: Path, extracts: bool = T
     return _plan(settings, steps, stores)
 
 
-def plan_cache(settings: Settings, cache: FeatureCache, stores: Path, runs: Path, retrains: bool = True) -> Plan:
-    """The plan of a command that starts from a cache."""
-    steps = _later_steps(settings, cache, runs)
-    return _plan(settings, steps if retrains else steps[:1], stores)
+def plan_cache(settings: Settings, cache: FeatureCache, stores: Path, runs: Path) -> Plan:
+    """The plan of a command that starts from a cache and does stages 2 and 3 with all their methods."""
+    return _plan(settings, _later_steps(settings, cache, runs), stores)
+
+
+def plan_stg(settings: Settings, cache: FeatureCache, stores: Path, runs: Path) -> Plan:
+    """The plan of stage 2 alone."""
+    return _plan(settings, [_stage2(settings, cache, runs)], stores)
+
+
+def plan_retrain(settings: Settings, cache: FeatureCache, stores: Path, runs: Path, stg: Path | None = None) -> Plan:
+    """The plan of stage 3 for one method, after stage 2 where it wants a generator and none is given.
+
+    `stg` as in `pipeline.retrain`. Raises LineageError where it was learnt from another cache.
+    """
+    steps = []
+    if uses_stg(settings.retrain) and stg is None:
+        steps.append(_stage2(settings, cache, runs))
+        stg = stg_folder(settings, cache, runs)
+    name = f"stage 3: {stage3_method(settings.retrain)}"
+    rows = sum(len(cache.labels(split)) for split in cache.splits)
+    if steps and steps[0].does == "run":
+        return _plan(settings, [*steps, Step(name=name, does="run", why="its generator is not learnt yet")], stores)
+    folder = planned(settings, cache, runs, stg).folder
+    is_done = folders.is_done(folder)
+    why = f"{folder} is finished" if is_done else f"no finished run has these settings, on {rows:,} cached rows"
+    return _plan(settings, [*steps, Step(name=name, does="reuse" if is_done else "run", why=why)], stores)
 
 
 def _plan(settings: Settings, steps: list[Step], stores: Path) -> Plan:
@@ -162,16 +189,21 @@ def _extraction(
     return Step(name=name, does="run", why=why, images=images, bytes_written=written, seconds=seconds)
 
 
-def _later_steps(settings: Settings, cache: FeatureCache, runs: Path) -> list[Step]:
+def _stage2(settings: Settings, cache: FeatureCache, runs: Path) -> Step:
     folder = stg_folder(settings, cache, runs)
     is_done = folders.is_done(folder)
-    stage2 = Step(
+    return Step(
         name="stage 2: learn the generator",
         does="reuse" if is_done else "run",
         why=f"{folder} is finished" if is_done else f"cache {cache.key[:12]} has no generator of these settings yet",
     )
+
+
+def _later_steps(settings: Settings, cache: FeatureCache, runs: Path) -> list[Step]:
     finished = sum(
-        folders.is_done(path) for path in folder.parent.glob("*-*") if not path.name.startswith(("stg-", "backbone-"))
+        folders.is_done(path)
+        for path in (runs / settings.name).glob("*-*")
+        if not path.name.startswith(("stg-", "backbone-"))
     )
     rows = sum(len(cache.labels(split)) for split in cache.splits)
     stage3 = Step(
@@ -179,7 +211,7 @@ def _later_steps(settings: Settings, cache: FeatureCache, runs: Path) -> list[St
         does="run",
         why=f"{finished} runs of this name are finished; those of equal settings are reused, on {rows:,} cached rows",
     )
-    return [stage2, stage3]
+    return [_stage2(settings, cache, runs), stage3]
 
 
 def probed(settings: Settings, classes: int) -> tuple[float, float, int]:

@@ -9,7 +9,7 @@ import click
 from pipeline.commands.done import say_if_done
 from pipeline.commands.options import Command, HomePath, Options, common
 from pipeline.commands.output import show
-from pipeline.commands.planning import dry_run_option, show_cache_plan
+from pipeline.commands.planning import dry_run_option, show_retrain_plan, show_stg_plan
 from pipeline.commands.stage_options import cache_options, classifier_options, config_or_cache, with_settings
 
 
@@ -27,7 +27,7 @@ def train_stg(options: Options, reference: str | None, dry_run: bool) -> None:
     resolved, cache = resolved_with_cache(config_or_cache(options, reference), reference, stores_folder())
     check_stages(resolved.settings, resolved.given, reference is not None)
     if dry_run:
-        show_cache_plan(resolved.settings, cache, options.as_json, retrains=False)
+        show_stg_plan(resolved.settings, cache, options.as_json)
         return
     from pipeline.report.tables import distance_line
     from pipeline.stage2_stg import train_stg as train
@@ -62,7 +62,7 @@ def retrain(
         raise click.UsageError("--stg is for --augmentation stg with a head that is trained: crt, lws or generalized")
     check_retrain(resolved.settings, resolved.given, reference is not None, stg is not None)
     if dry_run:
-        show_cache_plan(resolved.settings, cache, options.as_json)
+        show_retrain_plan(resolved.settings, cache, stg and stg.absolute(), options.as_json)
         return
     from pipeline.report.tables import retrained_table
 

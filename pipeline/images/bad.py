@@ -1,6 +1,7 @@
 """Images that cannot be decoded: how many may be left out, and the file that lists them all."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.artefacts.folders import runs_folder
@@ -12,6 +13,20 @@ from pipeline.settings.stage1 import Data
 
 BAD_LIST = "bad-images.txt"
 """The file in the folder of runs that lists every image that could not be decoded, with the reason, a line each."""
+
+
+_is_listed = True
+
+
+@contextmanager
+def unlisted() -> Iterator[None]:
+    """Within, broken images are not listed in a file: a dry run writes nothing."""
+    global _is_listed
+    before, _is_listed = _is_listed, False
+    try:
+        yield
+    finally:
+        _is_listed = before
 
 
 def say_left_out(split: str, broken: Mapping[int, str], names: Sequence[str], data: Data) -> list[str]:
@@ -49,7 +64,7 @@ def raise_broken(broken: Mapping[int, str], names: Sequence[str]) -> None:
 
 def list_all(prefix: str, texts: Sequence[str]) -> str:
     """Where more are broken than a line names: write all into a file, and give its place as the end of a sentence."""
-    if len(texts) <= NAMED:
+    if len(texts) <= NAMED or not _is_listed:
         return ""
     place = runs_folder() / BAD_LIST
     try:

@@ -7,7 +7,8 @@ import pytest
 from pipeline.plan import plan_images
 from pipeline.report.plan import about, size_text
 from tests.support.in_process import run
-from tests.support.toy_images import settings
+from tests.support.toy_caches import make
+from tests.support.toy_images import settings, write_folder
 
 FAST = {
     "epochs": 1,
@@ -73,3 +74,49 @@ def test_what_is_done_is_reused_and_what_differs_is_named(places, monkeypatch):
 def test_sizes_and_times_as_people_read_them():
     assert [size_text(count) for count in (0, 5, 2048, 3 << 30)] == ["-", "5 B", "2.0 KiB", "3.0 GiB"]
     assert [about(seconds) for seconds in (None, 0.2, 61, 600, 9000)] == ["-", "1 s", "61 s", "10 min", "2.5 h"]
+
+
+def test_images_that_are_left_out_do_not_hide_a_finished_backbone(places, monkeypatch):
+    write_folder(places / "photos", {"a": 30, "b": 30})
+    for row in range(21):
+        (places / "photos" / "a" / f"broken{row}.png").write_bytes(b"no image")
+    (places / "own.toml").write_text(
+        '[data]\nsource = "folder"\ntrain = "photos"\nimage_size = 8\non_bad = "skip"\nbad_limit = 0.9\nworkers = 0\n'
+        "[extract]\nviews = 0\n[stage1]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in FAST.items())
+    )
+    listed = places / "runs" / "bad-images.txt"
+    planned = run(monkeypatch, "train-backbone", "--config", "own.toml", "--dry-run", "--json", "-q")
+    assert planned.code == 0
+    assert not listed.exists()
+    assert run(monkeypatch, "train-backbone", "--config", "own.toml", "-q").code == 0
+    listed.unlink(missing_ok=True)
+    planned = run(monkeypatch, "train-backbone", "--config", "own.toml", "--dry-run", "--json", "-q")
+    assert [step["does"] for step in planned.json["steps"]] == ["reuse", "reuse"]
+    assert not listed.exists()
+
+
+def test_retrain_plans_a_generator_only_where_it_needs_one_and_knows_what_is_finished(places, monkeypatch):
+    cache = ("--cache", str(make(places / "stores")))
+    stage2 = ("--set", "stg.epochs=1", "--set", "stg.head_classes=2")
+    stage3 = ("--set", "retrain.epochs=1", "--set", "retrain.seeds=1", "--json", "-q")
+    plain = ("--head", "crt", "--augmentation", "none", *stage3)
+    with_stg = ("--head", "crt", "--augmentation", "stg", *stage2, *stage3)
+
+    def steps(*arguments):
+        planned = run(monkeypatch, "retrain", *cache, *arguments, "--dry-run")
+        assert planned.code == 0, planned.out
+        return [(step["name"], step["does"]) for step in planned.json["steps"]]
+
+    assert steps(*plain) == [("stage 3: crt", "run")]
+    assert run(monkeypatch, "retrain", *cache, *plain).code == 0
+    assert steps(*plain) == [("stage 3: crt", "reuse")]
+    assert steps(*with_stg) == [("stage 2: learn the generator", "run"), ("stage 3: crt+stg", "run")]
+    learnt = run(monkeypatch, "train-stg", *cache, *stage2, "--json", "-q")
+    assert learnt.code == 0, learnt.out
+    assert steps(*with_stg) == [("stage 2: learn the generator", "reuse"), ("stage 3: crt+stg", "run")]
+    assert run(monkeypatch, "retrain", *cache, *with_stg).code == 0
+    assert steps(*with_stg) == [("stage 2: learn the generator", "reuse"), ("stage 3: crt+stg", "reuse")]
+    given = ("--head", "crt", "--augmentation", "stg", "--stg", learnt.json["run"], *stage3)
+    assert steps(*given) == [("stage 3: crt+stg", "run")]
+    assert run(monkeypatch, "retrain", *cache, *given).code == 0
+    assert steps(*given) == [("stage 3: crt+stg", "reuse")]
