@@ -103,6 +103,11 @@ def hold_out(labels_N: Rows, share: float, seed: int, singles_stay: bool = False
     return np.setdiff1d(np.arange(len(labels_N)), held_out), held_out
 
 
+def evenly_spaced(rows: int, count: int) -> Rows:
+    """At most `count` of the rows 0 … `rows` - 1, ascending and evenly over all, the first and the last among them."""
+    return np.unique(np.linspace(0, rows - 1, count).astype(np.int64)) if rows else np.empty(0, dtype=np.int64)
+
+
 def head_classes(counts_C: list[int], settings: STG) -> list[int]:
     """Indices of the head classes by training counts, ascending.
 

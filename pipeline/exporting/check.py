@@ -15,12 +15,13 @@ from pipeline.exporting.exported import ExportedModel
 from pipeline.images.dataset import with_test_split
 from pipeline.images.decoding import Item
 from pipeline.images.sources import load_source
-from pipeline.longtail import Rows
+from pipeline.longtail import evenly_spaced
 from pipeline.predict import Predictor
 from pipeline.predicting.encoder import Encoder, pixels_of
 from pipeline.progress import note, silently
 from pipeline.rng import generator
 from pipeline.settings import Settings
+from pipeline.settings.problems import with_new_names
 
 CHECKED = 64
 """Rows that are compared."""
@@ -57,13 +58,12 @@ def parity(expected_NC: Tensor, written_NC: Tensor, what: str) -> Parity:
 
 def sampled_test_images(manifest: Manifest) -> Sequence[Item]:
     """Images of the test split, evenly over it, from where the cache's settings say that they lie; none where they do not."""
-    recorded = {section: manifest.provenance.settings.get(section, {}) for section in ("data", "longtail")}
+    recorded = with_new_names({"data": manifest.provenance.settings.get("data", {})})
     try:
-        data = Settings.model_validate_json(json.dumps({k: v for k, v in recorded.items() if v})).data
+        data = Settings.model_validate_json(json.dumps(recorded)).data.model_copy(update={"download": False})
         with silently():
             raw = with_test_split(load_source(data), data).splits["test"]
-            rows = _rows(len(raw.labels_N))
-            return list(raw.take(rows))
+            return list(raw.take(evenly_spaced(len(raw.labels_N), CHECKED)))
     except (PipelineError, CacheError, ValueError, OSError) as error:
         note(f"the test images are not at hand: {str(error).splitlines()[0]}")
         return []
@@ -86,10 +86,5 @@ def check_features(model: ExportedModel, predictor: Predictor, cache: FeatureCac
     """The file against the run on cached rows of the test split, or of training where the cache has none."""
     split = "test" if "test" in cache.splits else "train"
     stored_ND = cache.features(split, "clean")
-    features_BD = torch.from_numpy(stored_ND[_rows(len(stored_ND))].astype(np.float32))
+    features_BD = torch.from_numpy(stored_ND[evenly_spaced(len(stored_ND), CHECKED)].astype(np.float32))
     return parity(predictor.probabilities(features_BD), model.probabilities(features_BD), f"cached rows of {split}")
-
-
-def _rows(count: int) -> Rows:
-    """At most CHECKED of the rows, evenly over all."""
-    return np.unique(np.linspace(0, count - 1, CHECKED).astype(np.int64))

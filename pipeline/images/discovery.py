@@ -22,6 +22,7 @@ from pipeline.images.sources.source import SPLIT_WORDS
 from pipeline.images.sources.table import table_in
 from pipeline.images.sources.table_columns import LABEL_COLUMN_NAMES
 from pipeline.images.sources.table_file import LINE_SUFFIXES, TEXT_SUFFIXES
+from pipeline.longtail import evenly_spaced
 from pipeline.progress import silently
 from pipeline.settings.stage1 import Data
 
@@ -60,7 +61,7 @@ def settings_found(path: Path) -> dict[str, Any]:
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.resolve().stem).strip("-._") or "own"
     with silently():
         train = load_source(Data.model_validate({**data, "workers": 0})).splits["train"]
-        rows = np.unique(np.linspace(0, len(train.labels_N) - 1, MEASURED).astype(np.int64))
+        rows = evenly_spaced(len(train.labels_N), MEASURED)
         mean, std, side = _measured(train.take(rows))
     count = len(train.labels_N)
     size = 64 if side >= 48 and count <= FEW_IMAGES else 32

@@ -10,7 +10,7 @@ from PIL import Image
 from pipeline.images.decoding import Item, Undecodable, decode
 from pipeline.images.depth import Scale
 from pipeline.images.listing import listed
-from pipeline.longtail import Rows
+from pipeline.longtail import Rows, evenly_spaced
 from pipeline.progress import note
 from pipeline.settings.stage1 import Data
 
@@ -54,7 +54,7 @@ def say_defaults(data: Data, items: Sequence[Item], scale: Scale) -> None:
         return
     pixels: list[NDArray[np.float64]] = []
     sides: set[tuple[int, int]] = set()
-    for row in np.unique(np.linspace(0, len(items) - 1, SAMPLED).astype(int)):
+    for row in evenly_spaced(len(items), SAMPLED).tolist():
         try:
             image = decode(items[row], scale)
         except Undecodable:

@@ -19,6 +19,7 @@ from pipeline.images.decoding import Item, Undecodable, decode, probe
 from pipeline.images.depth import FULL_SCALE, Scale
 from pipeline.images.reading import each_decoded, find_broken
 from pipeline.images.transforms.recipe import Augmenter, Recipe, clean, padding, resized_crop
+from pipeline.longtail import evenly_spaced
 from pipeline.rng import derive, generator
 
 RESIZE_SHARE = 256 / 224
@@ -96,7 +97,7 @@ class RamImages:
         return len(self._items)
 
     def sample(self, count: int) -> Sequence[Item]:
-        return evenly(self._items, count)
+        return [self._items[row] for row in evenly_spaced(len(self), count).tolist()]
 
     def prepare(self) -> None:
         _ = self._padded_NSS3
@@ -136,7 +137,7 @@ class LazyImages:
         return len(self._items)
 
     def sample(self, count: int) -> Sequence[Item]:
-        return evenly(self._items, count)
+        return [self._items[row] for row in evenly_spaced(len(self), count).tolist()]
 
     def prepare(self) -> None:
         """Read every image's header. What is no image is found here; an image cut short is found when it is first used."""
@@ -215,11 +216,6 @@ def _collate(samples: list[Tensor | tuple[int, str]]) -> tuple[Tensor, list[tupl
         return torch.empty(0), broken
     pixels_B3SS = torch.stack([sample for sample in samples if isinstance(sample, Tensor)])
     return pixels_B3SS.contiguous(memory_format=torch.channels_last), []
-
-
-def evenly(items: Sequence[Item], count: int) -> list[Item]:
-    """At most `count` of the items, evenly over all."""
-    return [items[int(row)] for row in np.unique(np.linspace(0, len(items) - 1, count).astype(int))]
 
 
 def fits_in_ram(rows: int, size: int, limit_gib: float) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.images.decoding import Item, Undecodable, header
 from pipeline.images.listing import listed
-from pipeline.longtail import group_limits, shot_groups
+from pipeline.longtail import evenly_spaced, group_limits, shot_groups
 
 HEADERS_READ = 64
 """Images whose headers are read where a summary must be quick."""
@@ -79,9 +79,9 @@ def factor_text(factor: float | None) -> str:
 def sampled_headers(items: Sequence[Item]) -> list[Header]:
     """The headers of some images, evenly over the sequence; of those that can be read."""
     headers = []
-    for row in np.unique(np.linspace(0, len(items) - 1, HEADERS_READ).astype(int)) if len(items) else ():
+    for row in evenly_spaced(len(items), HEADERS_READ).tolist():
         try:
-            headers.append(Header(*header(items[int(row)])))
+            headers.append(Header(*header(items[row])))
         except Undecodable:
             continue
     return headers

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.images.alarms import Alarm, alarm
+from pipeline.longtail import evenly_spaced
 
 if TYPE_CHECKING:
     from cache import FeatureCache
@@ -66,7 +67,9 @@ def near_pairs(train_ND: NDArray[np.floating], other_ND: NDArray[np.floating]) -
     """(row of the other split, training row) of rows that are all but equal, of at most COMPARED rows evenly over the split."""
     from sklearn.neighbors import NearestNeighbors
 
-    rows = np.unique(np.linspace(0, len(other_ND) - 1, COMPARED).astype(int))
+    rows = evenly_spaced(len(other_ND), COMPARED)
+    if not len(rows):
+        return []
     # Each column is divided by its spread, or the column of the largest numbers would decide the distance alone.
     scale_D = np.maximum(train_ND.astype(np.float32).std(axis=0), 1e-6)
     search = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(train_ND.astype(np.float32) / scale_D)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import DataError
-from pipeline.longtail import class_counts, draw, hold_out, largest_n_max, shot_groups
+from pipeline.longtail import class_counts, draw, evenly_spaced, hold_out, largest_n_max, shot_groups
 
 
 @pytest.mark.parametrize(
@@ -115,3 +115,21 @@ def test_a_class_of_one_stays_where_that_is_asked_for():
     assert sorted([*kept, *held_out]) == list(range(16))
     kept, held_out = hold_out(_labels([1, 1]), 0.2, 0, singles_stay=True)
     assert (kept.tolist(), held_out.tolist()) == ([0, 1], [])
+
+
+@pytest.mark.parametrize(
+    ("rows", "count", "expected"),
+    [
+        (0, 5, []),
+        (1, 5, [0]),
+        (3, 5, [0, 1, 2]),
+        (5, 5, [0, 1, 2, 3, 4]),
+        (9, 5, [0, 2, 4, 6, 8]),
+        (10, 4, [0, 3, 6, 9]),
+        (10, 1, [0]),
+        (10, 0, []),
+    ],
+)
+def test_evenly_spaced_rows_hold_both_ends(rows, count, expected):
+    assert evenly_spaced(rows, count).tolist() == expected
+    assert evenly_spaced(rows, count).dtype == np.int64

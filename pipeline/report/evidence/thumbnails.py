@@ -47,7 +47,7 @@ def thumbnails(cache: FeatureCache, settings: Settings, rows: list[int]) -> tupl
     if cache.manifest.identity.kind == "imported" or "data" not in cache.manifest.provenance.settings:
         return [], "The features were imported without images, so none can be shown."
     try:
-        data = settings.data.model_copy(update={"download": False, "broken": "error"})
+        data = settings.data.model_copy(update={"download": False})
         source = load_source(data)
         raw = with_test_split(source, data.model_copy(update={"train": ""})).splits["test"]
         position = {sample: place for place, sample in enumerate(raw.sample_ids)}
