@@ -98,9 +98,9 @@ def resolved_with_cache(options: Options, cache: str | None, stores: Path) -> tu
         return resolved, FeatureCache.open(_made_by(resolved.settings, stores))
     opened = FeatureCache.open(_named(cache, stores))
     if options.config is None:
-        return resolve_settings(options, _recorded(opened.manifest)), opened
+        return resolve_settings(options, load.recorded_settings(opened.manifest)), opened
     alone = options.config.startswith("+")  # a method over what the cache records
-    resolved = resolve_settings(options, _recorded(opened.manifest) if alone else None)
+    resolved = resolve_settings(options, load.recorded_settings(opened.manifest) if alone else None)
     return replace(resolved, settings=_as_made(resolved.settings, opened.manifest)), opened
 
 
@@ -124,14 +124,6 @@ def _named(cache: str, stores: Path) -> Path:
     from pipeline.commands.cache_progress import here  # obstore, which most commands do not need
 
     return here(cache, stores)
-
-
-def _recorded(manifest: Manifest) -> tuple[str, dict[str, Any]]:
-    values = dict(manifest.provenance.settings)
-    values.setdefault("name", manifest.provenance.name)
-    if "stage1" in values:  # recorded before there were other coordinates than the features' own
-        values.setdefault("coordinates", "raw")
-    return f"cache {manifest.key[:12]}", values
 
 
 def _made_by(settings: Settings, stores: Path) -> Path:
