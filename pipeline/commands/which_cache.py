@@ -1,6 +1,5 @@
 """Which cache a command means: the one named, or the one that a config's settings made."""
 
-import difflib
 import json
 from collections.abc import Iterable
 from dataclasses import replace
@@ -17,6 +16,7 @@ from pipeline.settings.files import CONFIGS, config_paths
 from pipeline.settings.files import available as config_names
 from pipeline.settings.paths import home_expanded
 from pipeline.settings.problems import with_new_names
+from pipeline.settings.suggesting import did_you_mean
 from pipeline.settings.used import DRAW, FROM_IMAGES
 
 MADE_BY = ("seed", "data", "longtail", "backbone", "stage1", "extract")
@@ -187,6 +187,5 @@ def sample_path(name: str) -> Path:
     """The folder of the sample cache called `name`. Raises ConfigError, with the closest name, where there is none."""
     if name in available():
         return SAMPLES / name
-    closest = difflib.get_close_matches(name, available(), n=1)
-    hint = f"did you mean {closest[0]}? " if closest else ""
+    hint = did_you_mean(name, available())
     raise ConfigError(f"sample {name!r}: no such sample; {hint}wanted one of: {', '.join(available()) or '(none)'}")
