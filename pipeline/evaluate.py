@@ -17,7 +17,7 @@ from pipeline.backbones.classifier import ImageClassifier
 from pipeline.backbones.inference import blocks, outputs
 from pipeline.classifiers.linear import Classifier
 from pipeline.classifiers.scored import Scored
-from pipeline.errors import ConfigError, DataError, TrainingError
+from pipeline.errors import ConfigError, TrainingError
 from pipeline.images.dataset import Dataset
 from pipeline.metrics import Metrics, evaluate
 from pipeline.progress import track
@@ -125,6 +125,22 @@ def prior_shift(shares_C: Tensor, counts_C: Tensor, power: float) -> Tensor:
     return (shares_C.log() - power * (train_C / train_C.sum()).log()).float()
 
 
+def expected_shares(prior: str, cache: FeatureCache) -> Tensor | None:
+    """The class shares (C,) that `evaluate.prior` names on this cache; None where it names none. Raises ConfigError."""
+    return class_shares(prior, cache.classes, torch.from_numpy(cache.counts("train"))) if prior else None
+
+
+def shift_to(prior: str, cache: FeatureCache, power: float | None) -> Tensor | None:
+    """What moves logits with this `power` of the training prior to the prior that is named, (C,), as in `prior_shift`.
+
+    None where none is named, or where the power is not known: then the scores are no log probabilities.
+    """
+    shares_C = expected_shares(prior, cache)
+    if shares_C is None or power is None:
+        return None
+    return prior_shift(shares_C, torch.from_numpy(cache.counts("train")), power)
+
+
 @dataclass(frozen=True)
 class Measured:
     """Each replica's metrics on a split, and the class that it predicts for each row, int32 (R, N)."""
@@ -133,40 +149,20 @@ class Measured:
     predicted_RN: Tensor
 
 
-def figures(
-    cache: FeatureCache,
-    split: str,
-    classifier: Classifier | Scored,
-    settings: Settings,
-    shares_C: Tensor | None = None,
-) -> list[Metrics]:
-    """Each replica's metrics on a split's clean features; groups by the training counts. `shares_C` as in `measure`."""
-    return measure(cache, split, classifier, settings, shares_C).metrics
-
-
 @torch.no_grad()
 def measure(
-    cache: FeatureCache,
-    split: str,
-    classifier: Classifier | Scored,
-    settings: Settings,
-    shares_C: Tensor | None = None,
+    cache: FeatureCache, split: str, classifier: Classifier | Scored, settings: Settings, prior: str = ""
 ) -> Measured:
-    """As `figures`, with the predictions that they were taken from.
+    """Each replica's metrics on a split's clean features, and the predictions that they were taken from.
 
-    With `shares_C` (C,) the logits are those under this class prior. Raises DataError for a classifier whose scores are no log
-    probabilities, NotFinite where a probability is not finite.
+    Groups are by the training counts. `prior` is one that `evaluate.prior` may name; a classifier whose scores are no log
+    probabilities is measured as it is. Raises NotFinite where a probability is not finite.
     """
     rows = features.load(cache, split, views=False, ram_limit=settings.ram_limit)
-    counts = cache.counts("train").tolist()
     logits_RNC = torch.cat([classifier.logits(rows.gather(0, rows_B)) for rows_B in rows.blocks()], dim=1)
-    if shares_C is not None:
-        if classifier.prior_power is None:
-            raise DataError(
-                "evaluate.prior: this head's scores are no log probabilities, so no prior can be put to them"
-            )
-        logits_RNC = logits_RNC + prior_shift(shares_C, torch.tensor(counts), classifier.prior_power)
-    return measured_logits(logits_RNC, rows.labels_N, split, counts, settings.longtail)
+    shift_C = shift_to(prior, cache, classifier.prior_power)
+    logits_RNC = logits_RNC if shift_C is None else logits_RNC + shift_C
+    return measured_logits(logits_RNC, rows.labels_N, split, cache.counts("train").tolist(), settings.longtail)
 
 
 def measured_logits(logits_RNC: Tensor, labels_N: Tensor, split: str, counts: list[int], groups: LongTail) -> Measured:

@@ -28,7 +28,7 @@ from pipeline.artefacts import folders
 from pipeline.comparing.arms import Chosen
 from pipeline.errors import ConfigError
 from pipeline.settings import Settings
-from pipeline.settings.load import load
+from pipeline.settings.load import load, recorded_settings
 from pipeline.stage3_record import RetrainResult
 
 if TYPE_CHECKING:
@@ -71,11 +71,7 @@ def settings_on(cache: FeatureCache, **options: Any) -> Settings:
 
     Raises ConfigError, which lists the settings there are, for one that is none of `retrain`.
     """
-    values = dict(cache.manifest.provenance.settings)
-    values.setdefault("name", cache.manifest.provenance.name)
-    if "stage1" in values:  # recorded before there were other coordinates than the features' own
-        values.setdefault("coordinates", "raw")
-    resolved = load(None, [], options.pop("seed", None), (f"cache {cache.key[:12]}", values)).settings
+    resolved = load(None, [], options.pop("seed", None), recorded_settings(cache.manifest)).settings
     own = resolved.retrain.model_dump()
     if unknown := sorted(options.keys() - own.keys()):
         raise ConfigError(f"retrain: no setting {', '.join(unknown)}; wanted of {', '.join(own)}, or seed")

@@ -10,21 +10,21 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from cache import FeatureCache
 from pipeline import features
 from pipeline.artefacts import folders
-from pipeline.artefacts import tensors as checkpoint
 from pipeline.classifiers.linear import Classifier
 from pipeline.errors import DataError
-from pipeline.evaluate import class_shares, prior_shift
+from pipeline.evaluate import shift_to
 from pipeline.images.decoding import Item
 from pipeline.images.gathering import Named
 from pipeline.longtail import Rows
 from pipeline.predicting.files import Prediction
 from pipeline.progress import track
-from pipeline.stage3_record import RetrainResult
+from pipeline.stage3_record import CLASSIFIER, RetrainResult, saved_classifier
 
 CHUNK = 512
 """Images that are decoded, predicted and written at a time."""
@@ -101,15 +101,12 @@ def predictor_of(folder: Path, cache: FeatureCache | None = None, prior: str | N
     is then wanted. Raises DataError without it, for a classifier that is not the one its run recorded, or is no linear map.
     """
     result = folders.read_result(folder, RetrainResult)
-    path = folder / "classifier.safetensors"
-    tensors, _ = checkpoint.load(path)
-    folders.prove(path, checkpoint.digest(tensors), result.digest)
-    if set(tensors) != {"weight", "bias"}:
+    classifier = saved_classifier(folder, result)
+    if classifier is None:
         raise DataError(
-            f"{path}: {result.method} is no linear map and is not read from its file again; retrain with a head that is, "
-            "such as crt, logistic, lda or transfer"
+            f"{folder / CLASSIFIER}: {result.method} is no linear map and is not read from its file again; retrain with a head "
+            "that is, such as crt, logistic, lda or transfer"
         )
-    classifier = Classifier(tensors["weight"], tensors["bias"])
     predictor = Predictor(
         classifier, tuple(result.classes), result.digest, shift_C=_prior_shift(folder, result, cache, prior)
     )
@@ -129,14 +126,13 @@ def _prior_shift(folder: Path, result: RetrainResult, cache: FeatureCache | None
         return None
     if cache is None:
         raise DataError(f"{folder}: made for the class prior {prior}, which wants its cache's counts; name the cache")
-    counts_C = torch.from_numpy(cache.counts("train"))
-    return prior_shift(class_shares(prior, cache.classes, counts_C), counts_C, result.prior_power)
+    return shift_to(prior, cache, result.prior_power)
 
 
 def fit_temperature(logits_RNC: Tensor, labels_N: Tensor) -> float:
     """T > 0 of the least mean -log softmax(z / T)_y over rows and replicas (Guo et al., 2017, section 4.2).
 
-    By golden sections over log T from 1/50 to 50: the loss has one minimum in 1 / T.
+    Between 1/50 and 50. The loss has one minimum in 1 / T.
     """
     flat_MC = logits_RNC.double().flatten(0, 1)
     target_M = labels_N.repeat(len(logits_RNC))
@@ -144,11 +140,8 @@ def fit_temperature(logits_RNC: Tensor, labels_N: Tensor) -> float:
     def loss(log_t: float) -> float:
         return float(F.cross_entropy(flat_MC / math.exp(log_t), target_M))
 
-    low, high, ratio = -math.log(50), math.log(50), (math.sqrt(5) - 1) / 2
-    while high - low > 1e-4:
-        left, right = high - ratio * (high - low), low + ratio * (high - low)
-        low, high = (low, right) if loss(left) < loss(right) else (left, high)
-    return math.exp((low + high) / 2)
+    bounds = (-math.log(50), math.log(50))
+    return math.exp(minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-4}).x)
 
 
 def predict_images(

@@ -10,7 +10,7 @@ from pipeline.classifiers.linear import Classifier
 from pipeline.classifiers.scored import Scored
 from pipeline.errors import DataError
 from pipeline.evaluate import measure
-from pipeline.stage3_record import RetrainResult
+from pipeline.stage3_record import RetrainResult, saved_classifier
 from pipeline.stage3_retrain import PREDICTIONS, Run, seeds_of
 
 TOLERANCE = 0.01
@@ -27,7 +27,8 @@ def predictions(run: Run, result: RetrainResult, cache: FeatureCache) -> Tensor:
     if path.is_file():
         predicted_RN = checkpoint.load(path)[0].get("test", torch.zeros(0, 0))
     else:
-        predicted_RN = measure(cache, "test", classifier_of(run, cache), run.settings).predicted_RN
+        classifier = classifier_of(run, result, cache)
+        predicted_RN = measure(cache, "test", classifier, run.settings, result.prior).predicted_RN
         checkpoint.save(path, {"test": predicted_RN}, {"cache": cache.key})
     labels_N = torch.from_numpy(cache.labels("test"))
     wanted = (len(result.seeds), len(labels_N))
@@ -43,9 +44,7 @@ def predictions(run: Run, result: RetrainResult, cache: FeatureCache) -> Tensor:
     return predicted_RN
 
 
-def classifier_of(run: Run, cache: FeatureCache) -> Classifier | Scored:
-    """The run's classifier: a linear one from its file, any other computed again."""
-    tensors, _ = checkpoint.load(run.folder / "classifier.safetensors")
-    if set(tensors) == {"weight", "bias"}:
-        return Classifier(tensors["weight"], tensors["bias"])
-    return train_classifier(run.settings, cache, seeds_of(run.settings), run.generator)
+def classifier_of(run: Run, result: RetrainResult, cache: FeatureCache) -> Classifier | Scored:
+    """The finished run's classifier: a linear one from its file, any other computed again."""
+    saved = saved_classifier(run.folder, result)
+    return saved or train_classifier(run.settings, cache, seeds_of(run.settings), run.generator)

@@ -1,14 +1,18 @@
-"""What metrics.json of a stage-3 run holds."""
+"""What a stage-3 run folder holds: the figures in metrics.json, and the classifier that they are of."""
 
+from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 from pydantic import Field, field_validator
 
+from pipeline.artefacts import folders, tensors
 from pipeline.artefacts.figures import Digest, Percent, Seconds
+from pipeline.classifiers.linear import Classifier
 from pipeline.classifiers.scored import Selection
 from pipeline.metrics import Metrics
 
+CLASSIFIER = "classifier.safetensors"
 FIGURES = ("accuracy", "many", "medium", "few", "balanced_accuracy", "ece")
 
 
@@ -65,3 +69,16 @@ def summarise(each_seed: list[Metrics], seeds: list[int], **rest: object) -> Ret
             "each_seed": [metrics.model_dump() for metrics in each_seed],
         }
     )
+
+
+def saved_classifier(folder: Path, result: RetrainResult) -> Classifier | None:
+    """The linear classifiers of a finished run, one a seed; None where its head is no linear map.
+
+    Raises DataError where the tensors are not those whose digest the run recorded.
+    """
+    path = folder / CLASSIFIER
+    saved, _ = tensors.load(path)
+    folders.prove(path, tensors.digest(saved), result.digest)
+    if set(saved) != {"weight", "bias"}:
+        return None
+    return Classifier(saved["weight"], saved["bias"], prior_power=result.prior_power)

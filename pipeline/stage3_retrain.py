@@ -4,9 +4,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 from cache import FeatureCache
 from pipeline.artefacts import folders
 from pipeline.artefacts import tensors as checkpoint
@@ -14,14 +11,14 @@ from pipeline.classifiers import settled, train_classifier
 from pipeline.classifiers.linear import Classifier
 from pipeline.classifiers.scored import Scored, Selection
 from pipeline.errors import DataError, LineageError, TrainingError
-from pipeline.evaluate import Measured, NotFinite, class_shares, figures, measure
+from pipeline.evaluate import Measured, NotFinite, expected_shares, measure
 from pipeline.metrics import Metrics
 from pipeline.progress import note
 from pipeline.settings import Settings
 from pipeline.settings.method_names import stage3_method
 from pipeline.settings.stage3 import uses_stg
 from pipeline.settings.used import HEADS
-from pipeline.stage3_record import RetrainResult, summarise
+from pipeline.stage3_record import CLASSIFIER, RetrainResult, saved_classifier, summarise
 from pipeline.stg import trained as stg_file
 
 TRANSFER_RULES = {"head_classes", "head_above", "head_share_limit", "head_share", "similarity"}
@@ -32,7 +29,6 @@ SPLIT_FIGURES = "figures-{split}.json"
 """In a run folder, beside metrics.json of the test split: the figures on another split."""
 PREDICTIONS = "predictions.safetensors"
 """In a run folder: the class predicted for each test row by each seed, int32 (R, N), so that runs can be compared by row."""
-NAME = "classifier.safetensors"
 NUMBERS = {"retrain.learning_rate", "retrain.tau", "retrain.weight_decay", "retrain.classifier_factor", "retrain.l2"}
 """Settings of a head that have no upper bound, so that a classifier can overflow."""
 
@@ -61,7 +57,7 @@ def planned(settings: Settings, cache: FeatureCache, root: Path, stg: Path | Non
     method = stage3_method(settings.retrain)
     transfers = settings.retrain.is_trained and settings.retrain.augmentation in ("stg", "closed-form")
     rules = settings.stg.model_dump(include=TRANSFER_RULES) if transfers else None
-    shares_C = _shares(settings.evaluate.prior, cache)
+    shares_C = expected_shares(settings.evaluate.prior, cache)
     prior = {} if shares_C is None else {"prior": shares_C.tolist()}
     key = folders.key_of(
         **prior,
@@ -88,7 +84,7 @@ def done_already(run: Run) -> RetrainResult | None:
 def _result(folder: Path) -> RetrainResult:
     """The figures of a finished run, whose classifier is the one that it recorded."""
     result = folders.read_result(folder, RetrainResult)
-    folders.prove(folder / NAME, checkpoint.digest(checkpoint.load(folder / NAME)[0]), result.digest)
+    folders.prove(folder / CLASSIFIER, checkpoint.digest(checkpoint.load(folder / CLASSIFIER)[0]), result.digest)
     return result
 
 
@@ -116,14 +112,14 @@ def publish(run: Run, cache: FeatureCache, classifier: Classifier | Scored, star
     """
     settings, seeds = run.settings, seeds_of(run.settings)
     folders.start(run.folder, settings)
-    shares_C = _shares(settings.evaluate.prior, cache)
-    if shares_C is not None and classifier.prior_power is None:
+    prior = settings.evaluate.prior
+    if prior and classifier.prior_power is None:
         note(f"{run.method}: its scores are no log probabilities; its figures are not moved to evaluate.prior")
-        shares_C = None
-    measured = _measured(settings, cache, classifier, shares_C)
+        prior = ""
+    measured = _measured(settings, cache, classifier, prior)
     tensors = classifier.tensors()
     metadata = {"stage": "classifier", "method": run.method, "cache": cache.key, "stg": run.generator_digest or ""}
-    checkpoint.save(run.folder / NAME, tensors, metadata)
+    checkpoint.save(run.folder / CLASSIFIER, tensors, metadata)
     checkpoint.save(run.folder / PREDICTIONS, {"test": measured.predicted_RN}, {"cache": cache.key})
     result = summarise(
         measured.metrics,
@@ -139,7 +135,7 @@ def publish(run: Run, cache: FeatureCache, classifier: Classifier | Scored, star
         chosen=settings.retrain.head == "auto",
         classes=list(cache.classes),
         seconds=round(time.monotonic() - started, 3),
-        prior="" if shares_C is None else settings.evaluate.prior,
+        prior=prior,
         prior_power=classifier.prior_power,
         settings=settings.model_dump(mode="json", include=MADE_BY),
     )
@@ -147,12 +143,10 @@ def publish(run: Run, cache: FeatureCache, classifier: Classifier | Scored, star
     return result
 
 
-def _measured(
-    settings: Settings, cache: FeatureCache, classifier: Classifier | Scored, shares_C: Tensor | None
-) -> Measured:
+def _measured(settings: Settings, cache: FeatureCache, classifier: Classifier | Scored, prior: str) -> Measured:
     """The figures on the test split. Raises TrainingError, with the settings that can do it, where they are not finite."""
     try:
-        return measure(cache, "test", classifier, settings, shares_C)
+        return measure(cache, "test", classifier, settings, prior)
     except NotFinite as error:
         head = settings.retrain.head
         numbers = sorted(HEADS[head] & NUMBERS)
@@ -180,10 +174,6 @@ def _same_for_all_splits() -> set[str]:
     return {*RetrainResult.model_fields} - {*Metrics.model_fields, "mean", "std", "each_seed", "seeds"}
 
 
-def _shares(prior: str, cache: FeatureCache) -> Tensor | None:
-    return class_shares(prior, cache.classes, torch.from_numpy(cache.counts("train"))) if prior else None
-
-
 def evaluate_run(folder: Path, cache: FeatureCache, split: str, prior: str | None = None) -> RetrainResult:
     """The figures of a finished run's classifier on a split of the cache that it was made from.
 
@@ -197,12 +187,12 @@ def evaluate_run(folder: Path, cache: FeatureCache, split: str, prior: str | Non
         raise LineageError(
             f"{folder}: made from cache {result.cache[:12]}, wanted {cache.key[:12]}; name it with --cache"
         )
-    path = folder / NAME
-    tensors, _ = checkpoint.load(path)
-    folders.prove(path, checkpoint.digest(tensors), result.digest)
-    if set(tensors) != {"weight", "bias"}:
+    classifier = saved_classifier(folder, result)
+    if classifier is None:
         head = result.method.partition("+")[0]
-        raise DataError(f"{path}: {result.method} is no linear classifier; run retrain with --head {head} again")
+        raise DataError(
+            f"{folder / CLASSIFIER}: {result.method} is no linear classifier; run retrain with --head {head} again"
+        )
     settings = Settings.model_validate({"longtail": result.settings.get("longtail", {})})
     prior = result.prior if prior is None else prior
     if prior and result.prior_power is None:
@@ -210,8 +200,7 @@ def evaluate_run(folder: Path, cache: FeatureCache, split: str, prior: str | Non
             f"{folder}: the scores of {result.method} are not known to be log probabilities, so no prior can be put to them; run "
             "retrain again where it is of an earlier version, or leave out --prior"
         )
-    classifier = Classifier(tensors["weight"], tensors["bias"], prior_power=result.prior_power)
-    each_seed = figures(cache, split, classifier, settings, _shares(prior, cache))
+    each_seed = measure(cache, split, classifier, settings, prior).metrics
     same = result.model_dump(include=_same_for_all_splits())
     return summarise(each_seed, result.seeds, **{**same, "split": split, "prior": prior})
 

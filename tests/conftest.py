@@ -64,11 +64,13 @@ def write_cache(
     classifier: bool = True,
     classes: tuple[str, ...] | None = None,
     name: str = "blobs",
+    val: bool = False,
 ) -> FeatureCache:
-    """Publish the blobs' train and test splits as a cache and open it."""
+    """Publish the blobs' train and test splits, and with `val` a third one, as a cache and open it."""
     tests = [blobs.test_rows] * len(blobs.counts)
     data = {"train": blobs.split(blobs.counts, 1), "test": blobs.split(tests, 2)}
-    views = {"train": blobs.views, "test": 0}
+    data |= {"val": blobs.split(tests, 3)} if val else {}
+    views = {"train": blobs.views, "test": 0, "val": 0}
     classes = classes or tuple(f"class-{c}" for c in range(len(blobs.counts)))
     identity = Identity(
         classes=classes,

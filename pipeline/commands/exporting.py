@@ -37,7 +37,7 @@ def export(
     import json
 
     from pipeline.artefacts.folders import read_result, runs_folder
-    from pipeline.commands.using import cache_of
+    from pipeline.commands.run_cache import cache_of
     from pipeline.export import WRITERS, save_card, write_model
     from pipeline.exporting.check import check_features, check_images, sampled_test_images
     from pipeline.exporting.deployable import deployable, one_seed

@@ -1,17 +1,17 @@
 """Report, and the report that `run` and `demo` end with."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.commands.options import Command, Options, output_options
+from pipeline.commands.options import Command, output_options
 from pipeline.commands.output import show
+from pipeline.commands.run_cache import cache_of_key, opened_cache
 
 if TYPE_CHECKING:
-    from cache import FeatureCache
     from pipeline.compare import Comparison
     from pipeline.report.subject import Subject
 
@@ -63,7 +63,7 @@ def report_of(comparison: "Comparison", reference: str | None) -> Path | None:
         from pipeline.report.subject import subject
         from pipeline.report.write import write_report
 
-        cache = _cache(comparison.cache, reference)
+        cache = cache_of_key(comparison.cache, reference)
         digests = {arm.digest for arm in comparison.arms}
         return write_report([subject(cache, runs_folder(), digests=digests)])
     except Exception as error:
@@ -80,42 +80,12 @@ def _subject(text: str, reference: str | None, method: str | None, baseline: str
 
     folder = Path(text).expanduser() if "://" not in text else Path("/nowhere")
     if not (folder / "metrics.json").is_file():
-        return subject(_opened(text), runs_folder(), method=method, baseline=baseline)
+        return subject(opened_cache(text), runs_folder(), method=method, baseline=baseline)
     folder = folder.absolute()
     try:
         result = read_result(folder, RetrainResult)
     except DataError as error:
         raise DataError(f"{error}; report wants a run folder of retrain, or a cache") from None
-    return subject(_cache(result.cache, reference), folder.parent.parent, folder, method=method, baseline=baseline)
-
-
-def _cache(key: str, reference: str | None) -> "FeatureCache":
-    """The cache of this key: the one that `reference` names, or one in stores/, or a sample that ships with coattail."""
-    from cache import FeatureCache, catalog
-    from cache.catalog import read_manifest
-    from pipeline.artefacts.folders import stores_folder
-    from pipeline.commands.which_cache import available, sample_path
-    from pipeline.errors import DataError, LineageError
-
-    if reference is not None:
-        opened = _opened(reference)
-        if opened.key != key:
-            raise LineageError(
-                f"--cache {reference}: is {opened.key[:12]}, wanted {key[:12]}, which the run was made from"
-            )
-        return opened
-    samples: Iterable[Path] = (sample_path(name) for name in available())
-    path = catalog.published(stores_folder(), key)
-    path = path or next((path for path in samples if read_manifest(path).key == key), None)
-    if path is None:
-        raise DataError(f"cache {key[:12]}: not in {stores_folder()}; name its folder with --cache")
-    return FeatureCache.open(path)
-
-
-def _opened(reference: str) -> "FeatureCache":
-    """The cache that a reference names, a sample's name included."""
-    from pipeline.artefacts.folders import stores_folder
-    from pipeline.commands.which_cache import available, resolved_with_cache, sample_path
-
-    reference = str(sample_path(reference)) if reference in available() else reference
-    return resolved_with_cache(Options(), reference, stores_folder())[1]
+    return subject(
+        cache_of_key(result.cache, reference), folder.parent.parent, folder, method=method, baseline=baseline
+    )

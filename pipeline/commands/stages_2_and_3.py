@@ -10,6 +10,7 @@ from pipeline.commands.done import say_if_done
 from pipeline.commands.options import Command, HomePath, Options, common
 from pipeline.commands.output import show
 from pipeline.commands.planning import dry_run_option, show_retrain_plan, show_stg_plan
+from pipeline.commands.run_cache import cache_of
 from pipeline.commands.stage_options import cache_options, classifier_options, config_or_cache, with_settings
 
 
@@ -97,7 +98,6 @@ def evaluate(
 
     if data is not None:
         from pipeline.artefacts.folders import runs_folder
-        from pipeline.commands.using import cache_of
         from pipeline.commands.which_cache import resolve_settings
         from pipeline.evaluate_elsewhere import evaluate_images, labelled_images
         from pipeline.predicting.encoder import encoder_of
@@ -111,13 +111,9 @@ def evaluate(
         return
     if backbone is not None:
         raise click.UsageError("--backbone is for --data")
-    from cache import FeatureCache, catalog
-    from pipeline.artefacts.folders import read_result, stores_folder
-    from pipeline.stage3_record import RetrainResult
     from pipeline.stage3_retrain import evaluate_run
 
-    wanted = reference or read_result(folder, RetrainResult).cache
-    cache = FeatureCache.open(catalog.resolve(stores_folder(), wanted))
+    cache = cache_of(folder, reference)
     result = evaluate_run(folder, cache, split or "test", prior)
     show(
         {"run": str(folder), **result.model_dump()}, options.as_json, [retrained_table(result, cache.manifest, folder)]

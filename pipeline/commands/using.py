@@ -9,6 +9,7 @@ import click
 
 from pipeline.commands.options import Command, output_options
 from pipeline.commands.output import show
+from pipeline.commands.run_cache import cache_of
 
 if TYPE_CHECKING:
     from cache import FeatureCache
@@ -140,29 +141,14 @@ def _model(path: Path, of_images: bool) -> _Use:
 def _cache_at_hand(folder: Path, reference: str | None) -> "FeatureCache | None":
     """As `cache_of`; None where the run's own is not in stores/ and none is named."""
     from cache.errors import CacheError
+    from pipeline.errors import DataError
 
     try:
         return cache_of(folder, reference)
-    except CacheError:
+    except (CacheError, DataError):
         if reference:
             raise
         return None
-
-
-def cache_of(folder: Path, reference: str | None) -> "FeatureCache":
-    """The cache that a run was made from. Raises CacheError where it is not there, LineageError for another one."""
-    from cache import FeatureCache, catalog
-    from pipeline.artefacts.folders import read_result, stores_folder
-    from pipeline.errors import LineageError
-    from pipeline.stage3_record import RetrainResult
-
-    wanted = read_result(folder, RetrainResult).cache
-    cache = FeatureCache.open(catalog.resolve(stores_folder(), reference or wanted))
-    if cache.key != wanted:
-        raise LineageError(
-            f"{folder}: made from cache {wanted[:12]}, found {cache.key[:12]}; name the right one with --cache"
-        )
-    return cache
 
 
 def _features(path: Path):  # type: ignore[no-untyped-def]

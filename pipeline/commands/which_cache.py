@@ -1,6 +1,5 @@
 """Which cache a command means: the one named, or the one that a config's settings made."""
 
-import difflib
 import json
 from collections.abc import Iterable
 from dataclasses import replace
@@ -17,6 +16,7 @@ from pipeline.settings.files import CONFIGS, config_paths
 from pipeline.settings.files import available as config_names
 from pipeline.settings.paths import home_expanded
 from pipeline.settings.problems import with_new_names
+from pipeline.settings.suggesting import did_you_mean
 from pipeline.settings.used import DRAW, FROM_IMAGES
 
 MADE_BY = ("seed", "data", "longtail", "backbone", "stage1", "extract")
@@ -98,9 +98,9 @@ def resolved_with_cache(options: Options, cache: str | None, stores: Path) -> tu
         return resolved, FeatureCache.open(_made_by(resolved.settings, stores))
     opened = FeatureCache.open(_named(cache, stores))
     if options.config is None:
-        return resolve_settings(options, _recorded(opened.manifest)), opened
+        return resolve_settings(options, load.recorded_settings(opened.manifest)), opened
     alone = options.config.startswith("+")  # a method over what the cache records
-    resolved = resolve_settings(options, _recorded(opened.manifest) if alone else None)
+    resolved = resolve_settings(options, load.recorded_settings(opened.manifest) if alone else None)
     return replace(resolved, settings=_as_made(resolved.settings, opened.manifest)), opened
 
 
@@ -124,14 +124,6 @@ def _named(cache: str, stores: Path) -> Path:
     from pipeline.commands.cache_progress import here  # obstore, which most commands do not need
 
     return here(cache, stores)
-
-
-def _recorded(manifest: Manifest) -> tuple[str, dict[str, Any]]:
-    values = dict(manifest.provenance.settings)
-    values.setdefault("name", manifest.provenance.name)
-    if "stage1" in values:  # recorded before there were other coordinates than the features' own
-        values.setdefault("coordinates", "raw")
-    return f"cache {manifest.key[:12]}", values
 
 
 def _made_by(settings: Settings, stores: Path) -> Path:
@@ -195,6 +187,5 @@ def sample_path(name: str) -> Path:
     """The folder of the sample cache called `name`. Raises ConfigError, with the closest name, where there is none."""
     if name in available():
         return SAMPLES / name
-    closest = difflib.get_close_matches(name, available(), n=1)
-    hint = f"did you mean {closest[0]}? " if closest else ""
+    hint = did_you_mean(name, available())
     raise ConfigError(f"sample {name!r}: no such sample; {hint}wanted one of: {', '.join(available()) or '(none)'}")

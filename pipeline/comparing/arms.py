@@ -1,6 +1,5 @@
 """The arms of a comparison: every head and augmentation that a cache allows, those that are named, or a preset's."""
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +12,7 @@ from pipeline.settings import Settings
 from pipeline.settings.method_names import label, stage1_label, stage3_method
 from pipeline.settings.problems import validate
 from pipeline.settings.stage3 import AUGMENTATIONS, DEAR, HEADS, TRAINED
+from pipeline.settings.suggesting import did_you_mean
 
 STAGE1_HEADS = ("stage1", "logit-adjustment", "tau-norm")
 """Heads that want the classifier of stage 1 in the cache."""
@@ -127,6 +127,5 @@ def with_method(settings: Settings, method: str, changes: Mapping[str, Any] | No
 def _known(what: str, name: str, names: list[str]) -> None:
     if name in names:
         return
-    closest = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean {closest[0]}? " if closest else ""
+    hint = did_you_mean(name, names)
     raise ConfigError(f"{what} {name!r}: no such one; {hint}wanted one of {', '.join(names)}")

@@ -1,6 +1,5 @@
 """Presets: the arms of a table of the paper, with the figures that were printed beside them. Files in `configs/presets/`."""
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +11,7 @@ from pipeline.errors import ConfigError
 from pipeline.settings import Settings
 from pipeline.settings.files import CONFIGS, read_toml
 from pipeline.settings.method_names import RECORDED, stage1_method
+from pipeline.settings.suggesting import did_you_mean
 
 PRESETS = CONFIGS / "presets"
 DIVERGENCE = "divergence"
@@ -58,8 +58,7 @@ def available_presets() -> list[str]:
 def check_preset(name: str) -> None:
     """Raises ConfigError, with the closest name, where there is no such preset."""
     if name not in available_presets():
-        closest = difflib.get_close_matches(name, available_presets(), n=1)
-        hint = f"did you mean {closest[0]}? " if closest else ""
+        hint = did_you_mean(name, available_presets())
         raise ConfigError(f"--preset {name}: no such preset; {hint}wanted one of {', '.join(available_presets())}")
 
 

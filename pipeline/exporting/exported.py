@@ -1,11 +1,9 @@
 """A model that `export` wrote, read again and run: ONNX by onnxruntime, safetensors by torch."""
 
 import importlib.util
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -113,20 +111,14 @@ def _safetensors(path: Path) -> ExportedModel:
     try:
         backbone = None
         if about.takes == "pixels":
-            settings, size = _on_cpu(about.backbone_settings), int(about.transform["size"])
-            backbone = backbone_from(settings, about.backbone_classes, None, about.layer, size)
+            size = int(about.transform["size"])
+            backbone = backbone_from(about.backbone_settings, about.backbone_classes, None, about.layer, size, "cpu")
         model = Deployable(about, backbone).eval().requires_grad_(False)
         model.load_state_dict(state)
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"{path}: its tensors are not those of its network ({reason}); export the run again") from None
     return ExportedModel(about, torch.inference_mode()(model))
-
-
-def _on_cpu(settings: Mapping[str, Any]) -> dict[str, Any]:
-    copy = json.loads(json.dumps(settings))
-    copy.setdefault("stage1", {})["device"] = "cpu"
-    return copy
 
 
 READERS: dict[str, Callable[[Path], ExportedModel]] = {".onnx": _onnx, ".safetensors": _safetensors}

@@ -105,21 +105,27 @@ def _folder(manifest: Manifest, runs: Path) -> Path:
 
 
 def backbone_from(
-    known: Mapping[str, Any], classes: int, weights: Mapping[str, Tensor] | None, layer: str, size: int
+    known: Mapping[str, Any],
+    classes: int,
+    weights: Mapping[str, Tensor] | None,
+    layer: str,
+    size: int,
+    device: str = "auto",
 ) -> nn.Module:
     """The backbone that these sections of settings build, giving the features of a cache's layer, of images of `size` pixels.
 
     It has those of the tensors whose names begin with `backbone.`; without weights, those that it starts with.
+    The device that it was trained on does not matter.
     """
     settings = Settings.model_validate_json(json.dumps(known), strict=True)
-    return with_layers(_backbone(settings, classes, weights), layer.split("+"), size)
+    return with_layers(_backbone(settings, classes, weights, device), layer.split("+"), size)
 
 
-def _backbone(settings: Settings, classes: int, weights: Mapping[str, Tensor] | None) -> Backbone:
+def _backbone(settings: Settings, classes: int, weights: Mapping[str, Tensor] | None, device: str) -> Backbone:
     model: ImageClassifier = build_for(settings, classes)
     prefix = "backbone."
     if weights is not None:
         state = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
         model.backbone.load_state_dict(state)
-    backbone = model.backbone.to(device_of(settings.stage1.device)).eval()
+    backbone = model.backbone.to(device_of(device)).eval()
     return backbone.to(memory_format=torch.channels_last) if settings.stage1.channels_last else backbone

@@ -22,9 +22,14 @@ LATEX = {
 
 def markdown(table: Table) -> str:
     """A table of GitHub's Markdown under its title; figures are aligned to the right."""
+    return "\n".join([_markdown_text(table.title), "", *markdown_rows(table)]) + "\n"
+
+
+def markdown_rows(table: Table) -> list[str]:
+    """The same without its title, a line each."""
     head = _markdown_row(tuple(column.name for column in table.columns))
     rule = "|" + "|".join("---:" if column.figures else "---" for column in table.columns) + "|"
-    return "\n".join([_markdown_text(table.title), "", head, rule, *map(_markdown_row, table.rows)]) + "\n"
+    return [head, rule, *map(_markdown_row, table.rows)]
 
 
 def _markdown_row(cells: tuple[str, ...]) -> str:
@@ -32,7 +37,7 @@ def _markdown_row(cells: tuple[str, ...]) -> str:
 
 
 def _markdown_text(text: str) -> str:
-    escaped = "".join(f"\\{sign}" if sign in "\\|`*_[]<>" else sign for sign in printable(text))
+    escaped = "".join(f"\\{sign}" if sign in "\\|`*_[]<>&$~" else sign for sign in printable(text))
     return escaped.strip()
 
 

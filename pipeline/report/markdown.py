@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator, Sequence
 
 from pipeline.report.document import Document
+from pipeline.report.exported import markdown_rows
 from pipeline.report.figures.panel import as_png
-from pipeline.report.layout import Table
 from pipeline.report.printable import printable
 
 SIGNS = re.compile(r"([\\`*_{}\[\]()#+.!|<>&~$-])")
@@ -27,8 +27,8 @@ def plain(text: str) -> str:
 def _lines(document: Document, folder: str, files: dict[str, bytes]) -> Iterator[str]:
     start = document.key[:12]
     yield from (f"# {plain(document.title)}", "", plain(document.summary), "")
-    yield from (*_table(document.groups), "", f"## {plain(document.results.title)}", "")
-    yield from (*_table(document.results), "", plain(document.reading), "")
+    yield from (*markdown_rows(document.groups), "", f"## {plain(document.results.title)}", "")
+    yield from (*markdown_rows(document.results), "", plain(document.reading), "")
     for name, picture in document.pictures.items():
         yield from (f"## {plain(picture.title)}", "")
         for number, panel in enumerate(picture.panels, 1):
@@ -48,9 +48,3 @@ def _lines(document: Document, folder: str, files: dict[str, bytes]) -> Iterator
     yield from ("", "## To repeat it", "")
     yield from (f"    {printable(command)}" for command in document.commands)
     yield ""
-
-
-def _table(table: Table) -> Iterator[str]:
-    yield "| " + " | ".join(plain(column.name) for column in table.columns) + " |"
-    yield "|" + "|".join("---:" if column.figures else "---" for column in table.columns) + "|"
-    yield from ("| " + " | ".join(map(plain, row)) + " |" for row in table.rows)

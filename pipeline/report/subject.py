@@ -2,21 +2,18 @@
 
 import glob
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-import torch
 
 from cache import FeatureCache
 from pipeline.artefacts import folders
-from pipeline.artefacts import tensors as checkpoint
 from pipeline.classifiers.linear import Classifier
 from pipeline.errors import ConfigError, DataError
-from pipeline.evaluate import class_shares, prior_shift
+from pipeline.evaluate import shift_to
 from pipeline.settings import Settings
 from pipeline.settings.load import load
 from pipeline.settings.method_names import label, stage1_label
-from pipeline.stage3_record import RetrainResult
+from pipeline.stage3_record import RetrainResult, saved_classifier
 from pipeline.stg.trained import STGResult
 
 BASELINES = ("stage1", "crt", "lws", "logistic", "ncm")
@@ -116,23 +113,16 @@ def run_settings(folder: Path) -> Settings:
     return load(str(folder / "config.toml")).settings
 
 
-def saved_classifier(arm: ArmRun, cache: FeatureCache) -> Classifier | None:
-    """The arm's classifier as its run folder holds it, for the class prior that its figures are for; None where it is not linear.
+def shown_classifier(arm: ArmRun, cache: FeatureCache) -> Classifier | None:
+    """The arm's classifier for the class prior that its figures are for; None where it is not linear.
 
     Raises DataError where its tensors are not those whose digest the run recorded.
     """
-    path, result = arm.folder / "classifier.safetensors", arm.result
-    tensors, _ = checkpoint.load(path)
-    folders.prove(path, checkpoint.digest(tensors), result.digest)
-    if set(tensors) != {"weight", "bias"}:
-        return None
-    bias_RC = tensors["bias"]
-    if result.prior and result.prior_power is not None:
-        counts_C = torch.from_numpy(cache.counts("train"))
-        bias_RC = bias_RC + prior_shift(
-            class_shares(result.prior, cache.classes, counts_C), counts_C, result.prior_power
-        )
-    return Classifier(tensors["weight"], bias_RC)
+    classifier = saved_classifier(arm.folder, arm.result)
+    shift_C = shift_to(arm.result.prior, cache, arm.result.prior_power)
+    if classifier is None or shift_C is None:
+        return classifier
+    return replace(classifier, bias_RC=classifier.bias_RC + shift_C)
 
 
 def generator_folder(about: Subject) -> Path | None:

@@ -1,6 +1,5 @@
 """Which file a name means; TOML in and out."""
 
-import difflib
 import json
 import re
 import tomllib
@@ -12,6 +11,7 @@ from pydantic import BaseModel
 from pipeline.errors import ConfigError
 from pipeline.settings import Settings
 from pipeline.settings.paths import home_expanded
+from pipeline.settings.suggesting import did_you_mean
 
 LIMIT = 1 << 20
 """Bytes of a config file that are read at most: room for the names of 20,000 classes."""
@@ -38,8 +38,7 @@ def _method_path(name: str) -> Path:
     path = CONFIGS / "methods" / f"{name}.toml"
     if name in methods():
         return path
-    closest = difflib.get_close_matches(name, methods(), n=1)
-    hint = f"did you mean {closest[0]}? " if closest else ""
+    hint = did_you_mean(name, methods())
     raise ConfigError(f"method {name!r}: no such method; {hint}wanted one of: {', '.join(methods())}")
 
 
@@ -51,8 +50,7 @@ def config_path(reference: str) -> Path:
         return path
     if looks_like_path:
         raise ConfigError(f"config file {reference}: no such file; give a path to a TOML file or one of: {_names()}")
-    closest = difflib.get_close_matches(reference, available(), n=1)
-    hint = f"did you mean {closest[0]}? " if closest else ""
+    hint = did_you_mean(reference, available())
     raise ConfigError(
         f"config {reference!r}: no such name; {hint}wanted one of: {_names()}, or a path ending in .toml, "
         f"and perhaps +METHOD, one of: {', '.join(methods())}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cache import Manifest
 from pipeline.errors import ConfigError
 from pipeline.settings import Settings
 from pipeline.settings.files import config_paths, dotted, flat, read_toml
@@ -134,3 +135,12 @@ def _assign(values: dict[str, Any], key: str, value: Any) -> None:
         if not isinstance(values, dict):
             raise ConfigError(f"--set {key}: {section} is a value, not a section")
     values[last] = value
+
+
+def recorded_settings(manifest: Manifest) -> tuple[str, dict[str, Any]]:
+    """What a cache's settings are called in messages, and the settings that it was made with: a base for `load`."""
+    values = dict(manifest.provenance.settings)
+    values.setdefault("name", manifest.provenance.name)
+    if "stage1" in values:  # recorded before there were other coordinates than the features' own
+        values.setdefault("coordinates", "raw")
+    return f"cache {manifest.key[:12]}", values

@@ -16,12 +16,14 @@ from cache.disk import durable
 from cache.errors import CacheError
 from cache.format import layout
 from cache.sharing import pull
+from pipeline.artefacts import folders
 from pipeline.classifiers.selection import stratified_folds
 from pipeline.errors import PipelineError, out_of_memory
-from pipeline.evaluate import Measured, measure, measured_logits
+from pipeline.evaluate import Measured, measure, measured_logits, shift_to
 from pipeline.features import load
 from pipeline.settings import Settings
 from pipeline.stage3_predictions import classifier_of
+from pipeline.stage3_record import RetrainResult
 from pipeline.stage3_retrain import done_already, planned, publish_split, seeds_of, split_figures
 from pipeline.stage3_together import Program, programs, run_program, train_program
 
@@ -151,7 +153,10 @@ def _line(error: Exception) -> str:
 
 
 def _on_split(program: Program, cache: FeatureCache, split: str) -> list[Measured]:
-    return [measure(cache, split, classifier_of(run, cache), run.settings) for run in program.runs]
+    results = [(run, folders.read_result(run.folder, RetrainResult)) for run in program.runs]
+    return [
+        measure(cache, split, classifier_of(run, result, cache), run.settings, result.prior) for run, result in results
+    ]
 
 
 def _cross_validated(program: Program, cache: FeatureCache) -> list[Measured]:
@@ -173,6 +178,9 @@ def _cross_validated(program: Program, cache: FeatureCache) -> list[Measured]:
         with torch.no_grad():
             for logits_RNC, classifier in zip(logits, classifiers, strict=True):
                 logits_RNC[:, held_N] = classifier.logits(train.gather(0, held_N))
+                shift_C = shift_to(settings.evaluate.prior, cache, classifier.prior_power)
+                if shift_C is not None:
+                    logits_RNC[:, held_N] += shift_C
     return [
         measured_logits(
             logits_RNC[:, seen_N], train.labels_N[seen_N], "train", counts_C.tolist(), run.settings.longtail

@@ -11,7 +11,9 @@ from safetensors.torch import load_file
 
 from cache import FeatureCache
 from pipeline.artefacts.folders import read_result
+from pipeline.commands.which_cache import sample_path
 from pipeline.predict import fit_temperature
+from pipeline.predicting import encoder
 from pipeline.predicting.files import PredictionFile
 from pipeline.stage3_record import RetrainResult
 from tests.support import in_process
@@ -197,3 +199,21 @@ def test_temperature_is_that_of_least_loss():
 
 def test_the_run_is_what_the_fixture_says(made):
     assert read_result(made["run"], RetrainResult).seeds == [0, 1]
+
+
+def test_the_device_that_a_backbone_was_trained_on_does_not_matter():
+    known = {"stage1": {"device": "cuda:7"}, "backbone": {"name": "resnet20"}}
+    assert encoder.backbone_from(known, 3, None, "pooled", 8)(torch.zeros(2, 3, 8, 8)).shape == (2, 64)
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict"])
+def test_a_run_on_a_sample_that_ships_with_coattail_finds_its_cache(monkeypatch, tmp_path, command):
+    monkeypatch.setenv("COATTAIL_STORES", str(tmp_path / "stores"))
+    monkeypatch.setenv("COATTAIL_RUNS", str(tmp_path / "runs"))
+    sample = str(sample_path("cifar100-lt"))
+    folder = in_process.run(monkeypatch, "retrain", "--cache", sample, "--head", "ncm", "--json").json["run"]
+    np.save(tmp_path / "x.npy", np.zeros((2, 64), np.float32))
+    more = ["--features", str(tmp_path / "x.npy")] if command == "predict" else []
+    ended = in_process.run(monkeypatch, command, "--run", folder, *more)
+    assert ended.code == 0, ended.err
+    assert "its cache is not at hand" not in ended.err

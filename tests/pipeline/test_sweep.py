@@ -165,3 +165,12 @@ def test_workers_that_there_are_not(monkeypatch, tmp_path):
         2,
         "coattail: --backend dask wants --scheduler ADDRESS, such as tcp://10.0.0.1:8786\n",
     )
+
+
+@pytest.mark.parametrize("on", ["val", "cross-validation"])
+def test_the_choice_is_made_for_the_class_prior_that_is_stated(job, stores, on):
+    """Where only the first class is expected every row is predicted as it: one class in five is right."""
+    cache = write_cache(stores, val=on == "val")
+    text = 'methods = ["crt"]\n[evaluate]\nprior = "1,0,0,0,0"\n[choice]\nmetric = "balanced"'
+    _, result = sweep(job(text, cache=cache, select_on=on))
+    assert result.places[0].score == pytest.approx(20)

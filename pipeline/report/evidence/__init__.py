@@ -24,7 +24,7 @@ from pipeline.report.evidence.planes import (
 )
 from pipeline.report.evidence.thumbnails import Error, thumbnails, worst_errors
 from pipeline.report.evidence.words import shown_names
-from pipeline.report.subject import ArmRun, Subject, backbone_folder, generator_folder, saved_classifier
+from pipeline.report.subject import ArmRun, Subject, backbone_folder, generator_folder, shown_classifier
 from pipeline.stg import trained as stg_file
 
 PAIRS = 10
@@ -143,7 +143,7 @@ def _linear(about: Subject) -> dict[str, tuple[ArmRun, Classifier]]:
     """The arms whose rows are shown, as far as they are linear: baseline, cRT, cRT + STG, method."""
     wanted = [about.baseline, about.arm("crt"), about.arm("crt+stg"), about.method]
     arms = {arm.result.method: arm for arm in wanted if arm is not None}
-    results = {method: (arm, saved_classifier(arm, about.cache)) for method, arm in arms.items()}
+    results = {method: (arm, shown_classifier(arm, about.cache)) for method, arm in arms.items()}
     return {method: (arm, classifier) for method, (arm, classifier) in results.items() if classifier is not None}
 
 

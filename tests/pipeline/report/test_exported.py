@@ -10,7 +10,7 @@ TABLE = Table(
 
 def test_markdown():
     assert markdown(TABLE) == (
-        "all\\_50 & more\n\n| method | top-1 % |\n|---|---:|\n| a\\|b\\_c | 47.3 ± 0.1 |\n| \\\\input{x}\\\\n | – |\n"
+        "all\\_50 \\& more\n\n| method | top-1 % |\n|---|---:|\n| a\\|b\\_c | 47.3 ± 0.1 |\n| \\\\input{x}\\\\n | – |\n"
     )
 
 

@@ -8,7 +8,7 @@ from conftest import write_cache
 
 from pipeline.errors import ConfigError, DataError
 from pipeline.features import load
-from pipeline.report.subject import ArmRun, backbone_folder, generator_folder, saved_classifier, subject
+from pipeline.report.subject import ArmRun, backbone_folder, generator_folder, shown_classifier, subject
 from pipeline.settings.stage3 import Evaluate
 from pipeline.stage3_retrain import retrain
 
@@ -19,7 +19,7 @@ def test_the_method_is_the_one_with_a_generator_beside_stage_1(about, runs):
     assert about.baseline.folder == runs.folders["stage1"]
     assert about.settings.retrain.seeds == 2
     assert generator_folder(about).name.startswith("stg-")
-    assert saved_classifier(about.method, about.cache).weight_RCD.shape == (2, 5, 12)
+    assert shown_classifier(about.method, about.cache).weight_RCD.shape == (2, 5, 12)
 
 
 def test_arms_can_be_named(runs):
@@ -47,13 +47,13 @@ def test_a_cache_without_runs_is_refused(tmp_path):
     )
 
 
-def test_a_saved_classifier_has_the_accuracy_of_its_run(about, runs, tmp_path):
+def test_a_shown_classifier_has_the_accuracy_of_its_run(about, runs, tmp_path):
     stated = about.settings.model_copy(update={"evaluate": Evaluate(prior="train")})
     folder, result = retrain(stated, runs.cache, tmp_path, generator_folder(about))
     assert result.prior == "train"
     test = load(runs.cache, "test", views=False)
     for arm in (*about.arms, ArmRun(folder, result, "with a prior")):
-        logits_RNC = saved_classifier(arm, runs.cache).logits(test.gather(0, torch.arange(len(test.labels_N))))
+        logits_RNC = shown_classifier(arm, runs.cache).logits(test.gather(0, torch.arange(len(test.labels_N))))
         for logits_NC, recorded in zip(logits_RNC, arm.result.each_seed, strict=True):
             found = 100 * float((logits_NC.argmax(dim=1) == test.labels_N).double().mean())
             assert found == pytest.approx(recorded.accuracy), arm.name
