@@ -114,12 +114,12 @@ def _baseline(settings: Settings, cache: FeatureCache, baseline: str, arms: Sequ
         return _arm(settings, cache, baseline)
     except ConfigError:
         raise ConfigError(
-            f"--baseline {baseline}: neither an arm nor a method; wanted an arm: {listed(arms)}; or another method, such as "
+            f"--baseline {baseline}: neither an arm nor a method; wanted an arm: {names_of(arms)}; or another method, such as "
             f"{PLAIN_HEAD}"
         ) from None
 
 
-def listed(arms: Sequence[MethodArm]) -> str:
+def names_of(arms: Sequence[MethodArm]) -> str:
     """`cRT (crt), NCM (ncm)`: what each arm may be called."""
     return ", ".join(f"{arm.name} ({arm.method})" for arm in arms)
 

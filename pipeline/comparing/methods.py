@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from cache import FeatureCache
 from pipeline.comparing import statistics
-from pipeline.comparing.arms import LeftOut, MethodArm, listed, missing
+from pipeline.comparing.arms import LeftOut, MethodArm, missing, names_of
 from pipeline.comparing.record import LEVEL, SHOWN_FIGURES, AbsentArm, ComparedArm, Contrast, MethodComparison
 from pipeline.errors import ConfigError, DataError, LineageError
-from pipeline.longtail import group_limits, shot_groups
+from pipeline.longtail import groups_with_test_rows
 from pipeline.metrics import worst_tenth
 from pipeline.progress import note, silently, track
 from pipeline.settings import Settings
@@ -66,6 +66,7 @@ def compare_methods(
         _compared(each, scores[position], to_base[position], to_best[position])
         for position, each in enumerate(finished)
     ]
+    groups, limits = groups_with_test_rows(cache.counts("train"), cache.counts("test"), chosen[0].settings.longtail)
     comparison = MethodComparison(
         title=title or cache.manifest.provenance.name,
         dataset=cache.manifest.provenance.name,
@@ -75,7 +76,8 @@ def compare_methods(
         metric=metric,
         baseline=chosen[base].name,
         test_rows=len(labels_N),
-        **_groups(chosen[0].settings, cache),
+        groups=groups,
+        limits=limits,
         replicates=statistics.REPLICATES,
         exact=exact,
         arms=compared,
@@ -155,7 +157,7 @@ def _position(arms: Sequence[MethodArm], baseline: str) -> int:
     for position, arm in enumerate(arms):
         if arm.is_called(baseline):
             return position
-    raise ConfigError(f"--baseline {baseline}: not among the arms; wanted one of {listed(arms)}")
+    raise ConfigError(f"--baseline {baseline}: not among the arms; wanted one of {names_of(arms)}")
 
 
 def _score(result: RetrainResult, metric: str) -> float:
@@ -214,12 +216,3 @@ def _compared(finished: _Finished, score: float, to_baseline: Contrast | None, t
         published=dict(arm.published),
         best_epoch=arm.best_epoch,
     )
-
-
-def _groups(settings: Settings, cache: FeatureCache) -> dict[str, Any]:
-    """How many classes with test rows are many-, medium- and few-shot, and between which counts of training rows."""
-    counts = cache.counts("train").tolist()
-    limits = group_limits(counts, settings.longtail.many_above, settings.longtail.few_below)
-    tested = cache.counts("test") > 0
-    groups = {name: sum(bool(tested[c]) for c in members) for name, members in shot_groups(counts, *limits).items()}
-    return {"groups": groups, "limits": limits}
