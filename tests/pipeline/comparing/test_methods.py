@@ -237,6 +237,13 @@ def test_divergence_between_five_samples_of_a_tail_class(cache, tmp_path):
     assert set(found.nearest) <= {"class-0", "class-1"}
 
 
+def test_divergence_of_a_generator_that_lends_a_mixture(cache, tmp_path):
+    found = pipeline.divergence_of(settings("stg.similarity=soft", "stg.head_classes=4"), cache, tmp_path)
+    assert len(found.rows) == 5
+    assert set(found.nearest) <= {"class-0", "class-1"}
+    assert pytest.approx(np.array(found.divergences)) == np.array(found.divergences).T  # one variance for all rows
+
+
 def test_the_command(monkeypatch, cache, tmp_path):
     monkeypatch.chdir(tmp_path)
     common = [part for setting in FAST[:-1] for part in ("--set", setting)]
