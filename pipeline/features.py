@@ -126,12 +126,16 @@ def _mapped(cache: FeatureCache, split: str, shape: tuple[int, int, int]) -> Ten
         return torch.from_numpy(features_VND)
 
 
-def stage1_classifier(cache: FeatureCache) -> tuple[Tensor, Tensor] | None:
-    """The classifier that the backbone was trained with, weight (C, D) and bias (C,), on raw features; None without one."""
+def stage1_classifier(cache: FeatureCache, coordinates: Coordinates | None = None) -> tuple[Tensor, Tensor] | None:
+    """The classifier that the backbone was trained with, weight (C, D) and bias (C,); None where the cache has none.
+
+    On features in these coordinates; without them on raw ones.
+    """
     arrays = cache.classifier()
     if arrays is None:
         return None
-    return torch.from_numpy(arrays["weight"]).float(), torch.from_numpy(arrays["bias"]).float()
+    weight_CD, bias_C = torch.from_numpy(arrays["weight"]).float(), torch.from_numpy(arrays["bias"]).float()
+    return (weight_CD, bias_C) if coordinates is None else coordinates.unfold(weight_CD, bias_C)
 
 
 def is_unseen(cache: FeatureCache) -> bool:

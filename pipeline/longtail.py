@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import DataError
+from pipeline.settings.stage1 import LongTail
 from pipeline.settings.stage2 import STG
 
 Rows = NDArray[np.int64]
@@ -53,6 +54,18 @@ def group_limits(counts: Sequence[int], many_above: int = 0, few_below: int = 0)
         usual = by_size[third], by_size[len(by_size) - 1 - third]
     many = many_above or max(usual[0], few_below - 1)
     return many, few_below or min(usual[1], many + 1)
+
+
+def groups_with_test_rows(
+    train_counts_C: Rows, test_counts_C: Rows, settings: LongTail
+) -> tuple[dict[str, int], tuple[int, int]]:
+    """How many classes with test rows are many-, medium- and few-shot, and the limits between the groups."""
+    counts = train_counts_C.tolist()
+    limits = group_limits(counts, settings.many_above, settings.few_below)
+    groups = {
+        name: sum(bool(test_counts_C[c]) for c in members) for name, members in shot_groups(counts, *limits).items()
+    }
+    return groups, limits
 
 
 def draw(labels_N: Rows, counts: Sequence[int], seed: int, how: str = "shuffle") -> Rows:

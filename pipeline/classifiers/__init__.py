@@ -41,9 +41,7 @@ def train_classifiers(
     retrain = settled(settings, cache)
     train = training_rows(cache, settings, views=retrain.is_trained and retrain.views)
     train = train if rows_N is None else train.select(rows_N)
-    stage1 = stage1_classifier(cache)
-    if stage1 is not None and train.coordinates is not None:
-        stage1 = train.coordinates.unfold(*stage1)
+    stage1 = stage1_classifier(cache, train.coordinates)
     transfers = retrain.is_trained and retrain.augmentation == "transfer"
     val = None
     if (retrain.head in VALIDATES or transfers) and "val" in cache.splits:

@@ -8,6 +8,7 @@ from cache import FeatureCache
 from pipeline.classifiers.kinds import KINDS
 from pipeline.errors import ConfigError
 from pipeline.features import corrects_the_prior
+from pipeline.progress import note
 from pipeline.settings import Settings
 from pipeline.settings.method_names import label, stage1_label, stage3_method
 from pipeline.settings.problems import validate
@@ -35,6 +36,10 @@ class MethodArm:
     @property
     def method(self) -> str:
         return stage3_method(self.settings.retrain)
+
+    def is_called(self, name: str) -> bool:
+        """Whether this is the arm's name or its method, where `crt+none` is `crt`."""
+        return name == self.name or name.removesuffix("+none") == self.method
 
 
 @dataclass(frozen=True)
@@ -76,18 +81,47 @@ def every(
 def named(
     settings: Settings, cache: FeatureCache, methods: Sequence[str], baseline: str | None = None
 ) -> tuple[list[MethodArm], list[LeftOut]]:
-    """The arms of these methods, and of the baseline where it is not among them; those that the cache does not allow are left
-    out. Raises ConfigError for a method there is not."""
-    wanted = [*methods, *([baseline] if baseline and baseline not in methods else [])]
-    arms, left_out = [], []
-    for method in dict.fromkeys(wanted):
-        arm = MethodArm(label(method, stage1_label(cache.manifest)), with_method(settings, method))
-        reason = missing(arm.settings, cache)
-        if reason:
-            left_out.append(LeftOut(arm.name, reason))
+    """The arms of these methods, and of the baseline where none of them is called so; those that the cache does not allow are
+    left out. A method that is named twice, such as `crt` and `crt+none`, is one arm.
+
+    Raises ConfigError for a method there is not, or for a baseline that is neither an arm nor a method.
+    """
+    arms: list[MethodArm] = []
+    for method in dict.fromkeys(methods):
+        arm = _arm(settings, cache, method)
+        if any(arm.method == other.method for other in arms):
+            note(f"{method}: the same method as {_first(methods, arm)}, which is compared already")
         else:
             arms.append(arm)
-    return arms, left_out
+    if baseline and not any(arm.is_called(baseline) for arm in arms):
+        arms.append(_baseline(settings, cache, baseline, arms))
+    reasons = [missing(arm.settings, cache) for arm in arms]
+    left_out = [LeftOut(arm.name, reason) for arm, reason in zip(arms, reasons, strict=True) if reason]
+    return [arm for arm, reason in zip(arms, reasons, strict=True) if not reason], left_out
+
+
+def _arm(settings: Settings, cache: FeatureCache, method: str) -> MethodArm:
+    own = with_method(settings, method)
+    return MethodArm(label(stage3_method(own.retrain), stage1_label(cache.manifest)), own)
+
+
+def _first(methods: Sequence[str], arm: MethodArm) -> str:
+    return next(method for method in methods if arm.is_called(method))
+
+
+def _baseline(settings: Settings, cache: FeatureCache, baseline: str, arms: Sequence[MethodArm]) -> MethodArm:
+    try:
+        return _arm(settings, cache, baseline)
+    except ConfigError:
+        raise ConfigError(
+            f"--baseline {baseline}: neither an arm nor a method; wanted an arm: {names_of(arms)}; or another method, such as "
+            f"{PLAIN_HEAD}"
+        ) from None
+
+
+def names_of(arms: Sequence[MethodArm]) -> str:
+    """`cRT (crt), NCM (ncm)`: what each arm may be called."""
+    return ", ".join(f"{arm.name} ({arm.method})" for arm in arms)
 
 
 def missing(settings: Settings, cache: FeatureCache) -> str | None:

@@ -1,18 +1,21 @@
 """How much the transformations of five samples of one tail class differ (the paper's Table 5)."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from cache import FeatureCache
-from pipeline.augment.transfer import nearest_heads
+from pipeline.augment.tail import Tail, tail_of
 from pipeline.errors import DataError
-from pipeline.features import stage1_classifier, training_rows
 from pipeline.rng import generator
 from pipeline.settings import Settings
 from pipeline.stg import trained as stg_file
+from pipeline.stg.generator import VARIANCE_FLOOR
 
 COMPARED_ROWS = 5
 """As in the paper."""
@@ -49,45 +52,65 @@ def kl_divergence(mean_SD: Tensor, variance_SD: Tensor) -> Tensor:
     return 0.5 * (ratio_SSD + shift_SSD - 1 - ratio_SSD.log()).sum(dim=2)
 
 
-@torch.no_grad()
-def divergence(settings: Settings, cache: FeatureCache, stg: Path) -> Divergence:
-    """Five seeded rows of a seeded tail class, their transformations by the generator of the run folder `stg`.
+@dataclass(frozen=True)
+class SampleTransformations:
+    """Rows of one tail class: their nearest head classes, and KL(i || j) in nats, (S, S), between their transformations."""
 
-    Raises DataError where no tail class has five rows.
+    tail_class: int
+    rows: tuple[int, ...]
+    nearest: tuple[int, ...]
+    kl_SS: NDArray[np.float64]
+
+
+def example_class(tail: Tail) -> int | None:
+    """The smallest tail class of at least COMPARED_ROWS rows, else the largest that has two; None where none has."""
+    counts = tail.train.counts_C.tolist()
+    large = [c for c in tail.classes if counts[c] >= COMPARED_ROWS]
+    two = [c for c in tail.classes if counts[c] >= 2]
+    return large[0] if large else two[-1] if two else None
+
+
+@torch.no_grad()
+def sample_transformations(tail: Tail) -> SampleTransformations | None:
+    """COMPARED_ROWS seeded rows of the example class, or as many as it has; None where no tail class has two."""
+    tail_class = example_class(tail)
+    if tail_class is None:
+        return None
+    assert tail.augmentation.transformations is not None
+    rows_N = (tail.train.labels_N == tail_class).nonzero()[:, 0]
+    order_N = torch.randperm(len(rows_N), generator=generator(tail.settings.seed, "divergence"))
+    rows_S = rows_N[order_N[:COMPARED_ROWS]].sort().values
+    mean_SD, deviation_SD = tail.augmentation.transformations(tail.train.gather(0, rows_S), rows_S)
+    kl_SS = kl_divergence(mean_SD, deviation_SD.square() + VARIANCE_FLOOR).numpy()
+    return SampleTransformations(tail_class, tuple(rows_S.tolist()), tuple(tail.nearest_N[rows_S].tolist()), kl_SS)
+
+
+def divergence(settings: Settings, cache: FeatureCache, stg: Path) -> Divergence:
+    """Table 5 of a cache by the generator of the run folder `stg`, of the rows that the report shows, too.
+
+    Raises DataError where no tail class has two training rows.
     """
     trained, _ = stg_file.load(stg, cache, settings.coordinates)
-    train = training_rows(cache, settings, views=False)
-    tail = [c for c, n in enumerate(train.counts_C.tolist()) if c not in trained.heads and n >= COMPARED_ROWS]
-    if not tail:
+    samples = sample_transformations(tail_of(settings, cache, trained))
+    if samples is None:
         raise DataError(
-            f"divergence: wanted a tail class of at least {COMPARED_ROWS} training rows, cache {cache.key[:12]} has none; "
+            f"divergence: wanted a tail class of at least 2 training rows, cache {cache.key[:12]} has none; "
             "lower stg.head_classes"
         )
-    draw = generator(settings.seed, "divergence")
-    chosen = tail[int(torch.randint(len(tail), (1,), generator=draw))]
-    rows_N = (train.labels_N == chosen).nonzero()[:, 0]
-    rows_S = rows_N[torch.randperm(len(rows_N), generator=draw)[:COMPARED_ROWS]].sort().values
-    features_SD = train.gather(0, rows_S)
-    stage1 = stage1_classifier(cache)
-    if stage1 is not None and train.coordinates is not None:
-        stage1 = train.coordinates.unfold(*stage1)
-    nearest_N = nearest_heads(settings.stg.similarity, stage1, train, trained.centroids_HD, trained.heads)
-    nearest_S = nearest_N[rows_S]
-    mean_SD, variance_SD = trained.stg(features_SD, nearest_S)
-    kl_SS = kl_divergence(mean_SD, variance_SD)
-    off_SS = ~torch.eye(COMPARED_ROWS, dtype=torch.bool)
+    nearest_S = np.array(samples.nearest)
+    off_SS = ~np.eye(len(nearest_S), dtype=bool)
     same_SS = (nearest_S[:, None] == nearest_S[None]) & off_SS
     return Divergence(
         dataset=cache.manifest.provenance.name,
         cache=cache.key,
-        tail_class=cache.classes[chosen],
-        rows=rows_S.tolist(),
-        nearest=[cache.classes[trained.heads[h]] for h in nearest_S.tolist()],
-        divergences=kl_SS.tolist(),
-        same_head=_mean(kl_SS[same_SS]),
-        other_head=_mean(kl_SS[off_SS & ~same_SS]),
+        tail_class=cache.classes[samples.tail_class],
+        rows=list(samples.rows),
+        nearest=[cache.classes[c] for c in samples.nearest],
+        divergences=samples.kl_SS.tolist(),
+        same_head=_mean(samples.kl_SS[same_SS]),
+        other_head=_mean(samples.kl_SS[off_SS & ~same_SS]),
     )
 
 
-def _mean(values: Tensor) -> float | None:
+def _mean(values: NDArray[np.float64]) -> float | None:
     return float(values.mean()) if len(values) else None

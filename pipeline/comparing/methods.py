@@ -1,6 +1,7 @@
 """Methods on one cache: their figures, and by how much each differs from a baseline, on the same test rows."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -11,10 +12,10 @@ from numpy.typing import NDArray
 
 from cache import FeatureCache
 from pipeline.comparing import statistics
-from pipeline.comparing.arms import LeftOut, MethodArm, missing
+from pipeline.comparing.arms import LeftOut, MethodArm, missing, names_of
 from pipeline.comparing.record import LEVEL, SHOWN_FIGURES, AbsentArm, ComparedArm, Contrast, MethodComparison
 from pipeline.errors import ConfigError, DataError, LineageError
-from pipeline.longtail import group_limits, shot_groups
+from pipeline.longtail import groups_with_test_rows
 from pipeline.metrics import worst_tenth
 from pipeline.progress import note, silently, track
 from pipeline.settings import Settings
@@ -47,26 +48,25 @@ def compare_methods(
     value are the run folders and their results, in the order of the arms.
     """
     _position(arms, baseline)  # a wrong name is refused before the training
-    runs, results, absent = _run_all(arms, cache, root, generator, strict)
-    chosen = [arm for arm in arms if arm.name in results]
+    finished, absent = _run_all(arms, cache, root, generator, strict)
     for lost in [*left_out, *absent]:
         note(f"{lost.name}: left out: {lost.reason}")
-    if not chosen:
+    if not finished:
         raise DataError(f"compare: no arm can be run on cache {cache.key[:12]}: {(absent or [*left_out])[0].reason}")
+    chosen = [each.arm for each in finished]
     base = _position(chosen, baseline)
     labels_N = cache.labels("test").astype(np.int64)
-    correct = [
-        (predictions(runs[arm.name], results[arm.name], cache) == torch.from_numpy(labels_N)).numpy() for arm in chosen
-    ]
-    scores = [_score(results[arm.name], metric) for arm in chosen]
+    correct = [(predictions(each.run, each.result, cache) == torch.from_numpy(labels_N)).numpy() for each in finished]
+    scores = [_score(each.result, metric) for each in finished]
     best = max(range(len(chosen)), key=lambda position: scores[position])
     draws_AB = statistics.bootstrap(correct, labels_N, metric)
     exact = metric == "accuracy" or len(set(np.bincount(labels_N)[np.unique(labels_N)].tolist())) == 1
     to_base, to_best = (_contrasts(correct, scores, draws_AB, labels_N, metric, other, exact) for other in (base, best))
     compared = [
-        _compared(arm, runs[arm.name], results[arm.name], scores[position], to_base[position], to_best[position])
-        for position, arm in enumerate(chosen)
+        _compared(each, scores[position], to_base[position], to_best[position])
+        for position, each in enumerate(finished)
     ]
+    groups, limits = groups_with_test_rows(cache.counts("train"), cache.counts("test"), chosen[0].settings.longtail)
     comparison = MethodComparison(
         title=title or cache.manifest.provenance.name,
         dataset=cache.manifest.provenance.name,
@@ -76,7 +76,8 @@ def compare_methods(
         metric=metric,
         baseline=chosen[base].name,
         test_rows=len(labels_N),
-        **_groups(chosen[0].settings, cache),
+        groups=groups,
+        limits=limits,
         replicates=statistics.REPLICATES,
         exact=exact,
         arms=compared,
@@ -86,56 +87,77 @@ def compare_methods(
         ],
         notes=list(notes),
     )
-    return comparison, [(runs[arm.name].folder, results[arm.name]) for arm in chosen]
+    return comparison, [(each.run.folder, each.result) for each in finished]
+
+
+@dataclass(frozen=True)
+class _Finished:
+    """An arm, and its run with the figures."""
+
+    arm: MethodArm
+    run: Run
+    result: RetrainResult
 
 
 def _run_all(
     arms: Sequence[MethodArm], cache: FeatureCache, root: Path, generator: Generator, strict: bool
-) -> tuple[dict[str, Run], dict[str, RetrainResult], list[LeftOut]]:
-    """Runs and results by the arm's name, and the arms that failed."""
-    runs: dict[str, Run] = {}
-    lost: dict[str, str] = {}
-    for arm in arms:
-        try:
-            if reason := missing(arm.settings, cache):
-                raise DataError(reason)
-            stg = generator(arm.settings) if uses_stg(arm.settings.retrain) else None
-            runs[arm.name] = planned(arm.settings, cache, root, stg)
-        except (DataError, LineageError, ConfigError) as error:
-            _lose(lost, [arm.name], error, strict)
-    results = {name: result for name, run in runs.items() if (result := done_already(run))}
-    waiting = {run.folder: name for name, run in runs.items() if name not in results}
-    grouped = programs([run for name, run in runs.items() if name not in results], cache)
+) -> tuple[list[_Finished], list[LeftOut]]:
+    """The arms that have figures, in their order, and those that failed. Arms of equal settings share one run folder, and its
+    run is trained once."""
+    plans = [_plan(arm, cache, root, generator, strict) for arm in arms]
+    runs = {plan.folder: plan for plan in plans if isinstance(plan, Run)}
+    results = {folder: done_already(run) for folder, run in runs.items()}
+    waiting = [run for folder, run in runs.items() if results[folder] is None]
+    failed = _train(waiting, cache, strict)
+    results |= {run.folder: done_already(run) for run in waiting if run.folder not in failed}
+    finished, absent = [], []
+    for arm, plan in zip(arms, plans, strict=True):
+        result = results[plan.folder] if isinstance(plan, Run) else None
+        if isinstance(plan, Run) and result is not None:
+            finished.append(_Finished(arm, plan, result))
+        else:
+            reason = failed[plan.folder] if isinstance(plan, Run) else plan
+            absent.append(LeftOut(arm.name, reason, arm.published, arm.best_epoch))
+    return finished, absent
+
+
+def _plan(arm: MethodArm, cache: FeatureCache, root: Path, generator: Generator, strict: bool) -> Run | str:
+    """The arm's run, or why it cannot be run."""
+    try:
+        if reason := missing(arm.settings, cache):
+            raise DataError(reason)
+        stg = generator(arm.settings) if uses_stg(arm.settings.retrain) else None
+        return planned(arm.settings, cache, root, stg)
+    except (DataError, LineageError, ConfigError) as error:
+        if strict:
+            raise
+        return str(error)
+
+
+def _train(waiting: Sequence[Run], cache: FeatureCache, strict: bool) -> dict[Path, str]:
+    """Train the runs, those of one shape in one program. Folder -> why it failed."""
+    failed: dict[Path, str] = {}
+    grouped = programs(waiting, cache)
     several = len(grouped) > 1
     with track(len(waiting), "compare", "arms", shown=several) as bar:
         for program in grouped:
-            names = [waiting[run.folder] for run in program.runs]
             try:
                 with silently(several):
                     run_program(program, cache)
             except (DataError, ConfigError) as error:
-                _lose(lost, names, error, strict)
-                continue
+                if strict:
+                    raise
+                failed |= {run.folder: str(error) for run in program.runs}
             finally:
-                bar.advance(len(names))
-            results |= {name: result for name in names if (result := done_already(runs[name]))}
-    absent = [LeftOut(arm.name, lost[arm.name], arm.published, arm.best_epoch) for arm in arms if arm.name in lost]
-    return runs, results, absent
-
-
-def _lose(lost: dict[str, str], names: Sequence[str], error: Exception, strict: bool) -> None:
-    if strict:
-        raise error
-    lost.update(dict.fromkeys(names, str(error)))
+                bar.advance(len(program.runs))
+    return failed
 
 
 def _position(arms: Sequence[MethodArm], baseline: str) -> int:
     for position, arm in enumerate(arms):
-        if baseline in (arm.method, arm.name):
+        if arm.is_called(baseline):
             return position
-    raise ConfigError(
-        f"--baseline {baseline}: not among the arms; wanted one of {', '.join(dict.fromkeys(arm.method for arm in arms))}"
-    )
+    raise ConfigError(f"--baseline {baseline}: not among the arms; wanted one of {names_of(arms)}")
 
 
 def _score(result: RetrainResult, metric: str) -> float:
@@ -170,14 +192,8 @@ def _contrasts(
     return contrasts
 
 
-def _compared(
-    arm: MethodArm,
-    run: Run,
-    result: RetrainResult,
-    score: float,
-    to_baseline: Contrast | None,
-    to_best: Contrast | None,
-) -> ComparedArm:
+def _compared(finished: _Finished, score: float, to_baseline: Contrast | None, to_best: Contrast | None) -> ComparedArm:
+    arm, result = finished.arm, finished.result
     columns: dict[str, list[float | None]] = {
         name: [getattr(metrics, name) for metrics in result.each_seed]
         for name in SHOWN_FIGURES
@@ -188,7 +204,7 @@ def _compared(
     return ComparedArm(
         name=arm.name,
         method=arm.method,
-        run=str(run.folder),
+        run=str(finished.run.folder),
         seeds=result.seeds,
         mean={name: mean(values) if values else None for name, values in known.items()},
         std={name: (stdev(values) if len(values) > 1 else 0.0) if values else None for name, values in known.items()},
@@ -200,12 +216,3 @@ def _compared(
         published=dict(arm.published),
         best_epoch=arm.best_epoch,
     )
-
-
-def _groups(settings: Settings, cache: FeatureCache) -> dict[str, Any]:
-    """How many classes with test rows are many-, medium- and few-shot, and between which counts of training rows."""
-    counts = cache.counts("train").tolist()
-    limits = group_limits(counts, settings.longtail.many_above, settings.longtail.few_below)
-    tested = cache.counts("test") > 0
-    groups = {name: sum(bool(tested[c]) for c in members) for name, members in shot_groups(counts, *limits).items()}
-    return {"groups": groups, "limits": limits}

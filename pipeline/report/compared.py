@@ -176,7 +176,7 @@ def divergence_table(distances: Divergence) -> Table:
     ]
     rows.append(("nearest head class", *distances.nearest))
     where = f"{distances.dataset}, cache {distances.cache[:12]}"
-    title = f"{where}: transformations of five training rows of {distances.tail_class}, nats"
+    title = f"{where}: transformations of {len(distances.rows)} training rows of {distances.tail_class}, nats"
     return Table(title, columns, tuple(rows))
 
 

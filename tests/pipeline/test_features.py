@@ -111,3 +111,13 @@ def test_a_selection_is_not_a_copy():
     views, rows = torch.tensor([[2, 0], [1, 1]]), torch.tensor([[0, 1], [2, 2]])
     wanted = whole.features_VND[views, torch.tensor([[1, 5], [8, 8]])].float()
     assert torch.equal(part.gather(views, rows), wanted)
+
+
+def test_the_stage_1_classifier_gives_its_logits_in_any_coordinates(cache):
+    raw = features.load(cache, views=False)
+    standard = raw.standardised()
+    logits = []
+    for train in (raw, standard):
+        weight_CD, bias_C = features.stage1_classifier(cache, train.coordinates)
+        logits.append(train.gather(0, torch.arange(len(train.labels_N))) @ weight_CD.T + bias_C)
+    torch.testing.assert_close(logits[1], logits[0], atol=1e-4, rtol=1e-4)

@@ -6,7 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import DataError
-from pipeline.longtail import class_counts, draw, evenly_spaced, hold_out, largest_n_max, shot_groups
+from pipeline.longtail import (
+    class_counts,
+    draw,
+    evenly_spaced,
+    groups_with_test_rows,
+    hold_out,
+    largest_n_max,
+    shot_groups,
+)
+from pipeline.settings.stage1 import LongTail
 
 
 @pytest.mark.parametrize(
@@ -30,6 +39,15 @@ def test_groups_of_cifar100_lt_are_35_35_30():
 
 def test_group_boundaries_belong_to_medium():
     assert shot_groups([101, 100, 20, 19]) == {"many": [0], "medium": [1, 2], "few": [3]}
+
+
+def test_groups_count_the_classes_that_have_test_rows():
+    train, test = np.array([120, 101, 50, 20, 19, 3]), np.array([5, 0, 5, 5, 0, 5])
+    assert groups_with_test_rows(train, test, LongTail()) == ({"many": 1, "medium": 2, "few": 1}, (100, 20))
+    assert groups_with_test_rows(train, test, LongTail(many_above=60, few_below=21)) == (
+        {"many": 1, "medium": 1, "few": 2},
+        (60, 21),
+    )
 
 
 @given(st.lists(st.integers(0, 300), min_size=1, max_size=20), st.integers(1, 200), st.integers(0, 200))

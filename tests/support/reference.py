@@ -47,13 +47,14 @@ def settings_lines(section: type[BaseModel], prefix: str = "") -> list[str]:
     return lines
 
 
-def command_lines(command: click.Command, name: str) -> list[str]:
+def command_lines(command: click.Command, name: str, parent: click.Context | None = None) -> list[str]:
     """A command's help and options; those of a group's commands follow."""
-    context = click.Context(command, info_name=name, terminal_width=WIDTH)
+    settings = {"terminal_width": WIDTH, **command.context_settings}
+    context = click.Context(command, parent, info_name=name.split()[-1], **settings)
     lines = ["", f"### {name}", "", "```", command.get_help(context).rstrip(), "```"]
     if isinstance(command, click.Group):
         for child in sorted(command.commands):
-            lines += command_lines(command.commands[child], f"{name} {child}")
+            lines += command_lines(command.commands[child], f"{name} {child}", context)
     return lines
 
 

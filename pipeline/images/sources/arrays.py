@@ -25,6 +25,8 @@ IMAGE_ARRAYS = ("images", "image", "x", "data")
 LABEL_ARRAYS = ("labels", "label", "y", "targets", "target")
 """Names of arrays in a .npz file, alone or with the split before them: `train_images`, `x_train`."""
 ARRAY_SUFFIXES = (".npz", ".npy")
+ZIP_STARTS = (b"PK\x03\x04", b"PK\x05\x06")
+"""First bytes of a .npz file; the second ones are those of an empty archive."""
 NO_ARRAYS = (
     OSError,
     ValueError,
@@ -127,10 +129,12 @@ def _labels_beside(where: str, file: Path) -> Path:
 def _load(where: str, file: Path) -> NDArray[Any]:
     """The array, memory-mapped. Raises DataError for what is no array of plain numbers or texts."""
     try:
-        array = np.load(file, mmap_mode="r", allow_pickle=False)
+        with file.open("rb") as stream:
+            is_archive = stream.read(4) in ZIP_STARTS
+        array: NDArray[Any] | None = None if is_archive else np.load(file, mmap_mode="r", allow_pickle=False)
     except NO_ARRAYS as error:
         raise DataError(f"{where}: {file.name} cannot be read as an array ({_reason(error)})") from None
-    if not isinstance(array, np.ndarray):
+    if array is None:
         raise DataError(f"{where}: {file.name} is a .npz file by its content; name it so")
     return array
 
@@ -139,12 +143,13 @@ def _load_all(where: str, file: Path) -> dict[str, NDArray[Any]]:
     """The arrays in a .npz file. Raises DataError for what is none, and for an array in it that cannot be read."""
     members: dict[str, Any] = {}
     try:
-        archive = np.load(file, allow_pickle=False)
-        is_archive = not isinstance(archive, np.ndarray)
-        if is_archive:
-            with archive:
-                members = {name: archive[name] for name in archive.files}
-                stored = set(archive.zip.namelist())
+        with file.open("rb") as stream:  # numpy leaves a file of its own open where the archive is damaged
+            archive = np.load(stream, allow_pickle=False)
+            is_archive = not isinstance(archive, np.ndarray)
+            if is_archive:
+                with archive:
+                    members = {name: archive[name] for name in archive.files}
+                    stored = set(archive.zip.namelist())
     except NO_ARRAYS as error:
         raise DataError(f"{where}: cannot be read as arrays ({_reason(error)})") from None
     if not is_archive:

@@ -7,10 +7,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.augment.tail import Tail, tail_of
 from pipeline.classifiers.linear import Classifier
+from pipeline.comparing.divergence import SampleTransformations, example_class, sample_transformations
 from pipeline.features import Features, load, training_rows
 from pipeline.longtail import group_limits, head_classes, shot_groups
-from pipeline.report.evidence.augmented import SampleTransformations, Tail, example_class, tail_of, transformations
 from pipeline.report.evidence.calibration import Calibration, calibrate
 from pipeline.report.evidence.confusion import Pair, share_of, worst_pairs
 from pipeline.report.evidence.curves import Curve, curve
@@ -134,7 +135,7 @@ def gather(about: Subject) -> Evidence:
         training=None if tail is None else training_plane(tail, plane_classes),
         decisions=decision_plane(replace(test, coordinates=coordinates), plane_classes, decided, settings.seed),
         augmentation=None if tail is None or example is None else augmentation_plane(tail, test, example),
-        divergence=None if tail is None or example is None else transformations(tail, example),
+        divergence=None if tail is None else sample_transformations(tail),
         no_generator=no_generator,
     )
 

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pipeline.augment.tail import Tail
 from pipeline.features import Features
-from pipeline.report.evidence.augmented import Tail, class_level, in_coordinates, sample_level, some_rows
+from pipeline.report.evidence.augmented import class_level, in_coordinates, sample_level, some_rows
 from pipeline.report.evidence.embedding import Points, decision_map, extent, main_plane, tsne
 
 TRAIN_ROWS = 60

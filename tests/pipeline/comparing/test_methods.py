@@ -8,7 +8,7 @@ from conftest import Blobs, write_cache
 from in_process import run
 
 import pipeline
-from pipeline.comparing.arms import Chosen, every, named, with_method
+from pipeline.comparing.arms import Chosen, MethodArm, every, named, with_method
 from pipeline.comparing.divergence import kl_divergence
 from pipeline.comparing.presets import available_presets, preset_arms, read_preset
 from pipeline.comparing.several import one_backbone_note, overview
@@ -67,6 +67,59 @@ def test_done_runs_are_taken_as_they_are(cache, tmp_path):
     assert [(folder / "metrics.json").stat().st_mtime_ns for folder, _ in runs] == times
 
 
+def test_one_method_by_two_names_is_one_arm(cache, tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr("pipeline.comparing.arms.note", said.append)
+    comparison, runs = compared(cache, tmp_path, "crt+none", "ncm", "crt")
+    assert [arm.method for arm in comparison.arms] == ["crt", "ncm"]
+    assert comparison.baseline == "cRT"
+    assert len(runs) == 2
+    assert said == ["crt: the same method as crt+none, which is compared already"]
+
+
+def test_arms_of_equal_settings_share_a_run_and_keep_their_rows(cache, tmp_path, monkeypatch):
+    from pipeline.comparing.methods import compare_methods
+    from pipeline.stage3_together import run_program
+
+    trained = []
+
+    def counted(program, cache):
+        trained.extend(run.folder.name for run in program.runs)
+        return run_program(program, cache)
+
+    monkeypatch.setattr("pipeline.comparing.methods.run_program", counted)
+    crt = with_method(settings(), "crt")
+    rows = [
+        MethodArm("ours", crt, {"C10-LT": 83.1}),
+        MethodArm("cRT", crt, {"C10-LT": 80.0}),
+        MethodArm("NCM", with_method(settings(), "ncm")),
+    ]
+    comparison, runs = compare_methods(rows, [], cache, tmp_path, lambda own: None, "cRT")
+    assert sorted(trained) == sorted({folder.name for folder, _ in runs})
+    assert [(arm.name, arm.published) for arm in comparison.arms] == [
+        ("ours", {"C10-LT": 83.1}),
+        ("cRT", {"C10-LT": 80.0}),
+        ("NCM", {}),
+    ]
+    assert comparison.baseline == "cRT"
+    ours, base, _ = comparison.arms
+    assert (ours.run, ours.mean) == (base.run, base.mean)
+    assert (ours.to_baseline.difference, ours.to_baseline.p) == (0, 1)
+    assert comparison.left_out == []
+
+
+def test_the_baseline_may_be_an_arms_name(cache, tmp_path):
+    comparison, _ = compared(cache, tmp_path, "ncm", "lda", baseline="LDA")
+    assert [(arm.method, arm.to_baseline is None) for arm in comparison.arms] == [("ncm", False), ("lda", True)]
+    added, _ = compared(cache, tmp_path, "ncm", baseline="lda")
+    assert [arm.method for arm in added.arms] == ["ncm", "lda"]
+    with pytest.raises(ConfigError) as error:
+        compared(cache, tmp_path, "ncm", "lda", baseline="Linear")
+    assert str(error.value) == (
+        "--baseline Linear: neither an arm nor a method; wanted an arm: nearest class mean (ncm), LDA (lda); or another method, such as crt"
+    )
+
+
 def test_every_arm_that_the_cache_allows(cache, stores, tmp_path):
     arms, left_out = every(settings(), cache)
     assert {arm.settings.retrain.head for arm in arms} == set(HEADS) - set(DEAR)
@@ -88,7 +141,9 @@ def test_methods_that_there_are_not(cache, tmp_path):
         with_method(settings(), "lda+stg")
     with pytest.raises(ConfigError) as error:
         pipeline.compare_arms(settings(), cache, tmp_path, Chosen(preset="ablation-memory", baseline="lws"))
-    assert str(error.value) == "--baseline lws: not among the arms; wanted one of crt+stg"
+    assert str(error.value) == (
+        "--baseline lws: not among the arms; wanted one of m = 0 (crt+stg), m = 600 (crt+stg), m = 1200 (crt+stg)"
+    )
 
 
 def test_balanced_scores_on_unequal_classes_are_tested_by_random_flips(stores, tmp_path):
@@ -180,6 +235,16 @@ def test_divergence_between_five_samples_of_a_tail_class(cache, tmp_path):
     assert found.tail_class in ("class-2", "class-3", "class-4")
     assert (cache.labels("train")[found.rows] == int(found.tail_class[-1])).all()
     assert set(found.nearest) <= {"class-0", "class-1"}
+
+
+def test_divergence_of_a_generator_that_lends_a_mixture(cache, tmp_path):
+    others = [setting for setting in FAST if not setting.startswith("stg.head_classes")]
+    soft = load(overrides=[*others, "stg.similarity=soft", "stg.head_classes=4"]).settings
+    divergence = pipeline.divergence_of(soft, cache, tmp_path)
+    assert (divergence.tail_class, len(divergence.rows)) == ("class-4", 5)
+    assert set(divergence.nearest) <= {"class-0", "class-1", "class-2", "class-3"}
+    values = np.array(divergence.divergences)
+    assert values == pytest.approx(values.T)  # all rows of a class get one variance, so KL(i || j) = KL(j || i)
 
 
 def test_the_command(monkeypatch, cache, tmp_path):

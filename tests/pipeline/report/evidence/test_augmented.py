@@ -2,14 +2,9 @@
 
 import torch
 
-from pipeline.report.evidence.augmented import (
-    class_level,
-    example_class,
-    sample_level,
-    some_rows,
-    tail_of,
-    transformations,
-)
+from pipeline.augment.tail import tail_of
+from pipeline.comparing.divergence import divergence, example_class, sample_transformations
+from pipeline.report.evidence.augmented import class_level, sample_level, some_rows
 from pipeline.stg import trained as stg_file
 
 
@@ -34,7 +29,15 @@ def test_tail_rows_are_moved_and_the_rest_of_each_is_kept(runs, about):
         share = float((moved != before).double().mean())
         assert 0.2 < share < 0.8  # Eq. 4 with a threshold of 0.5
         assert torch.equal(moved, make(tail, rows, "example"))
-    found = transformations(tail, 4)
-    assert len(found.rows) == 5
-    assert set(found.nearest) <= set(tail.trained.heads)
-    assert (found.kl_SS.diagonal() == 0).all()
+    samples = sample_transformations(tail)
+    assert (samples.tail_class, len(samples.rows)) == (4, 5)
+    assert set(samples.nearest) <= set(tail.trained.heads)
+    assert (samples.kl_SS.diagonal() == 0).all()
+
+
+def test_the_report_and_the_preset_show_the_same_table(runs, about, evidence):
+    table = divergence(about.settings, runs.cache, next(runs.runs.glob("*/stg-*")))
+    shown = evidence.divergence
+    assert (table.rows, table.tail_class) == (list(shown.rows), runs.cache.classes[shown.tail_class])
+    assert table.nearest == [runs.cache.classes[c] for c in shown.nearest]
+    assert table.divergences == shown.kl_SS.tolist()
