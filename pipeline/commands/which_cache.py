@@ -27,6 +27,7 @@ INDIFFERENT = (
     "data.on_bad",
     "data.bad_limit",
     "data.ram_limit",
+    "data.decoded",
     "data.workers",
     "data.download",
     "stage1.device",

@@ -57,6 +57,10 @@ class Data(Section):
     """Under `on_bad = "skip"`: the largest share of a split's images that may be left out."""
     ram_limit: Annotated[float, Field(gt=0, le=1 << 20)] = 4.0
     """GiB of decoded uint8 images that may be held in RAM; above it images are decoded as they are used."""
+    decoded: Literal["auto", "ram", "disk", "no"] = "auto"
+    """Where decoded images are kept, at the size that the backbone sees: `ram`; `disk`, a memory-mapped file in the folder of
+    caches, which later runs find again; `no`: they are decoded each time they are used. `auto`: `ram` up to `ram_limit`, else
+    `no`. Pixels are the same. A resized crop is cut from the whole photograph, of which nothing is kept."""
     workers: Annotated[int, Field(ge=0, le=1024)] = 2
 
     def transform(self) -> dict[str, Any]:

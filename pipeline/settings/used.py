@@ -48,6 +48,7 @@ CONDITIONS = (
     Condition("data.label_column", "data.source", ("parquet", "table", "npz", "webdataset")),
     Condition("data.split_column", "data.source", ("table",)),
     Condition("data.download", "data.source", ("cifar10", "cifar100")),
+    Condition("data.ram_limit", "data.decoded", ("auto",)),
     Condition("longtail.imbalance_factor", "longtail.profile", ("exponential",)),
     Condition("longtail.draw", "longtail.profile", ("exponential",)),
     Condition("longtail.n_max", "longtail.profile", ("exponential",)),
