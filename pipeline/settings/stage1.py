@@ -21,12 +21,13 @@ _ADDED: dict[str, Any] = {"body_factor": 1.0}
 class Data(Section):
     """Where images and labels come from. Paths may hold `~`, `$VARIABLE` and, for Parquet, `*`."""
 
-    source: Literal["digits", "parquet", "cifar10", "cifar100", "folder", "list", "table", "npz", "webdataset"] = (
-        "digits"
-    )
+    source: Literal[
+        "digits", "parquet", "cifar10", "cifar100", "folder", "list", "table", "npz", "webdataset", "inaturalist",
+        "imagenet-lt", "places-lt",
+    ] = "digits"  # fmt: skip
     train: str = ""
     """Parquet files, a folder of class folders, a list file, a table of paths (CSV, TSV, JSON lines, Parquet), arrays
-    (.npz, .npy), WebDataset's tar files, or torchvision's root."""
+    (.npz, .npy), WebDataset's tar files, or the folder of a published data set's own files (CIFAR, iNaturalist, …)."""
     val: str = ""
     test: str = ""
     """Empty: `test_share` of each training class is held out before the long-tailed draw."""
@@ -35,7 +36,8 @@ class Data(Section):
     """Where `val` is empty: this share of each class of the long-tailed training images, rounded and at least one, is held out as
     the split `val`. No stage trains on it; heads are chosen on it. A class of one image keeps it for training."""
     root: str = ""
-    """Folder that the paths of a list file or a table are relative to; empty: the folder that the file lies in."""
+    """Folder that the paths of a list file or a table are relative to; empty: the folder that the file lies in, of a published
+    data set the one that `train` names."""
     classes: tuple[str, ...] = ()
     """Class names in label order, where the source has none; for `list`, may stay empty."""
     image_column: str = "image"
