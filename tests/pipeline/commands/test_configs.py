@@ -4,6 +4,9 @@ import tomllib
 
 import pytest
 
+from pipeline.commands.options import Options
+from pipeline.commands.which_cache import resolve_settings
+from pipeline.errors import ConfigError
 from pipeline.settings.load import load
 from tests.support.in_process import run
 from tests.support.toy_images import write_folder
@@ -63,3 +66,32 @@ def test_diff_names_the_settings(photos, monkeypatch):
     assert run(monkeypatch, "config", "diff", "a.toml", "a.toml").out == "no difference\n"
     ended = run(monkeypatch, "config", "diff", "a.toml", "b.toml", "--json")
     assert ended.json == {"differences": {"seed": [1, 2]}}
+
+
+@pytest.mark.parametrize("place", ["photos", "photos/", "./photos/", "{root}/photos"])
+def test_a_method_may_follow_a_folder_of_images(photos, place):
+    place = place.format(root=photos.parent)
+    plain, method = (resolve_settings(Options(config=place + end)) for end in ("", "+balanced-softmax+sam"))
+    assert method.settings.data == plain.settings.data
+    assert (plain.settings.stage1.loss, method.settings.stage1.loss) == ("ce", "logit-adjusted")
+    assert (method.settings.stage1.sam_rho > 0, method.settings.name) == (True, "photos")
+    assert method.origins["data.train"] == place
+
+
+def test_a_folder_s_own_name_may_hold_a_plus(photos):
+    (photos.parent / "cats+dogs").symlink_to(photos)
+    (photos.parent / "cats").mkdir()
+    named = resolve_settings(Options(config="cats+dogs+sam")).settings
+    assert (named.data.train, named.stage1.sam_rho > 0) == (str(photos.parent / "cats+dogs"), True)
+
+
+def test_an_unknown_method_after_a_folder_is_named(photos):
+    with pytest.raises(ConfigError, match=r"method 'balanced-sofmax': no such method; did you mean balanced-softmax\?"):
+        resolve_settings(Options(config="photos/+balanced-sofmax"))
+
+
+def test_a_method_after_a_table_keeps_the_backbone_s_own_input(photos):
+    (photos.parent / "table.csv").write_text("path,label\nphotos/cat/0.png,cat\nphotos/dog/0.png,dog\n")
+    named = resolve_settings(Options(config="table.csv+balanced-softmax-head", backbone="efficientnet-lite0")).settings
+    assert (named.data.source, named.stage1.epochs, named.data.image_size) == ("table", 0, 224)
+    assert named.retrain.head == "balanced-softmax"
