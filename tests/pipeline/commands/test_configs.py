@@ -25,6 +25,7 @@ def test_init_writes_a_config_that_means_the_folder(photos, monkeypatch):
     text = (photos.parent / "own.toml").read_text()
     settings = load("own.toml").settings
     assert settings.data.train == str(photos)
+    assert 'train = "photos"' in text
     assert settings.name == "photos"
     assert "# pixels a side that the backbone sees" in text
     offered = text.replace("# test_share", "test_share").replace("# on_bad", "on_bad").replace("# views", "views")
@@ -33,6 +34,17 @@ def test_init_writes_a_config_that_means_the_folder(photos, monkeypatch):
     assert run(monkeypatch, "config", "init", "photos", "-o", "own.toml").err == (
         "coattail: own.toml: exists already; move it away, or give another file with --output\n"
     )
+
+
+def test_a_config_and_its_images_can_be_moved_together(photos, monkeypatch):
+    (photos.parent / "configs").mkdir()
+    assert run(monkeypatch, "config", "init", "photos", "-o", "configs/own.toml", "--json").json["settings"]["data"][
+        "train"
+    ] == ("../photos")
+    photos.parent.joinpath("moved").mkdir()
+    for name in ("photos", "configs"):
+        (photos.parent / name).rename(photos.parent / "moved" / name)
+    assert load("moved/configs/own.toml").settings.data.train == str(photos.parent / "moved" / "photos")
 
 
 def test_init_on_stdout_is_toml(photos, monkeypatch):
