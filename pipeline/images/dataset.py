@@ -65,6 +65,8 @@ class Dataset:
     """Images left out because they cannot be decoded, each with the reason."""
     decoding: dict[str, int | float | str] = field(default_factory=dict)
     """How images become 8-bit RGB, where that is not what earlier versions did: part of the identity of what they lead to."""
+    holds_out_test: bool = False
+    """Whether `test` was held out of the training images, because the source has none."""
 
     def counts(self) -> list[int]:
         """Training images of each class (C)."""
@@ -89,7 +91,7 @@ def load(settings: Settings) -> Dataset:
     place = where_kept(settings, sum(len(split.names) for split in kept.values()))
     splits = {name: _split(split, facts[name], settings, scale, place) for name, split in kept.items()}
     skipped = [text for split in kept.values() for text in split.left_out]
-    dataset = Dataset(source.classes, splits, skipped, decoding)
+    dataset = Dataset(source.classes, splits, skipped, decoding, "test" not in whole.splits)
     _check_classes(dataset.classes, dataset.counts())
     limits = (settings.longtail.many_above, settings.longtail.few_below)
     sizes = {name: len(split) for name, split in splits.items()}
