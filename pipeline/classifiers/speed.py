@@ -1,36 +1,48 @@
 """How long a head is trained on this machine, from a few steps on random features."""
 
-import torch
-from torch.nn import functional
+import time
 
+import torch
+
+from pipeline.augment import UNCHANGED
 from pipeline.classifiers.budget import FLOOR, ceiling, steps_of
-from pipeline.machine.timing import seconds_each
+from pipeline.classifiers.kinds import kind
+from pipeline.classifiers.problem import Problem
+from pipeline.features import Features
+from pipeline.progress import silently
 from pipeline.settings.stage3 import Retrain
 
-PROBED, PROBE_SECONDS = 10, 1.0
+PROBED = (10, 60)
+"""Steps of the two trainings whose difference tells what a step takes; what else a training does is in both."""
+PROBE_SECONDS = 1.0
+"""Where the shorter takes as long as this, the longer is left out."""
 
 
 def training_seconds(settings: Retrain, rows: int, width: int, classes: int) -> tuple[float, str]:
     """Seconds that one trained head takes with all its seeds, or, where held-out rows end it, takes at least; and its steps.
 
-    The probe is a linear head without an augmentation. Others take up to a few times as long.
+    The probe trains a linear head (cRT) without an augmentation. An augmentation may double its time.
     """
-    batch = min(settings.batch_size, rows)
-    source = torch.Generator().manual_seed(0)
-    weight_RCD = torch.zeros(settings.seeds, classes, width, requires_grad=True)
-    optimizer = torch.optim.SGD([weight_RCD], lr=1e-6, momentum=0.9)
-    table_ND = torch.randn(min(rows, 4 * batch), width, generator=source)
-    labels_B = torch.randint(classes, (settings.seeds * batch,), generator=source)
+    labels_N = torch.arange(max(2, min(rows, 4 * settings.batch_size))) % classes
+    features_1ND = torch.randn(1, len(labels_N), width, generator=torch.Generator().manual_seed(0))
+    train = Features(features_1ND, labels_N, torch.bincount(labels_N, minlength=classes))
 
-    def step() -> None:
-        drawn_RB = torch.randint(len(table_ND), (settings.seeds, batch), generator=source)
-        logits_RBC = table_ND[drawn_RB] @ weight_RCD.transpose(1, 2)
-        optimizer.zero_grad()
-        functional.cross_entropy(logits_RBC.flatten(0, 1), labels_B).backward()
-        optimizer.step()
+    def seconds(steps: int) -> float:
+        changes = {"head": "crt", "start": "fresh", "augmentation": "none", "epochs": 0, "steps": steps}
+        own = settings.model_copy(update=changes).settled(chooses=False)
+        seeds = list(range(settings.seeds))
+        problem = Problem(own, train, seeds, None, UNCHANGED, False, False, None, "balanced", "a probe")
+        started = time.perf_counter()
+        with silently():
+            kind("crt")(problem)
+        return time.perf_counter() - started
 
-    each = seconds_each(step, PROBED, PROBE_SECONDS)
+    few, many = PROBED
+    seconds(1)  # what only the first training of a process does
+    short = seconds(few)
+    each = max((seconds(many) - short) / (many - few), 0.0) if short < PROBE_SECONDS else short / few
     if settings.steps or settings.epochs:
         steps = steps_of(settings, rows)
-        return steps * each, f"{steps:,} steps"
-    return FLOOR * each, f"{FLOOR:,} to {ceiling(settings, rows):,} steps each; the time is that of the fewest"
+        return short + steps * each, f"{steps:,} steps"
+    most = ceiling(settings, rows)
+    return short + FLOOR * each, f"{FLOOR:,} to {most:,} steps; the time is that of the fewest"
