@@ -20,6 +20,10 @@ TEMPERATURE = 0.1
 """Temperature of the mixture that class means move towards (`discriminant.mixing`). From .05 to .2 the balanced accuracy
 changes by less than .2 points."""
 
+TAUS = {"balanced": (1.0, 1.25), "accuracy": (0.0, 0.25, 0.5, 1.0)}
+"""Strengths of the logit adjustment that are compared, by metric. Below 1 the training prior still counts, which suits those who
+will meet it again."""
+
 ROUGH = 3e-3
 """The tolerance of `fit_logistic` for an arm that is only compared, and not kept: three times that of the final fit."""
 

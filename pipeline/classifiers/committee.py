@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pipeline.classifiers import held_out
-from pipeline.classifiers.candidates import PLAIN, Arm, Logistic, fit, fit_all, name
+from pipeline.classifiers.candidates import PLAIN, TAUS, Arm, Logistic, fit, fit_all, name
 from pipeline.classifiers.discriminant import Transfer
 from pipeline.classifiers.selection import Choice, Score, choose
 
@@ -29,10 +29,9 @@ draws none was more than .08 below."""
 
 
 def arms(metric: str = "balanced") -> list[Arm]:
-    """The arms that are compared. Adjustments below 1 are for the metric `accuracy`, under which the training prior counts."""
-    taus = (1.0, 1.25) if metric == "balanced" else (0.0, 0.25, 0.5, 1.0)
+    """The arms that are compared, for a metric of `candidates.TAUS`."""
     grid: list[Arm] = [PLAIN, Logistic(0.01, shrinkage=None)]
-    grid += [Logistic(l2, tau, k) for k in (0.0, 1.0, 2.0) for l2 in (0.01, 0.03, 0.1) for tau in taus]
+    grid += [Logistic(l2, tau, k) for k in (0.0, 1.0, 2.0) for l2 in (0.01, 0.03, 0.1) for tau in TAUS[metric]]
     strengths = (0.0, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0)
     grid += [Transfer(r, k, corrected=correct) for r in (0.3, 0.6, 0.8) for k in strengths for correct in (False, True)]
     return grid

@@ -21,9 +21,8 @@ TRIED: dict[str, tuple[float, ...]] = {
     "shrinkage": (0.1, 0.3, 0.6, 0.8, 0.95),
     "transfer": (0.0, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0),
 }
-"""The values among which a head chooses where the setting is `auto`, about a factor of 2 or 3 apart."""
-TAUS = {"balanced": (1.0, 1.25), "accuracy": (0.0, 0.25, 0.5, 1.0)}
-"""The same for `tau`, by metric. Below 1 the training prior still counts, which suits those who will meet it again."""
+"""The values among which a head chooses where the setting is `auto`, about a factor of 2 or 3 apart. Those of `tau` are
+`candidates.TAUS`."""
 
 
 @on_present
@@ -113,7 +112,7 @@ def _values(problem: Problem, name: str) -> tuple[float, ...]:
     if value != "auto":
         return (float(value),)
     usual = problem.settings.number(name)
-    tried = TAUS[problem.metric] if name == "tau" else TRIED[name]
+    tried = candidates.TAUS[problem.metric] if name == "tau" else TRIED[name]
     return usual, *(other for other in tried if other != usual)
 
 
