@@ -47,12 +47,6 @@ Arm = Logistic | Transfer
 PLAIN = Logistic(shrinkage=None)
 """The plain choice that others are compared with: logistic regression on standardised columns, logit-adjusted."""
 
-SEEN = Logistic(strength=0.003, transfer=None)
-"""The fixed rule for features of a backbone that was trained on these very rows. They fit too well to compare arms on.
-
-On CIFAR-100-LT 47.3 (stage 1, logit-adjusted, 46.7; LDA with means moved by the same law 46.7 to 47.2), on digits 96.1 (95.4;
-95.7 to 96.5)."""
-
 
 def name(arm: Arm) -> str:
     """The arm's name in tables and in `Choice`."""

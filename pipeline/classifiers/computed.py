@@ -85,16 +85,10 @@ def ridge(problem: Problem) -> Scored:
 def auto(problem: Problem) -> Classifier:
     """The arms that are likeliest on held-out rows, averaged; the test split has no part in it.
 
-    The held-out rows are the `val` split where there is one, else folds of the training rows where the backbone never saw them.
-    Else there are none: a backbone is right on nearly all rows it was trained on. A fixed rule is then taken, and named as such.
+    The held-out rows are the `val` split where there is one, else folds of the training rows, which the backbone must not have
+    seen. Where it has seen them, `fixed_rule` stands in.
     """
     rows_ND, labels_N, classes = clean(problem.train), problem.train.labels_N, problem.classes
-    if not problem.chooses:
-        weight_CD, bias_C = candidates.fit(candidates.SEEN, rows_ND, labels_N, classes)
-        selection = Selection(
-            on="a fixed rule: the backbone was trained on these rows", members={candidates.name(candidates.SEEN): 1.0}
-        )
-        return Classifier(weight_CD[None], bias_C[None], selection)
     elected = committee.elect(rows_ND, labels_N, classes, problem.metric, problem.seeds[0], _val(problem))
     members = {candidates.name(arm): share for arm, share in elected.members.items()}
     selection = _selection(problem, elected.on, elected.score, elected.choice, members)

@@ -4,13 +4,21 @@ import pytest
 import torch
 
 from pipeline.classifiers import candidates, committee, held_out
-from pipeline.classifiers.candidates import PLAIN, SEEN, Logistic
+from pipeline.classifiers.candidates import PLAIN, Logistic
 from pipeline.classifiers.discriminant import LDA, Transfer
 from pipeline.classifiers.logistic import fit_logistic
 from pipeline.classifiers.selection import stratified_folds
 from pipeline.classifiers.whitening import fit_whitening
 
-ARMS = [PLAIN, SEEN, Logistic(), Logistic(0.1, 0.5, 2.0), LDA, Transfer(), Transfer(corrected=True)]
+ARMS = [
+    PLAIN,
+    Logistic(0.003, transfer=None),
+    Logistic(),
+    Logistic(0.1, 0.5, 2.0),
+    LDA,
+    Transfer(),
+    Transfer(corrected=True),
+]
 
 
 def rows(counts: list[int], width: int = 5, seed: int = 0, spread: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
