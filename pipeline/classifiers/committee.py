@@ -3,6 +3,7 @@
 With few rows a class, the arm that is likeliest on held-out rows is often not the best on new rows. The average of the likeliest
 ones is steadier; each is divided by its own temperature first, so that all are in one unit. Half of the weight goes to two arms
 that won on other data. They stand in for what held-out rows cannot tell: a class with a single row has none to hold out.
+Where held-out rows say beyond two standard errors that the likeliest arm alone is better than the average, it is taken alone.
 tests/benchmarks/bench_choice.py measures all this.
 """
 
@@ -82,7 +83,12 @@ def elect(
     members = _members(grid, choice, USUAL if metric == "balanced" else ())
     factors = {arm: share / choice.scores[name(arm)].temperature for arm, share in members.items()}
     blended_HC = torch.stack([factor * scores[arm] for arm, factor in factors.items()]).sum(dim=0)
-    score = choose({"committee": blended_HC}, rows.labels_H, classes, metric).scores["committee"]
+    likeliest = next(arm for arm in grid if name(arm) == choice.arm)
+    duel = choose({"committee": blended_HC, "alone": scores[likeliest]}, rows.labels_H, classes, metric)
+    score = duel.scores[duel.arm if duel.certain else "committee"]
+    if duel.arm == "alone" and duel.certain:
+        members = {likeliest: 1.0}
+        factors = {likeliest: 1 / score.temperature}
     fits = fit_all(list(factors), features_ND, labels_N, classes)
     weight_CD = torch.stack([factor * fits[arm][0] for arm, factor in factors.items()]).sum(dim=0)
     bias_C = torch.stack([factor * fits[arm][1] for arm, factor in factors.items()]).sum(dim=0)

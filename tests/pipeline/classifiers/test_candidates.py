@@ -82,6 +82,20 @@ def test_a_committee_is_the_average_its_members_make():
     assert torch.equal(elected.weight_CD, committee.elect(features, labels, 5).weight_CD)
 
 
+def test_the_likeliest_arm_stands_alone_where_held_out_rows_say_so_beyond_two_standard_errors(monkeypatch):
+    good = Logistic(0.01)
+    poor = [Logistic(0.01, tau=4 + step / 10) for step in range(9)]  # the rarest class is predicted nearly always
+    monkeypatch.setattr(committee, "arms", lambda metric: [good, *poor])
+    monkeypatch.setattr(committee, "USUAL", ())
+    features, labels = rows([400, 100, 30], spread=0.8)
+    elected = committee.elect(features, labels, 3)
+    assert elected.members == {good: 1.0}
+    assert elected.score == elected.choice.scores[candidates.name(good)]
+    weight, bias = candidates.fit(good, features, labels, 3)
+    torch.testing.assert_close(elected.weight_CD * elected.score.temperature, weight, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(elected.bias_C * elected.score.temperature, bias, rtol=1e-3, atol=1e-3)
+
+
 def test_it_says_more_of_new_rows_than_chance_and_val_rows_decide_where_there_are_any():
     features, labels = rows([40, 20, 10, 4], spread=0.7)
     new, new_labels = rows([50] * 4, seed=1, spread=0.7)
