@@ -80,8 +80,12 @@ def take(table_TD: Tensor, index: Tensor) -> Tensor:
     return table_TD.index_select(0, index.flatten()).view(*index.shape, -1)
 
 
-def load(cache: FeatureCache, split: str = "train", views: bool = True, ram_limit: float = 0.0) -> Features:
+def load(
+    cache: FeatureCache, split: str = "train", views: bool = True, ram_limit: float = 0.0, first: int | None = None
+) -> Features:
     """The split's clean view and, with `views`, its augmented ones; above `ram_limit` GiB they are memory-mapped.
+
+    `first`: only so many of the views, the clean one first.
 
     0 stands for half of this machine's RAM. Raises DataError where the cache has no such split or a label is out of range,
     CacheCorrupt where a feature is damaged or not finite.
@@ -93,12 +97,25 @@ def load(cache: FeatureCache, split: str = "train", views: bool = True, ram_limi
     if len(labels_N) == 0 or int(labels_N.min()) < 0 or int(labels_N.max()) >= classes:
         extent = "no rows" if len(labels_N) == 0 else f"{int(labels_N.min())} to {int(labels_N.max())}"
         raise DataError(f"cache {cache.key[:12]}, split {split}: labels wanted in 0 to {classes - 1}, found {extent}")
-    names = cache.views(split) if views else ["clean"]
+    names = cache.views(split)[:first] if views else ["clean"]
     identity = cache.manifest.identity
     shape = (len(names), len(labels_N), identity.width)
     size = int(np.prod(shape)) * np.dtype(identity.dtype).itemsize
     features_VND = _in_ram(cache, split, names, shape) if size <= _limit(ram_limit) else _mapped(cache, split, shape)
     return Features(features_VND, labels_N, torch.bincount(labels_N, minlength=classes))
+
+
+def averaged_views(cache: FeatureCache, split: str, wanted: int | str) -> int:
+    """How many views of each row of a split are wanted, a number or `all`. Raises DataError where there are fewer."""
+    there = len(cache.views(split))
+    if wanted == "all":
+        return there
+    if int(wanted) > there:
+        raise DataError(
+            f"cache {cache.key[:12]}, split {split}: retrain.test_views: wanted {wanted} views of each row, found {there}; "
+            f"extract again with --set extract.test_views={wanted}, or ask for {there}"
+        )
+    return int(wanted)
 
 
 def _limit(ram_limit: float) -> float:

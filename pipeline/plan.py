@@ -17,7 +17,7 @@ from pipeline.errors import ConfigError
 from pipeline.images.bad import unlisted
 from pipeline.images.dataset import Dataset, load
 from pipeline.images.looking import look_at
-from pipeline.images.transforms.recipe import PLAIN, Recipe
+from pipeline.images.transforms.views import recipes
 from pipeline.machine.device import on_this_machine
 from pipeline.settings import Settings
 from pipeline.settings.files import flat, read_toml
@@ -172,8 +172,7 @@ def _extraction(
     width: int,
 ) -> Step:
     name = f"extract features of {settings.backbone.full_name}"
-    views = settings.extract.views if Recipe.of(settings) != PLAIN else 0
-    images = sum(len(split) for split in dataset.splits.values()) + views * len(dataset.splits["train"])
+    images = sum(len(split) * len(recipes(settings, name)) for name, split in dataset.splits.items())
     if published is not None:
         return Step(name=name, does="reuse", why=f"cache {published.name[:12]} has this identity", images=images)
     why = (

@@ -27,6 +27,7 @@ SCHEMA: dict[str, Any] = {
     "settings": pl.String,
     "seed": pl.Int64,
     "split": pl.String,
+    "test_views": pl.Int64,
     "accuracy": pl.Float64,
     "balanced_accuracy": pl.Float64,
     "many": pl.Float64,
@@ -39,7 +40,8 @@ SCHEMA: dict[str, Any] = {
     "folder": pl.String,
 }
 """Column -> type. Figures are percent. `run` is the key in the folder's name; `settings` a digest of all settings but the seeds;
-`seconds` the run's, divided evenly among its seeds; `chosen` says whether `auto` made it."""
+`test_views` the views of each row that probabilities were averaged over; `seconds` the run's, divided evenly among its seeds;
+`chosen` says whether `auto` made it."""
 
 
 def settings_digest(settings: dict[str, Any]) -> str:
@@ -62,6 +64,7 @@ def rows_of(result: RetrainResult, folder: Path) -> list[dict[str, Any]]:
         "augmentation": augmentation,
         "settings": settings_digest(result.settings),
         "split": result.split,
+        "test_views": result.test_views,
         "seconds": result.seconds / len(result.seeds),
         "chosen": result.chosen,
         "folder": str(folder),

@@ -12,13 +12,14 @@ from torch import Tensor
 
 from cache import CacheWriter, Provenance, catalog, manifest
 from cache.errors import CacheStorage
+from cache.format.layout import view_names
 from pipeline.artefacts.authorship import author, coattail_version, now
 from pipeline.backbones.classifier import ImageClassifier, linear_form
 from pipeline.backbones.inference import blocks, outputs, reestimate
 from pipeline.backbones.layers import LAYER
 from pipeline.errors import ConfigError, DataError
 from pipeline.images.dataset import Dataset, Split
-from pipeline.images.transforms.recipe import PLAIN, Recipe
+from pipeline.images.transforms.views import recipes
 from pipeline.machine.device import device_of, keep_freed_memory, on_this_machine
 from pipeline.machine.rank import rank, world
 from pipeline.progress import note, on_interrupt, track
@@ -27,13 +28,12 @@ from pipeline.settings import Settings, load
 from pipeline.stage1_backbone import BackboneRun
 from pipeline.stage1_identity import frozen_backbone
 
-CLEAN = "clean"
 KEPT = "the features that are written stay, the same command computes the others"
 """The message of an interrupted extraction: what its next start does."""
 
 
 def extract(settings: Settings, run: BackboneRun, stores: Path) -> Path | None:
-    """Dump every split: `train` clean and in `extract.views` augmented views, the others clean; the cache's folder.
+    """Dump every split, clean and in the further views that `extract` asks for; the cache's folder.
 
     Where a cache of equal identity is published, nothing is computed; where one was begun, only what it lacks. A view of a
     sample depends on `seed`, the view's number and the sample's row alone. One of several processes (`ranks`) writes its own
@@ -76,11 +76,11 @@ def _fill(
 
 def _dump(writer: CacheWriter, settings: Settings, dataset: Dataset, model: ImageClassifier) -> None:
     keep_freed_memory()
-    views = [
-        (name, view)
+    views = {
+        (name, view): recipe
         for name, identity in writer.identity.splits.items()
-        for view in (CLEAN, *(f"view-{number:02d}" for number in range(1, identity.views + 1)))
-    ]
+        for view, recipe in zip(view_names(identity.views), recipes(settings, name), strict=True)
+    }
     shards = [shard for name, view in views for shard in writer.pending(name, view)]
     for name in {shard.split for shard in shards}:
         dataset.splits[name].images.prepare()
@@ -88,7 +88,7 @@ def _dump(writer: CacheWriter, settings: Settings, dataset: Dataset, model: Imag
     part = "" if writer.workers == 1 else f", worker {writer.worker} of {writer.workers}"
     with track(total, f"extracting {settings.backbone.name}{part}", "images") as progress:
         for shard in shards:
-            recipe = PLAIN if shard.view == CLEAN else Recipe.of(settings)
+            recipe = views[shard.split, shard.view]
             seed = derive(settings.seed, "view", shard.view)
             rows = blocks(shard.start, shard.stop, settings.extract.batch_size)
             split = dataset.splits[shard.split]

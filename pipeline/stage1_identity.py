@@ -16,7 +16,7 @@ from pipeline.backbones.layers import layer_name, with_layers
 from pipeline.errors import DataError, LineageError
 from pipeline.images.dataset import Dataset, load
 from pipeline.images.pixels import Geometry
-from pipeline.images.transforms.recipe import PLAIN, Recipe, describe
+from pipeline.images.transforms import views
 from pipeline.machine.device import device_of, number_format, on_this_machine
 from pipeline.settings import Settings
 from pipeline.stage1_backbone import NAME, BackboneRun, finished
@@ -90,16 +90,12 @@ def _check(
 def _identity(settings: Settings, dataset: Dataset, weights: str, width: int) -> Identity:
     data = settings.data
     geometry = Geometry.of(data.image_size, settings.stage1.augmentation, data.interpolation, data.fit)
-    # Views of unaugmented images would be copies of the clean one.
-    recipe = Recipe.of(settings)
-    views = settings.extract.views if recipe != PLAIN else 0
-    shifted = settings.extract.bn == "shifted"
     splits = {
         name: SplitIdentity(
             rows=len(split),
             samples=split.samples_digest(),
             content=split.content_digest(),
-            views=views if name == "train" else 0,
+            views=len(views.recipes(settings, name)) - 1,
         )
         for name, split in dataset.splits.items()
     }
@@ -119,8 +115,8 @@ def _identity(settings: Settings, dataset: Dataset, weights: str, width: int) ->
             **geometry.described(),
             **dataset.decoding,
         },
-        # Shifted statistics are those of augmented images; `weights` is the digest of the weights before the shift.
-        view_transform=describe(recipe, geometry.size) if views or shifted else {},
+        # Of shifted batch-norm statistics, `weights` is the digest of the weights before the shift.
+        view_transform=views.described(settings, geometry.size),
         views_seed=settings.seed,
         bn=settings.extract.bn,
         autocast=number_format(settings.extract.amp, device_of(settings.stage1.device), data.image_size),

@@ -28,7 +28,7 @@ def predictions(run: Run, result: RetrainResult, cache: FeatureCache) -> Tensor:
         predicted_RN = checkpoint.load(path)[0].get("test", torch.zeros(0, 0))
     else:
         classifier = classifier_of(run, result, cache)
-        predicted_RN = measure(cache, "test", classifier, run.settings, result.prior).predicted_RN
+        predicted_RN = measure(cache, "test", classifier, run.settings, result.prior, result.test_views).predicted_RN
         checkpoint.save(path, {"test": predicted_RN}, {"cache": cache.key})
     labels_N = torch.from_numpy(cache.labels("test"))
     wanted = (len(result.seeds), len(labels_N))

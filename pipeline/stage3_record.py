@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
@@ -39,6 +39,8 @@ class RetrainResult(Metrics):
     """The class prior that the figures are for, as `evaluate.prior` names it; empty for the classifier as it is."""
     prior_power: float | None = None
     """How much of the training prior is in the logits, as in `Classifier.prior_power`. Earlier runs do not say it."""
+    test_views: Annotated[int, Field(ge=1)] = 1
+    """Over how many views of each row probabilities were averaged. Figures of other numbers of views are other figures."""
     seconds: Seconds
 
     @field_validator("mean", "std")

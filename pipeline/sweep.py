@@ -66,6 +66,7 @@ def sweep(job: Sweep) -> tuple[Path, SweepResult]:
         metric=job.points[0].settings.choice.metric,
         why_not=why_not,
         warning=TEST_WARNING if split == "test" else None,
+        test_views=max((figures.test_views for figures in results.values()), default=1),
         varied=job.file.varied,
         points=len(job.points),
         places=places,

@@ -30,7 +30,8 @@ def listings(caches: "Sequence[Listing]", place: str, now: float, whole_keys: bo
 
 
 def _listed(cache: "Listing", now: float, whole_key: bool) -> tuple[str, ...]:
-    numbers = (f"{cache.rows:,}", str(cache.width), str(cache.views)) if cache.state == "published" else ("", "", "")
+    views = f"{cache.views}, test {cache.test_views}" if cache.test_views else str(cache.views)
+    numbers = (f"{cache.rows:,}", str(cache.width), views) if cache.state == "published" else ("", "", "")
     key = cache.key if whole_key else cache.key[:SHORT]
     return key, cache.name, cache.backbone, *numbers, size(cache.bytes), age(now - cache.modified), cache.state
 

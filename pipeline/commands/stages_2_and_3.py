@@ -73,6 +73,15 @@ def retrain(
     show(document, options.as_json, [retrained_table(result, cache.manifest, folder)])
 
 
+def views_asked_for(text: str) -> int | str:
+    """`all`, or the number that the text is."""
+    if text == "all":
+        return text
+    if not text.isdecimal() or int(text) < 1:
+        raise click.BadParameter(f"wanted all or a whole number of at least 1, found {text!r}")
+    return int(text)
+
+
 @click.command(cls=Command)
 @common
 @click.option("--run", "folder", required=True, type=HomePath(), help="A run folder of retrain.")
@@ -80,6 +89,14 @@ def retrain(
 @click.option("--data", metavar="FOLDER|TABLE|CONFIG", help="Other labelled images, their classes found by name.")
 @click.option("--cache", "reference", help="The cache, where it is not in stores/ under its key.")
 @click.option("--backbone", type=HomePath(), help="With --data: the stage-1 run folder; by default the cache's own.")
+@click.option(
+    "--test-views",
+    "views",
+    default="1",
+    callback=lambda _context, _parameter, value: views_asked_for(value),
+    metavar="N|all",
+    help="Average probabilities over so many views of each row that the cache has.  [default: 1, the clean one]",
+)
 @click.option("--prior", help="Class shares to expect: train, uniform, a .json file, or 0.5,0.3,… in class order.")
 def evaluate(
     options: Options,
@@ -88,6 +105,7 @@ def evaluate(
     data: str | None,
     reference: str | None,
     backbone: Path | None,
+    views: int | str,
     prior: str | None,
 ) -> None:
     """Figures of a finished classifier on a split of its cache, or on other labelled images with --data.
@@ -96,6 +114,8 @@ def evaluate(
     """
     from pipeline.report.tables import retrained_table
 
+    if data is not None and views != 1:
+        raise click.UsageError("--test-views is for a split of the cache: of --data the clean view alone is made")
     if data is not None:
         from pipeline.artefacts.folders import runs_folder
         from pipeline.commands.which_cache import resolve_settings
@@ -114,7 +134,7 @@ def evaluate(
     from pipeline.stage3_retrain import evaluate_run
 
     cache = cache_of(folder, reference)
-    result = evaluate_run(folder, cache, split or "test", prior)
+    result = evaluate_run(folder, cache, split or "test", prior, views)
     show(
         {"run": str(folder), **result.model_dump()}, options.as_json, [retrained_table(result, cache.manifest, folder)]
     )

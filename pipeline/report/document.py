@@ -14,7 +14,7 @@ from pipeline.report.layout import Table
 from pipeline.report.lineage import changed_settings, commands, lineage
 from pipeline.report.subject import Subject
 from pipeline.report.summary import in_words
-from pipeline.report.tables import for_prior, results_table
+from pipeline.report.tables import results_table, taken_for
 from pipeline.settings.method_names import stage1_label
 
 
@@ -68,8 +68,10 @@ def _document(evidence: Evidence, pictures: dict[str, Picture]) -> Document:
         "Percent on the test split. all: over rows; balanced, many, medium, few: means over classes; ECE: expected calibration "
         "error, less is better; ± over seeds; s: seconds. The row marked > was chosen without the test split."
     )
-    if stated := for_prior(results):
+    if stated := taken_for(results):
         reading += f" Figures are those{stated}."
+    if any(result.test_views > 1 for result in results):
+        reading += " Pictures are of the clean view of each row."
     return Document(
         key=about.cache.key,
         title=f"{dataset}: {evidence.method.name}" + (f" beside {evidence.baseline.name}" if evidence.baseline else ""),

@@ -56,14 +56,21 @@ def subject(
 ) -> Subject:
     """The runs of a cache among those in `runs`; of several of one method the newest, or the one of `chosen`, a run folder.
 
+    All have as many views of each test row as the newest or `chosen`: other figures stand in no table beside them.
+
     `digests`: those of the classifiers that are meant, None for all. `method` and `baseline` name arms, such as `crt+stg`;
     by default the arm that `auto` chose, beside the stage-1 classifier. Raises DataError where no run of the cache is
     finished, ConfigError for a name that no run has.
     """
     of_stage1 = stage1_label(cache.manifest)
     newest: dict[str, ArmRun] = {}
-    for folder, result in _finished(runs, cache.key, chosen):
-        if digests is None or result.digest in digests or folder == chosen:
+    meant = [
+        (folder, result)
+        for folder, result in _finished(runs, cache.key, chosen)
+        if digests is None or result.digest in digests or folder == chosen
+    ]
+    for folder, result in meant:
+        if result.test_views == meant[-1][1].test_views:
             newest[result.method] = ArmRun(folder, result, label(result.method, of_stage1))
     if not newest:
         raise DataError(

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from pipeline.report.layout import Part, Table, figures, names
-from pipeline.report.tables import CHOSEN
+from pipeline.report.tables import CHOSEN, over_views
 from pipeline.sweeping.record import GridPlace, SweepResult
 
 FIGURES_SHOWN = {
@@ -20,7 +20,8 @@ def sweep_table(result: SweepResult) -> Table:
     score = figures(f"{result.metric} on {result.selected_on}") if result.selected_on else ()
     columns = (*names("method", *varied), *score, *figures(*FIGURES_SHOWN.values(), "seeds", "s"))
     places = sorted(result.places, key=lambda place: -(place.score or 0.0))
-    title = f"{result.file} on {result.dataset}, cache {result.cache[:12]}: percent on the test split, last epoch"
+    on = f"on the test split{over_views(result.test_views)}, last epoch"
+    title = f"{result.file} on {result.dataset}, cache {result.cache[:12]}: percent {on}"
     return Table(title, columns, tuple(_row(place, varied, bool(score)) for place in places))
 
 

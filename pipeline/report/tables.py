@@ -33,14 +33,20 @@ def results_table(results: list[RetrainResult], stage1: str, title: str, learnt:
 def retrained_table(result: RetrainResult, manifest: Manifest, folder: Path) -> Table:
     """The table of one run of stage 3 on the cache of this manifest."""
     return results_table(
-        [result], stage1_label(manifest), f"{result.dataset}, {result.split} split{for_prior([result])}: {folder}"
+        [result], stage1_label(manifest), f"{result.dataset}, {result.split} split{taken_for([result])}: {folder}"
     )
 
 
-def for_prior(results: list[RetrainResult]) -> str:
-    """`, for the class prior uniform` where figures are for a prior that the user states; else nothing."""
+def taken_for(results: list[RetrainResult]) -> str:
+    """`, for the class prior uniform` where figures are for a prior that the user states, then `over_views`."""
     stated = next((result.prior for result in results if result.prior), "")
-    return f", for the class prior {stated}" if stated else ""
+    prior = f", for the class prior {stated}" if stated else ""
+    return prior + over_views(max((result.test_views for result in results), default=1))
+
+
+def over_views(test_views: int) -> str:
+    """What a title says where probabilities were averaged over several views of each row; else nothing."""
+    return f", averaged over {test_views} views of each row" if test_views > 1 else ""
 
 
 def _row(result: RetrainResult, stage1: str, learnt: bool, compared: bool) -> tuple[str, ...]:
@@ -64,7 +70,7 @@ def comparison_text(comparison: Comparison) -> list[Part]:
     many_above, few_below = comparison.limits
     sizes = {"many": f"> {many_above}", "medium": f"{few_below} to {many_above}", "few": f"< {few_below}"}
     groups = ", ".join(f"{name} {count} ({sizes[name]} rows)" for name, count in comparison.groups.items())
-    on = f"on the test split{for_prior(comparison.arms)}, last epoch"
+    on = f"on the test split{taken_for(comparison.arms)}, last epoch"
     title = f"{comparison.dataset}, cache {comparison.cache[:12]}: top-1 % and ECE % {on}"
     return [
         results_table(comparison.arms, comparison.stage1, title, comparison.held_out.learnt),
@@ -118,21 +124,27 @@ def distance_line(distance: Distance) -> str:
 
 
 def runs_table(rows: pl.DataFrame, title: str) -> Table:
-    """A row a method, settings and split of `pipeline.results`' rows: percent, mean ± spread over the seeds."""
+    """A row a method, settings and split of `pipeline.results`' rows: percent, mean ± spread over the seeds.
+
+    Where probabilities of any were averaged over views of each row, a column has the number of views.
+    """
+    averaged = bool((rows["test_views"] > 1).any())
     columns = (
         *names("data set", "cache", "method", "run", "split"),
+        *(figures("views") if averaged else ()),
         *figures("all", "balanced", "many", "medium", "few", "worst 10th", "ECE", "seeds", "s"),
     )
     by = ["dataset", "cache", "method", "run", "split"]
     grouped = rows.group_by(by, maintain_order=True)
-    return Table(title, columns, tuple(_run_row(part) for _, part in grouped))
+    return Table(title, columns, tuple(_run_row(part, averaged) for _, part in grouped))
 
 
-def _run_row(part: pl.DataFrame) -> tuple[str, ...]:
+def _run_row(part: pl.DataFrame, averaged: bool) -> tuple[str, ...]:
     first = part.row(0, named=True)
     words = (first["dataset"], first["cache"][:12], first["method"], first["run"], first["split"])
+    views = (str(first["test_views"]),) if averaged else ()
     cells = [mean_cell(part[name].drop_nulls().to_list()) for name in COLUMNS]
-    return *words, *cells, str(len(part)), f"{part['seconds'].sum():.1f}"
+    return *words, *views, *cells, str(len(part)), f"{part['seconds'].sum():.1f}"
 
 
 COLUMNS = ("accuracy", "balanced_accuracy", "many", "medium", "few", "worst_tenth", "ece")

@@ -12,6 +12,8 @@ TRAINING = (
     "momentum", "weight_decay", "schedule", "warmup_steps", "seeds",
 )  # fmt: skip
 """Settings of `retrain` that every head uses that is trained step by step."""
+FOR_ALL = ("test_views",)
+"""Settings of `retrain` that every head uses, trained or computed."""
 BORROWING = ("head_classes", "head_above", "head_share_limit", "head_share", "similarity")
 """Settings of `stg` that say which class lends to which, with or without a generator."""
 EQUATIONS = ("strength", "threshold", "augmented")

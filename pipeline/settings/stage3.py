@@ -42,7 +42,7 @@ ADDED: dict[str, object] = {
     "distance": "cosine", "borrow": "auto", "steps": 0, "warmup_steps": 0, "focal_gamma": 1.0, "reweight_beta": 0.9999,
     "reweight_start": 0.8, "reweight_power": 1.2, "margin": 0.5, "cosine_scale": 30.0, "cloud": 0.5, "semantic_strength": 0.5,
     "covariance": "diagonal", "meta_rate": 0.1, "max_norm": 0.1, "hidden": 512, "fused": 0.25, "neighbour_classes": 2,
-    "spread": 0.21,
+    "spread": 0.21, "test_views": 1,
 }  # fmt: skip
 """Settings of `retrain` that came later, with what was done before there were any: at that value they change no run's key."""
 
@@ -56,6 +56,13 @@ def _auto_log_or_k(value: object) -> object:
     return number
 
 
+def _all_or_count(value: object) -> object:
+    if value == "all" or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+        return value
+    raise ValueError(f"retrain.test_views: wanted all or a whole number of at least 1, found {value!r}")
+
+
+TestViews = Annotated[int | Literal["all"], PlainValidator(_all_or_count)]
 Borrow = Annotated[float | Literal["auto", "log"], PlainValidator(_auto_log_or_k)]
 
 
@@ -175,6 +182,9 @@ class Retrain(Section):
     """`distribution-calibration`, `tailcalibx`: from how many classes a row borrows."""
     spread: NonNegative = 0.21
     """`distribution-calibration`, `tailcalibx`: what is added to the covariance that is borrowed."""
+    test_views: TestViews = 1
+    """Over how many views of each test row probabilities are averaged; 1: the clean one alone; `all`: as many as the cache has.
+    Figures of different numbers of views are not comparable."""
 
     def keyed(self) -> dict[str, Any]:
         """What a run's key is made of. A setting that came later is left out where it is at what was done before, so older

@@ -11,9 +11,10 @@ from pipeline.errors import ConfigError
 from pipeline.settings import Settings, register, stage3
 from pipeline.settings.stage2 import STG
 
-TRAINED = frozenset(f"retrain.{name}" for name in register.TRAINING)
+_FOR_ALL = frozenset(f"retrain.{name}" for name in register.FOR_ALL)
+TRAINED = frozenset(f"retrain.{name}" for name in register.TRAINING) | _FOR_ALL
 """What every head uses that is trained."""
-HEADS: dict[str, frozenset[str]] = {name: row.uses for name, row in register.HEADS.items()}
+HEADS: dict[str, frozenset[str]] = {name: row.uses | _FOR_ALL for name, row in register.HEADS.items()}
 """Head -> the settings that it uses. One with `retrain.augmentation` uses what that augmentation does, too."""
 GENERATOR = frozenset(f"stg.{name}" for name in STG.model_fields)
 AUGMENTATIONS: dict[str, frozenset[str]] = {name: row.uses for name, row in register.AUGMENTATIONS.items()}

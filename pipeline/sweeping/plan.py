@@ -76,6 +76,11 @@ def read_sweep(path: Path) -> SweepFile:
         axes[METHOD] = methods
     for key, value in _dotted(content).items():
         axes[key] = _values(f"{path}: {key}", value, key in tuples)
+    if len(views := axes.get("retrain.test_views", ())) > 1:
+        raise ConfigError(
+            f"{path}: retrain.test_views: wanted one value, found {', '.join(map(str, views))}: figures of different numbers of "
+            "views are not comparable; make a sweep of each"
+        )
     size = math.prod(len(values) for values in axes.values())
     if size > MOST_POINTS:
         raise ConfigError(f"{path}: wanted at most {MOST_POINTS:,} points, found {size:,}; try fewer values")

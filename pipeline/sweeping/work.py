@@ -25,7 +25,7 @@ from pipeline.features import load
 from pipeline.settings import Settings
 from pipeline.stage3_predictions import classifier_of
 from pipeline.stage3_record import RetrainResult
-from pipeline.stage3_retrain import done_already, planned, publish_split, seeds_of, split_figures
+from pipeline.stage3_retrain import Run, done_already, planned, publish_split, seeds_of, split_figures
 from pipeline.stage3_together import Program, programs, run_program, train_program
 
 CROSS_VALIDATION = "cross-validation"
@@ -137,11 +137,14 @@ def _errors(program: Program, cache: FeatureCache) -> dict[Path, str]:
 
 def _choice_errors(program: Program, cache: FeatureCache, choose_on: str) -> dict[Path, str]:
     try:
-        measured = (
-            _cross_validated(program, cache) if choose_on == CROSS_VALIDATION else _on_split(program, cache, choose_on)
-        )
-        for run, figures in zip(program.runs, measured, strict=True):
-            publish_split(run, choose_on, figures)
+        if choose_on == CROSS_VALIDATION:
+            for run, figures in zip(program.runs, _cross_validated(program, cache), strict=True):
+                publish_split(run, choose_on, figures, test_views=1)
+            return {}
+        results = [folders.read_result(run.folder, RetrainResult) for run in program.runs]
+        measured = [_on_split(run, result, cache, choose_on) for run, result in zip(program.runs, results, strict=True)]
+        for run, result, figures in zip(program.runs, results, measured, strict=True):
+            publish_split(run, choose_on, figures, result.test_views)
     except (PipelineError, CacheError, ValueError, MemoryError, RuntimeError) as error:
         return {run.folder: f"{choose_on}: {_line(error)}" for run in program.runs}
     return {}
@@ -151,11 +154,9 @@ def _line(error: Exception) -> str:
     return out_of_memory(error) or " ".join(str(error).split()) or type(error).__name__
 
 
-def _on_split(program: Program, cache: FeatureCache, split: str) -> list[Measured]:
-    results = [(run, folders.read_result(run.folder, RetrainResult)) for run in program.runs]
-    return [
-        measure(cache, split, classifier_of(run, result, cache), run.settings, result.prior) for run, result in results
-    ]
+def _on_split(run: Run, result: RetrainResult, cache: FeatureCache, split: str) -> Measured:
+    classifier = classifier_of(run, result, cache)
+    return measure(cache, split, classifier, run.settings, result.prior, result.test_views)
 
 
 def _cross_validated(program: Program, cache: FeatureCache) -> list[Measured]:

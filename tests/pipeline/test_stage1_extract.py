@@ -89,6 +89,16 @@ def test_a_view_is_the_training_augmentation_of_its_own_seed(run, extracted):
     assert not np.allclose(found["view-01"], found["view-02"])
 
 
+def test_views_of_the_test_split_are_moved_images_and_the_other_arrays_stay(run, extracted, tmp_path):
+    cache = FeatureCache.open(extract(extracting(dtype="float32", test_views=2), run, tmp_path))
+    assert (cache.views("train"), cache.views("test")) == (["clean", "view-01", "view-02"], ["clean", "view-01"])
+    for split, view in (("train", "view-02"), ("test", "clean")):
+        assert np.array_equal(cache.features(split, view), extracted.features(split, view))
+    padded = torch.nn.functional.pad(_pixels(load(small()).splits["test"]), (1, 1, 1, 1))
+    wanted = _features(run, padded[:, :, :8, :8])
+    np.testing.assert_allclose(cache.features("test", "view-01"), wanted, rtol=1e-4, atol=1e-4)
+
+
 def test_stage_1_s_classifier_lies_in_the_cache(run, extracted):
     tensors, _ = checkpoint.load(run.folder / "backbone.safetensors")
     classifier = extracted.classifier()

@@ -41,6 +41,8 @@ ROWS = {
     "stage1.policy": "identity.view_transform.policy",
     "stage1.cutout": "identity.view_transform.cutout",
     "extract.views": "identity.splits.train.views",
+    "extract.view_policy": "identity.view_transform.policy",
+    "extract.test_views": "identity.splits.test.views",
     "extract.dtype": "identity.dtype",
     "extract.amp": "identity.autocast",
     "extract.bn": "identity.bn",
@@ -72,6 +74,7 @@ OTHERS = {
     "stage1.amp": "bf16",
     "stage1.device": "cpu",
     "extract.amp": "bf16",
+    "extract.view_policy": "trivialaugment",
     "extract.layers": ("pooled", "layer2"),
 }
 """Other values, where one cannot be told from the setting's type."""
@@ -177,6 +180,14 @@ def test_shifted_statistics_are_of_augmented_images_also_without_views(base):
     settings = Settings.model_validate(base[0].model_dump() | {"extract": {"views": 0, "bn": "shifted"}})
     before, after = identity(settings), identity(changed(settings, "stage1.augmentation"))
     assert {difference.field for difference in explain(before, after)} == {"identity.view_transform.flip"}
+
+
+def test_views_of_another_policy_beside_shifted_statistics_tell_of_both_recipes(base):
+    raw = base[0].model_dump()
+    views = {"views": 1, "bn": "shifted", "view_policy": "trivialaugment"}
+    settings = Settings.model_validate(raw | {"extract": views})
+    before, after = identity(settings), identity(changed(settings, "stage1.policy"))
+    assert {difference.field for difference in explain(before, after)} == {"identity.view_transform.statistics"}
 
 
 @pytest.mark.parametrize("name", ["operations", "magnitude"])

@@ -64,6 +64,11 @@ def test_a_point_has_the_settings_of_its_place(written):
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
+        (
+            "[retrain]\ntest_views = [1, 4]",
+            "retrain.test_views: wanted one value, found 1, 4: figures of different numbers of views are not comparable; make a "
+            "sweep of each",
+        ),
         ("[retrain]\nnoise = []", "retrain.noise: wanted one value at least, found an empty list"),
         (
             "[retrain]\nnoise = { from = 2, to = 1 }",
