@@ -10,11 +10,11 @@ from pipeline.report.evidence.thumbnails import Error
 from pipeline.report.evidence.words import shown_name
 from pipeline.report.figures import PICTURES, drawn
 from pipeline.report.figures.panel import Picture
-from pipeline.report.layout import Table
+from pipeline.report.layout import Table, names
 from pipeline.report.lineage import changed_settings, commands, lineage
 from pipeline.report.subject import Subject
 from pipeline.report.summary import in_words
-from pipeline.report.tables import for_prior, results_table
+from pipeline.report.tables import RECORDED, for_prior, headings, results_table
 from pipeline.settings.method_names import stage1_label
 
 
@@ -91,22 +91,12 @@ def _document(evidence: Evidence, pictures: dict[str, Picture]) -> Document:
 
 def _groups(evidence: Evidence) -> Table:
     """Baseline, method and the gain, by group."""
-    from pipeline.report.layout import figures, names
-
-    shown = {
-        "all": "accuracy",
-        "balanced": "balanced_accuracy",
-        "many": "many",
-        "medium": "medium",
-        "few": "few",
-        "ECE": "ece",
-    }
     arms = [arm for arm in (evidence.baseline, evidence.method) if arm is not None]
-    rows = [(arm.name, *(_cell(getattr(arm.result, field)) for field in shown.values())) for arm in arms]
+    rows = [(arm.name, *(_cell(getattr(arm.result, field)) for field in RECORDED)) for arm in arms]
     if evidence.baseline is not None:
         before, after = (arm.result for arm in arms)
-        rows.append(("gain", *(_difference(getattr(before, field), getattr(after, field)) for field in shown.values())))
-    return Table("Accuracy in %, by group", (*names("method"), *figures(*shown)), tuple(rows))
+        rows.append(("gain", *(_difference(getattr(before, field), getattr(after, field)) for field in RECORDED)))
+    return Table("Accuracy in %, by group", (*names("method"), *headings(RECORDED)), tuple(rows))
 
 
 def _cell(value: float | None) -> str:
