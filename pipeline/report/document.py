@@ -14,7 +14,7 @@ from pipeline.report.layout import Table, names
 from pipeline.report.lineage import changed_settings, commands, lineage
 from pipeline.report.subject import Subject
 from pipeline.report.summary import in_words
-from pipeline.report.tables import RECORDED, for_prior, headings, results_table
+from pipeline.report.tables import SHOWN_OF_RUN, for_prior, headings, results_table
 from pipeline.settings.method_names import stage1_label
 
 
@@ -92,11 +92,11 @@ def _document(evidence: Evidence, pictures: dict[str, Picture]) -> Document:
 def _groups(evidence: Evidence) -> Table:
     """Baseline, method and the gain, by group."""
     arms = [arm for arm in (evidence.baseline, evidence.method) if arm is not None]
-    rows = [(arm.name, *(_cell(getattr(arm.result, field)) for field in RECORDED)) for arm in arms]
+    rows = [(arm.name, *(_cell(getattr(arm.result, field)) for field in SHOWN_OF_RUN)) for arm in arms]
     if evidence.baseline is not None:
         before, after = (arm.result for arm in arms)
-        rows.append(("gain", *(_difference(getattr(before, field), getattr(after, field)) for field in RECORDED)))
-    return Table("Accuracy in %, by group", (*names("method"), *headings(RECORDED)), tuple(rows))
+        rows.append(("gain", *(_difference(getattr(before, field), getattr(after, field)) for field in SHOWN_OF_RUN)))
+    return Table("Accuracy in %, by group", (*names("method"), *headings(SHOWN_OF_RUN)), tuple(rows))
 
 
 def _cell(value: float | None) -> str:

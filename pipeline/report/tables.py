@@ -27,7 +27,7 @@ HEADINGS = {
     "ece": "ECE",
 }
 """A figure -> what its column is called, in the order of every table and page."""
-RECORDED = tuple(name for name in HEADINGS if name in FIGURES)
+SHOWN_OF_RUN = tuple(name for name in HEADINGS if name in FIGURES)
 """The figures that a run records, in that order."""
 CHOSEN = "> "
 """Put before the name of the arm that was chosen without the test split."""
@@ -44,7 +44,7 @@ def results_table(results: list[RetrainResult], stage1: str, title: str, learnt:
     Where arms were compared on held-out rows, a column has their figure there beside those on the test split.
     """
     compared = figures(WHERE_CHOSEN) if any(result.selection.score is not None for result in results) else ()
-    columns = (*names("method"), *compared, *headings(RECORDED), *figures("seeds", "s"))
+    columns = (*names("method"), *compared, *headings(SHOWN_OF_RUN), *figures("seeds", "s"))
     return Table(title, columns, tuple(_row(result, stage1, learnt, bool(compared)) for result in results))
 
 
@@ -62,7 +62,7 @@ def for_prior(results: list[RetrainResult]) -> str:
 
 
 def _row(result: RetrainResult, stage1: str, learnt: bool, compared: bool) -> tuple[str, ...]:
-    percent = [_cell(result, name) for name in RECORDED]
+    percent = [_cell(result, name) for name in SHOWN_OF_RUN]
     name = (CHOSEN if result.chosen else "") + label(result.method, stage1)
     name += "" if learnt or result.stg is None else NOT_LEARNT
     score = result.selection.score
