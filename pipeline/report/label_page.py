@@ -6,7 +6,7 @@ from pipeline.inspecting.label_errors import LABEL_FOLDS, LISTED, LabelFindings
 from pipeline.report.evidence.thumbnails import thumbnails
 from pipeline.report.evidence.words import shown_name, shown_table
 from pipeline.report.label_findings import confused_table, not_judged, shared_table, suspicious_table
-from pipeline.report.page import Page, Chapter, Thumbnail
+from pipeline.report.page import Chapter, Page, Thumbnail
 
 if TYPE_CHECKING:
     from cache import FeatureCache

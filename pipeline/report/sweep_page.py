@@ -12,7 +12,7 @@ from pipeline.report.evidence.words import shown_name, shown_table
 from pipeline.report.figures.grid import scores
 from pipeline.report.layout import Table, figures, names
 from pipeline.report.lineage import DIGITS, changed_settings
-from pipeline.report.page import Page, Chapter
+from pipeline.report.page import Chapter, Page
 from pipeline.report.subject import run_settings
 from pipeline.report.swept import sweep_table
 from pipeline.report.tables import CHOSEN

@@ -7,7 +7,7 @@ from reported import HOSTILE
 from pipeline.report.evidence.words import shown_name
 from pipeline.report.html import html
 from pipeline.report.layout import Table, names
-from pipeline.report.page import Page, Chapter, Thumbnail
+from pipeline.report.page import Chapter, Page, Thumbnail
 
 
 @pytest.fixture(scope="module")
