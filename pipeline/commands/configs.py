@@ -17,15 +17,21 @@ from pipeline.errors import ConfigError
 @click.argument("images", metavar="FOLDER|TABLE", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The file to write; by default, stdout.")
 def config_init(images: Path, output: Path | None, as_json: bool) -> None:
-    """Write a commented config for the images in a folder or a table."""
+    """Write a commented config for the images in a folder or a table.
+
+    Paths in a file beside the images, or in their folder, are relative to it, so that both can be moved together.
+    """
     if not images.exists():
         raise ConfigError(f"{images}: no such file or folder; wanted one of images")
     if output is not None and output.exists():
         raise ConfigError(f"{output}: exists already; move it away, or give another file with --output")
     from pipeline.images.discovery import settings_found
     from pipeline.settings.own_data import commented
+    from pipeline.settings.paths import make_relative
 
     values = settings_found(images)
+    if output is not None:
+        make_relative(values, output.resolve().parent)
     text = commented(values, str(images))
     if output is not None:
         try:

@@ -88,7 +88,10 @@ def comparison_text(comparison: Comparison) -> list[Part]:
     many_above, few_below = comparison.limits
     sizes = {"many": f"> {many_above}", "medium": f"{few_below} to {many_above}", "few": f"< {few_below}"}
     groups = ", ".join(f"{name} {count} ({sizes[name]} rows)" for name, count in comparison.groups.items())
-    on = f"on the test split{taken_for(comparison.arms)}, last epoch"
+    where = "on the test split"
+    if comparison.folds:
+        where = f"by {comparison.folds}-fold cross-validation, {comparison.tested:,} rows tested once each"
+    on = f"{where}{taken_for(comparison.arms)}, last epoch"
     title = f"{comparison.dataset}, cache {comparison.cache[:12]}: top-1 % and ECE % {on}"
     return [
         results_table(comparison.arms, comparison.stage1, title, comparison.held_out.learnt),
