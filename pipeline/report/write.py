@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cache.disk import durable
 from pipeline.artefacts.folders import write_text
+from pipeline.artefacts.outputs import output_path
 from pipeline.errors import ConfigError
 from pipeline.report.document import documents
 from pipeline.report.html import html
@@ -26,8 +27,9 @@ def write_report(subjects: Sequence[Subject], output: Path | None = None, as_mar
     path = output or subjects[0].method.folder.parent / f"report-{keys}{ending}"
     if path.is_dir():
         raise ConfigError(f"--output {path}: wanted a file, found a folder; give a name that ends in {ending}")
-    made = documents(subjects)
     durable.make_folder(path.absolute().parent)
+    path = output_path("--output", path)
+    made = documents(subjects)
     if not as_markdown:
         write_text(path, html(made))
         return path
