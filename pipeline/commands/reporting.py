@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.commands.options import Command, output_options
+from pipeline.commands.options import Command, HomePath, output_options
 from pipeline.commands.output import show
 from pipeline.commands.run_cache import cache_of_key, opened_cache
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.command(cls=Command)
 @click.argument("references", nargs=-1, required=True, metavar="RUN|SWEEP|CACHE…")
 @click.option("--md", "as_markdown", is_flag=True, help="Markdown and PNG files in place of HTML.")
-@click.option("--output", type=click.Path(path_type=Path), help="Where to write it; by default beside the runs.")
+@click.option("--output", type=HomePath(), help="Where to write it; by default beside the runs.")
 @click.option("--method", help="The method that is shown, such as crt+stg; by default what auto chose.")
 @click.option("--baseline", help="What it is shown beside; by default the stage-1 classifier.")
 @click.option("--cache", "reference", help="The cache of a run, where it is not in stores/ under its key.")
@@ -40,6 +40,9 @@ def report(
     of its key, or a sample's name: all its finished runs.
     """
     started = time.monotonic()
+    for option, name in (("--method", method), ("--baseline", baseline)):
+        if name == "":
+            raise click.UsageError(f"{option}: wanted a method, such as crt+stg, found an empty text")
     from pipeline.report.document import elapsed
     from pipeline.report.sweep_page import Swept
     from pipeline.report.write import write_report
@@ -94,6 +97,8 @@ def _subject(text: str, reference: str | None, method: str | None, baseline: str
     if folder.suffix == ".toml":
         raise ConfigError(f"{text}: wanted the folder of a sweep, such as runs/NAME/sweep-KEY, which sweep prints last")
     if not (folder / "metrics.json").is_file():
+        if reference is not None:
+            raise click.UsageError(f"--cache is for a run folder, and {text} is none: a cache is named without it")
         return subject(opened_cache(text), runs_folder(), method=method, baseline=baseline)
     folder = folder.absolute()
     try:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cache.disk import durable
 from pipeline.artefacts.folders import write_text
+from pipeline.artefacts.outputs import output_path
 from pipeline.errors import ConfigError
 from pipeline.report.document import documents
 from pipeline.report.html import html
@@ -25,36 +26,32 @@ def write_report(subjects: Sequence[Subject | Swept], output: Path | None = None
     """
     ending = ".md" if as_markdown else ".html"
     keys = "-".join(about.short for about in subjects[:NAMED_CACHES])
-    path = output or subjects[0].home / f"report-{keys}{ending}"
-    _check_file("--output", path, ending)
+    path = _place("--output", output or subjects[0].home / f"report-{keys}{ending}", ending)
     made = documents(subjects)
     if not as_markdown:
-        _write(path, html(made))
+        write_text(path, html(made))
         return path
     folder = path.with_name(f"{path.stem}-figures")
     text, files = in_markdown(made, _address(folder.name))
     durable.make_folder(folder.absolute())
     for name, content in files.items():
         durable.replace(folder / name, content)
-    _write(path, text)
+    write_text(path, text)
     return path
 
 
 def write_pages(pages: Sequence[Page], path: Path) -> None:
     """Write these pages as one HTML file. Raises ConfigError where `path` is a folder, CacheStorage where the disk does not
     take it."""
-    _check_file("--html", path, ".html")
-    _write(path, html(pages))
+    write_text(_place("--html", path, ".html"), html(pages))
 
 
-def _check_file(option: str, path: Path, ending: str) -> None:
+def _place(option: str, path: Path, ending: str) -> Path:
+    """Where a page goes, in a folder that is made; what cannot be written to is found before the work."""
     if path.is_dir():
         raise ConfigError(f"{option} {path}: wanted a file, found a folder; give a name that ends in {ending}")
-
-
-def _write(path: Path, text: str) -> None:
     durable.make_folder(path.absolute().parent)
-    write_text(path, text)
+    return output_path(option, path)
 
 
 def _address(name: str) -> str:
