@@ -21,15 +21,17 @@ from cache.manifest import Manifest
 STAGING = ".staging"
 LOCAL = ".local"
 """Where `cache.mapped` keeps its copies."""
+DECODED = ".decoded"
+"""Where decoded images are kept, a folder for those of one split; no caches, but as large."""
 CANDIDATES = 5
 """How many of the caches that an ambiguous name may mean are listed in the error."""
 PROOF_BYTES = 64 << 20
 """The largest cache of which every byte is compared before work is called done already; that takes tenths of a second."""
-State = Literal["published", "incomplete", "damaged", "foreign", "local"]
+State = Literal["published", "incomplete", "damaged", "foreign", "local", "decoded"]
 """What a folder holds. `published`: a cache. `incomplete`: one that is being written, or whose writing was cut off.
 `damaged`: a cache with files missing, or of a wrong size. `foreign`: something that no cache is, in a folder that looks like
-one by its name or by a file. `local`: a copy that `cache.mapped` made."""
-UNPUBLISHED: dict[str, State] = {STAGING: "incomplete", LOCAL: "local"}
+one by its name or by a file. `local`: a copy that `cache.mapped` made. `decoded`: images, decoded."""
+UNPUBLISHED: dict[str, State] = {STAGING: "incomplete", LOCAL: "local", DECODED: "decoded"}
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ def manifests(stores: Path) -> Iterator[tuple[Path, Manifest]]:
 
 
 def ls(stores: Path) -> list[Listing]:
-    """The published caches, the newest first, then all other folders: incomplete, damaged, foreign and local ones.
+    """The published caches, the newest first, then all other folders: incomplete, damaged, foreign, local and decoded ones.
 
     A cache counts as published where its files have the sizes that its manifest lists. No other file than the manifest is
     read.

@@ -13,6 +13,9 @@ from cache.disk import durable
 from cache.disk.locks import all_free
 from cache.errors import CacheError, CacheInUse
 
+DECODED_IDLE = 7 * 86_400.0
+"""Seconds after which decoded images that nobody used may go; to decode them again takes minutes to hours."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -36,8 +39,9 @@ def prune(
     """List what may be deleted and, with `yes`, delete it. What is in use, or not provably coattail's, is listed as kept.
 
     Candidates are damaged caches; folders in staging that were untouched for `incomplete_after` seconds; caches published
-    longer than `older_than` seconds ago that are not in `keep` (keys); local copies whose cache is gone; and parts of local
-    copies that a killed process left. Foreign folders are listed and kept. `now` is a time in seconds since 1970.
+    longer than `older_than` seconds ago that are not in `keep` (keys); local copies whose cache is gone; decoded
+    images that were not used for a week or for `older_than`; and parts of local copies and of decoded images that a killed
+    process left. Foreign folders are listed and kept. `now` is a time in seconds since 1970.
     """
     now = time.time() if now is None else now
     spared = set(keep)
@@ -50,7 +54,7 @@ def prune(
         if path.is_symlink():
             reason += "; a link, what it leads to stays"
         if not kept:
-            unpublished = listing.state in ("incomplete", "local")
+            unpublished = listing.state in catalog.UNPUBLISHED.values()
             kept = _delete(path, unpublished, now) if yes else _used(path, unpublished)
         candidates.append(Candidate(listing.path, listing.key, listing.bytes, reason, kept))
     return [*candidates, *_torn_copies(stores, yes, now)]
@@ -70,6 +74,9 @@ def _reason(
     published = catalog.published(stores, listing.key) is not None
     if listing.state == "local":
         return "local copy of a cache that is not here" if age > incomplete_after and not published else ""
+    if listing.state == "decoded":
+        is_idle = age > (DECODED_IDLE if older_than is None else older_than)
+        return f"decoded images, unused for {age / 86_400:.0f} days" if is_idle else ""
     if path.name.startswith(remove.TRASH) or age > incomplete_after:
         return f"incomplete, untouched for {age / 3600:.0f} h"
     return "left over; the cache is published" if published else ""
@@ -94,9 +101,11 @@ def _kept(listing: Listing, now: float) -> str:
 
 
 def _torn_copies(stores: Path, yes: bool, now: float) -> list[Candidate]:
-    """Files of local copies whose making was cut off, and which were untouched for an hour. Nothing reads them."""
+    """Files of local copies and decoded images whose making was cut off, untouched for an hour. Nothing reads them."""
     candidates = []
-    for path in sorted((stores / catalog.LOCAL).glob(f"*/.*{durable.TEMPORARY}")):
+    kinds = {catalog.LOCAL: "a local copy", catalog.DECODED: "decoded images"}
+    torn = [(path, kind) for place, kind in kinds.items() for path in (stores / place).glob(f"*/.*{durable.TEMPORARY}")]
+    for path, kind in sorted(torn):
         age = now - ownership.changed(path)
         if age <= ownership.RECENT:
             continue
@@ -109,7 +118,7 @@ def _torn_copies(stores: Path, yes: bool, now: float) -> list[Candidate]:
             continue
         except OSError as error:
             kept = f"cannot be deleted ({error.strerror})"
-        reason = f"part of a local copy, untouched for {age / 3600:.0f} h"
+        reason = f"part of {kind}, untouched for {age / 3600:.0f} h"
         candidates.append(Candidate(str(path), path.parent.name, size, reason, kept))
     return candidates
 

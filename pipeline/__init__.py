@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pipeline.comparing.arms import Chosen
     from pipeline.comparing.divergence import Divergence
     from pipeline.comparing.record import MethodComparison
+    from pipeline.images.dataset import Dataset
     from pipeline.settings import Settings
     from pipeline.stage3_record import RetrainResult
 
@@ -21,17 +22,53 @@ def run(
     runs: Path,
     augmentations: Sequence[str] | None = None,
     module: str | None = None,
+    folds: int | None = None,
 ) -> "Comparison | None":
     """Images -> backbone -> feature cache -> STG -> retrained classifiers -> figures; what is done is not done again.
 
-    `module`: a backbone of one's own, `module:attribute`, whose code runs. Of several processes, the first goes on alone
-    after the cache; None in the others.
+    `module`: a backbone of one's own, `module:attribute`, whose code runs. `folds`: of a cross-validation, 0 for none; None:
+    some where no test split is given, classes are small, and the backbone never saw the images. Of several processes, the
+    first goes on alone after the cache; None in the others.
     """
-    cache = make_features(settings, stores, runs, module)
-    return None if cache is None else run_cache(settings, cache, runs, augmentations)
+    from pipeline.images.dataset import load
+
+    dataset = load(settings)
+    cache = make_features(settings, stores, runs, module, dataset)
+    if cache is None:
+        return None
+    if folds is None:
+        folds = _folds_wanted(cache) if dataset.holds_out_test else 0
+    return (
+        run_folds(settings, cache, runs, folds, augmentations)
+        if folds
+        else run_cache(settings, cache, runs, augmentations)
+    )
 
 
-def make_features(settings: "Settings", stores: Path, runs: Path, module: str | None = None) -> "FeatureCache | None":
+def _folds_wanted(cache: "FeatureCache") -> int:
+    """How many folds make sense where the test split was held out; 0 where that is large enough. A note says which and why."""
+    from pipeline.comparing.folds import USUAL_FOLDS, wants_folds
+    from pipeline.features import is_unseen
+    from pipeline.progress import note
+
+    if not wants_folds(cache.counts("train").tolist(), cache.counts("test").tolist()):
+        return 0
+    small = "most classes have fewer than 2 of the held-out test images"
+    if is_unseen(cache):
+        note(
+            f"{small}: {USUAL_FOLDS}-fold cross-validation in their place, in which each image is tested once; --folds 0 for none"
+        )
+        return USUAL_FOLDS
+    note(
+        f"{small}, so their figures say little; a backbone that has not seen the images, such as --backbone efficientnet-lite0, "
+        "lets all images be tested by cross-validation"
+    )
+    return 0
+
+
+def make_features(
+    settings: "Settings", stores: Path, runs: Path, module: str | None = None, dataset: "Dataset | None" = None
+) -> "FeatureCache | None":
     """Images -> backbone -> feature cache: stage 1. Of several processes, the first has the cache; None in the others."""
     from cache import FeatureCache
     from pipeline.images.dataset import load
@@ -39,7 +76,7 @@ def make_features(settings: "Settings", stores: Path, runs: Path, module: str | 
     from pipeline.stage1_backbone import given, stage1
     from pipeline.stage1_extract import extract
 
-    dataset = load(settings)
+    dataset = dataset or load(settings)
     head_classes(dataset.counts(), settings.stg)  # what stage 2 would refuse is refused before stage 1's hours
     if module is None:
         backbone = stage1(settings, runs, dataset)
@@ -58,6 +95,25 @@ def run_cache(
     from pipeline.stage2_stg import train_stg
 
     return compare(settings, cache, runs, *train_stg(settings, cache, runs), augmentations)
+
+
+def run_folds(
+    settings: "Settings", cache: "FeatureCache", runs: Path, folds: int, augmentations: Sequence[str] | None = None
+) -> "Comparison":
+    """Stages 2 and 3 on each fold of a cache's training and test rows, and the figures over all of them.
+
+    Raises ConfigError for a backbone that was trained on those rows.
+    """
+    from pipeline.compare import compare_folds
+    from pipeline.comparing.folds import cache_folds
+    from pipeline.progress import note
+
+    parts = cache_folds(cache, folds)
+    comparisons = []
+    for number, part in enumerate(parts, 1):
+        note(f"fold {number} of {folds}")
+        comparisons.append(run_cache(settings, part, runs, augmentations))
+    return compare_folds(comparisons, parts, settings, cache.key)
 
 
 def retrain(

@@ -4,10 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from cache import FeatureCache
+from cache.folded import Fold
 from pipeline.comparing.arms import PLAIN_HEAD, STAGE1_HEADS, LeftOut, missing
+from pipeline.comparing.folds import mean_distance, over_folds, whole_counts
 from pipeline.longtail import groups_with_test_rows
 from pipeline.progress import note
 from pipeline.settings import Settings
@@ -37,6 +40,10 @@ class Comparison(BaseModel):
     """Many-shot classes have more training rows than the first, few-shot ones fewer than the second."""
     held_out: Distance
     arms: list[RetrainResult]
+    folds: int = 0
+    """Where figures are from cross-validation, the number of folds; 0: from a test split."""
+    tested: int = 0
+    """With folds: the rows that were tested, each once."""
 
 
 def arms(
@@ -79,4 +86,28 @@ def compare(
         limits=limits,
         held_out=stg.held_out,
         arms=results,
+    )
+
+
+def compare_folds(comparisons: Sequence[Comparison], parts: Sequence[Fold], settings: Settings, key: str) -> Comparison:
+    """The comparisons on all folds of a cache as one, whose figures are over all rows that were tested.
+
+    An arm stands in it where every fold allowed it.
+    """
+    first = comparisons[0]
+    by_method = [{arm.method: arm for arm in comparison.arms} for comparison in comparisons]
+    shared = [arm.method for arm in first.arms if all(arm.method in arms for arms in by_method)]
+    counts = np.array(whole_counts(parts))
+    tested_C = np.sum([part.counts("test") for part in parts], axis=0)
+    groups, limits = groups_with_test_rows(counts, tested_C, settings.longtail)
+    return first.model_copy(
+        update={
+            "cache": key,
+            "groups": groups,
+            "limits": limits,
+            "held_out": mean_distance([comparison.held_out for comparison in comparisons]),
+            "arms": [over_folds([arms[name] for arms in by_method], parts, settings.longtail, key) for name in shared],
+            "folds": len(comparisons),
+            "tested": int(tested_C.sum()),
+        }
     )

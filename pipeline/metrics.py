@@ -67,6 +67,33 @@ def evaluate(
     )
 
 
+def pooled(folds: Sequence[Metrics], tested_FC: Sequence[Sequence[int]], groups: dict[str, list[int]]) -> Metrics:
+    """Metrics over the test rows of F folds, in which each row is tested once; `tested_FC` are a fold's test rows of a class.
+
+    `groups` are the classes that are many, medium and few. The calibration error is the mean of the folds', weighted by their
+    rows: each has a classifier of its own.
+    """
+    total_C = [sum(rows_F) for rows_F in zip(*tested_FC, strict=True)]
+    right_C = [
+        sum(n * (share or 0.0) for n, share in zip(rows_F, shares_F, strict=True))
+        for rows_F, shares_F in zip(
+            zip(*tested_FC, strict=True), zip(*(fold.per_class for fold in folds), strict=True), strict=True
+        )
+    ]
+    per_class = [None if n == 0 else right / n for right, n in zip(right_C, total_C, strict=True)]
+    present = [value for value in per_class if value is not None]
+    weights_F = [sum(rows_C) / sum(total_C) for rows_C in tested_FC]
+    return Metrics(
+        accuracy=sum(right_C) / sum(total_C),
+        many=_mean(per_class, groups["many"]),
+        medium=_mean(per_class, groups["medium"]),
+        few=_mean(per_class, groups["few"]),
+        balanced_accuracy=sum(present) / len(present),
+        ece=sum(weight * fold.ece for weight, fold in zip(weights_F, folds, strict=True)),
+        per_class=per_class,
+    )
+
+
 def worst_tenth(per_class: Sequence[float | None]) -> float:
     """Mean accuracy of the worst tenth of the classes, one at least, in the unit of `per_class`; None is left out."""
     present = sorted(value for value in per_class if value is not None)

@@ -129,9 +129,18 @@ def _stage1(settings: Settings, dataset: Dataset, folder: Path, rate: float, dec
     if folders.is_done(folder):
         return Step(name=name, does="reuse", why=f"{folder} is finished", images=total)
     seconds = images / rate + total * decoding if rate else None
+    written = sum(split.images.bytes_to_write() for split in dataset.splits.values())
     if (folder / folders.CHECKPOINT).is_file():
-        return Step(name=name, does="go on", why=f"{folder} has a checkpoint", images=images, seconds=seconds)
-    return Step(name=name, does="run", why=_why_not_reused(settings, folder), images=images, seconds=seconds)
+        return Step(
+            name=name,
+            does="go on",
+            why=f"{folder} has a checkpoint",
+            images=images,
+            bytes_written=written,
+            seconds=seconds,
+        )
+    why = _why_not_reused(settings, folder)
+    return Step(name=name, does="run", why=why, images=images, bytes_written=written, seconds=seconds)
 
 
 def _why_not_reused(settings: Settings, folder: Path) -> str:
@@ -149,7 +158,9 @@ def _why_not_reused(settings: Settings, folder: Path) -> str:
     differing = [
         f"{key} ({_shown(recorded[key])}, now {_shown(value)})"
         for key, value in wanted.items()
-        if key in recorded and recorded[key] != value and key not in ("data.workers", "data.ram_limit", "data.on_bad")
+        if key in recorded
+        and recorded[key] != value
+        and key not in ("data.workers", "data.ram_limit", "data.decoded", "data.on_bad")
     ]
     more = f" and {len(differing) - NAMED} more" if len(differing) > NAMED else ""
     if not differing:

@@ -86,8 +86,10 @@ def frame(results: Iterable[tuple[Path, RetrainResult]]) -> pl.DataFrame:
 
 
 def collect(root: Path, note: Callable[[str], None]) -> pl.DataFrame:
-    """The rows of every finished run of stage 3 below `root`, oldest cache first; `note` gets a line for each folder that
-    cannot be read, which is left out."""
+    """The rows of every finished run of stage 3 below `root`, by data set, cache, method, settings, split and seed.
+
+    `note` gets a line for each folder that cannot be read, which is left out.
+    """
     results = []
     for proof in sorted(root.glob("*/*/metrics.json")):
         for path in (proof, *sorted(proof.parent.glob(SPLIT_FIGURES.format(split="*")))):

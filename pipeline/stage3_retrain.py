@@ -7,7 +7,7 @@ from pathlib import Path
 from cache import FeatureCache
 from pipeline.artefacts import folders
 from pipeline.artefacts import tensors as checkpoint
-from pipeline.classifiers import settled, train_classifier
+from pipeline.classifiers import fixed_rule, follows_the_rule, settled, train_classifier
 from pipeline.classifiers.linear import Classifier
 from pipeline.classifiers.scored import Scored, Selection
 from pipeline.errors import DataError, LineageError, TrainingError
@@ -60,11 +60,13 @@ def planned(settings: Settings, cache: FeatureCache, root: Path, stg: Path | Non
     rules = settings.stg.model_dump(include=TRANSFER_RULES) if transfers else None
     shares_C = expected_shares(settings.evaluate.prior, cache)
     prior = {} if shares_C is None else {"prior": shares_C.tolist()}
+    rule = {"rule": fixed_rule.NAME} if follows_the_rule(settings, cache) else {}
     retrain = settled(settings, cache)
     if retrain.test_views != 1:
         retrain = retrain.model_copy(update={"test_views": averaged_views(cache, "test", retrain.test_views)})
     key = folders.key_of(
         **prior,
+        **rule,
         retrain=retrain.keyed(),
         choice=settings.choice,
         coordinates=settings.coordinates,

@@ -23,8 +23,6 @@ from pipeline.sweeping.record import Failure, SweepResult, places_of
 from pipeline.sweeping.spread import Workers, spread
 from pipeline.sweeping.work import CROSS_VALIDATION, Outcome, Task, pack, unpack
 
-SELECT_ON = ("auto", "val", CROSS_VALIDATION, "test")
-
 
 @dataclass(frozen=True)
 class Sweep:

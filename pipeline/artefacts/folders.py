@@ -34,7 +34,7 @@ CHECKSUM = "checksum"
 
 def stores_folder() -> Path:
     """Where caches are, as a whole path: $COATTAIL_STORES, else the nearest `stores/` upwards, else one to be made here."""
-    return _folder("COATTAIL_STORES", "stores", ("*/manifest.json", ".staging", ".local"))
+    return _folder("COATTAIL_STORES", "stores", ("*/manifest.json", ".staging", ".local", ".decoded"))
 
 
 def runs_folder() -> Path:

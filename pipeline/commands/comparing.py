@@ -62,6 +62,8 @@ def compare(
     from pipeline.comparing.presets import DIVERGENCE, check_preset
 
     names = tuple(name.strip() for name in methods.split(",") if name.strip()) if methods else ()
+    if methods is not None and not names:
+        raise click.UsageError("--methods: wanted names such as crt,crt+stg, found none")
     chosen = Chosen(names, preset, baseline, metric)
     if preset is not None:
         check_preset(preset)

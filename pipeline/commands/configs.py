@@ -7,25 +7,31 @@ from typing import Any
 import click
 
 from pipeline.commands.about import config_group
-from pipeline.commands.options import Command, Options, common, output_options, target_argument
+from pipeline.commands.options import Command, HomePath, Options, common, output_options, target_argument
 from pipeline.commands.output import say, show
 from pipeline.errors import ConfigError
 
 
 @config_group.command("init", cls=Command)
 @output_options
-@click.argument("images", metavar="FOLDER|TABLE", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="The file to write; by default, stdout.")
+@click.argument("images", metavar="FOLDER|TABLE", type=HomePath())
+@click.option("-o", "--output", type=HomePath(), help="The file to write; by default, stdout.")
 def config_init(images: Path, output: Path | None, as_json: bool) -> None:
-    """Write a commented config for the images in a folder or a table."""
+    """Write a commented config for the images in a folder or a table.
+
+    Paths in a file beside the images, or in their folder, are relative to it, so that both can be moved together.
+    """
     if not images.exists():
         raise ConfigError(f"{images}: no such file or folder; wanted one of images")
     if output is not None and output.exists():
         raise ConfigError(f"{output}: exists already; move it away, or give another file with --output")
     from pipeline.images.discovery import settings_found
     from pipeline.settings.own_data import commented
+    from pipeline.settings.paths import make_relative
 
     values = settings_found(images)
+    if output is not None:
+        make_relative(values, output.resolve().parent)
     text = commented(values, str(images))
     if output is not None:
         try:

@@ -37,6 +37,7 @@ def export(
     import json
 
     from pipeline.artefacts.folders import read_result, runs_folder
+    from pipeline.artefacts.outputs import output_path
     from pipeline.commands.run_cache import cache_of
     from pipeline.export import WRITERS, save_card, write_model
     from pipeline.exporting.check import check_features, check_images, sampled_test_images
@@ -54,6 +55,7 @@ def export(
         predictor, seeds = one_seed(predictor, seeds, only_seed), [only_seed]
     encoder = None if head_only else encoder_of(cache.manifest, runs_folder(), backbone)
     path = output or folder / f"model{WRITERS[kind][0]}"
+    path = output_path("-o", path)
     if path.suffix != WRITERS[kind][0]:
         raise click.UsageError(f"-o {path}: wanted a file that ends with {WRITERS[kind][0]} for --to {kind}")
     about, model = deployable(predictor, encoder, cache.manifest.identity, result.method, tuple(seeds))

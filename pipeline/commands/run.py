@@ -41,22 +41,40 @@ def demo(options: Options, sample: str | None, no_report: bool) -> None:
 @cache_options
 @classifier_options
 @report_option
+@click.option(
+    "--folds",
+    type=click.IntRange(0, 100),
+    metavar="K",
+    help="Cross-validate stages 2 and 3 in K folds of all images; by default 5 where a held-out test split is tiny; 0: never.",
+)
 @dry_run_option
-def run(options: Options, reference: str | None, no_report: bool, dry_run: bool, **chosen: str | int | None) -> None:
+def run(
+    options: Options,
+    reference: str | None,
+    no_report: bool,
+    folds: int | None,
+    dry_run: bool,
+    **chosen: str | int | None,
+) -> None:
     """All stages: backbone, cache, STG, and the method beside its baselines; with --cache, those that need no images.
 
     `coattail run photos/` takes the images in a folder or a table as they lie; with --backbone efficientnet-lite0, features
     come from a backbone that is good already, which is not trained.
 
+    Without a test split, a share of each class is held out. Where classes are too small for that and the backbone has not seen
+    the images, every image is tested once, by cross-validation.
+
     With --augmentation the trained head is compared with that one and with none, else with every augmentation.
     """
     if reference is not None and options.backbone is not None:
         raise click.UsageError("--cache and --backbone exclude each other: a cache's features are made already")
+    if folds == 1:
+        raise click.UsageError("--folds 1: wanted at least 2 folds, or 0 for none")
     options = with_settings(options if reference else with_config(options), chosen)
     if dry_run:
         _show_plan(options, reference)
     else:
-        _run(options, reference, not no_report)
+        _run(options, reference, not no_report, folds)
 
 
 def _show_plan(options: Options, reference: str | None) -> None:
@@ -71,20 +89,21 @@ def _show_plan(options: Options, reference: str | None) -> None:
         show_cache_plan(resolved.settings, cache, options.as_json)
 
 
-def _run(options: Options, reference: str | None, with_report: bool) -> None:
-    comparison = _compared(options, reference)
+def _run(options: Options, reference: str | None, with_report: bool, folds: int | None = None) -> None:
+    comparison = _compared(options, reference, folds)
     if comparison is None:
         return
     from pipeline.report.tables import comparison_text
 
     if not options.as_json:
         show(None, False, comparison_text(comparison))
-    path = report_of(comparison, reference) if with_report else None
+    # A report is of one cache's test split; folds are caches without files.
+    path = report_of(comparison, reference) if with_report and not comparison.folds else None
     lines = [] if path is None else ["", f"report: {path}"]
     show({**comparison.model_dump(), **({} if path is None else {"report": str(path)})}, options.as_json, lines)
 
 
-def _compared(options: Options, reference: str | None) -> "Comparison | None":
+def _compared(options: Options, reference: str | None, folds: int | None) -> "Comparison | None":
     import pipeline
     from pipeline.artefacts.folders import runs_folder, stores_folder
     from pipeline.commands.which_cache import resolve_settings, resolved_with_cache
@@ -96,12 +115,15 @@ def _compared(options: Options, reference: str | None) -> "Comparison | None":
         resolved = resolve_settings(options)
         check_compare(resolved.settings, resolved.given, cached=False)
         augmentations = _augmentations(resolved.settings, resolved.given)
-        comparison = pipeline.run(resolved.settings, stores_folder(), runs, augmentations, module_of(options))
+        comparison = pipeline.run(resolved.settings, stores_folder(), runs, augmentations, module_of(options), folds)
     else:
         resolved, cache = resolved_with_cache(options, reference, stores_folder())
         check_compare(resolved.settings, resolved.given, cached=True)
         augmentations = _augmentations(resolved.settings, resolved.given)
-        comparison = pipeline.run_cache(resolved.settings, cache, runs, augmentations)
+        if folds:
+            comparison = pipeline.run_folds(resolved.settings, cache, runs, folds, augmentations)
+        else:
+            comparison = pipeline.run_cache(resolved.settings, cache, runs, augmentations)
     say_if_done((runs / resolved.settings.name).glob("*/metrics.json"), started)
     return comparison
 

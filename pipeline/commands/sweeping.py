@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline.commands.exports import Exports, export_options
-from pipeline.commands.options import Command, Options, common
+from pipeline.commands.options import Command, HomePath, Options, common
 from pipeline.commands.output import show
 from pipeline.report.layout import Part
 
@@ -20,7 +20,7 @@ SELECTIONS = ("auto", "val", "cross-validation", "test")
 
 
 @click.command(cls=Command)
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=HomePath())
 @common
 @click.option("--cache", "reference", help="A cache's folder, key, start of its key, or s3://…/KEY.")
 @click.option("--jobs", type=click.IntRange(1, 1024), default=1, show_default=True, help="Processes at once.")

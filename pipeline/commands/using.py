@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.commands.options import Command, output_options
+from pipeline.commands.options import Command, HomePath, output_options
 from pipeline.commands.output import show
 from pipeline.commands.run_cache import cache_of
 
@@ -23,16 +23,16 @@ NAMED = 20
 
 
 @click.command(cls=Command)
-@click.option("--run", "folder", type=click.Path(path_type=Path), help="A run folder of retrain.")
-@click.option("--model", type=click.Path(path_type=Path), help="In place of a run: a file that export wrote.")
+@click.option("--run", "folder", type=HomePath(), help="A run folder of retrain.")
+@click.option("--model", type=HomePath(), help="In place of a run: a file that export wrote.")
 @click.argument("paths", nargs=-1)
-@click.option("--features", type=click.Path(path_type=Path), help="Features (N, D) in place of images: .npy, .npz, …")
+@click.option("--features", type=HomePath(), help="Features (N, D) in place of images: .npy, .npz, …")
 @click.option(
     "--top", default=5, show_default=True, type=click.IntRange(1, 1000), help="Classes to name for each image."
 )
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="A .parquet, .csv or .jsonl file to write.")
+@click.option("-o", "--output", type=HomePath(), help="A .parquet, .csv or .jsonl file to write.")
 @click.option("--image-column", default="image", show_default=True, help="The column of Parquet files with images.")
-@click.option("--backbone", type=click.Path(path_type=Path), help="The stage-1 run folder; by default the cache's own.")
+@click.option("--backbone", type=HomePath(), help="The stage-1 run folder; by default the cache's own.")
 @click.option("--cache", "reference", help="The cache, where it is not in stores/ under its key.")
 @output_options
 def predict(

@@ -27,6 +27,7 @@ INDIFFERENT = (
     "data.on_bad",
     "data.bad_limit",
     "data.ram_limit",
+    "data.decoded",
     "data.workers",
     "data.download",
     "stage1.device",
@@ -40,18 +41,20 @@ INDIFFERENT = (
 def resolve_settings(options: Options, base: tuple[str, dict[str, Any]] | None = None) -> load.Resolved:
     """The settings that the command line means; `base` where it names no config.
 
-    A folder or table of images in place of a config is described by what lies there. Raises ConfigError, and DataError
-    where nothing lies there that is read.
+    A folder or table of images in place of a config is described by what lies there; methods may follow it, as they may a
+    config's name: photos/+balanced-softmax. Raises ConfigError, and DataError where nothing lies there that is read.
     """
-    discovered = None if options.config is None else _images_at(options.config)
-    config, values = (None, discovered) if discovered else (options.config, base)
+    place, added = _place_and_methods(options.config or "")
+    discovered = None if not place else _images_at(place)
+    config, values = (added or None, discovered) if discovered else (options.config, base)
 
     def read(chosen: Iterable[str], preset: Iterable[str]) -> load.Resolved:
         return load.load(config, options.overrides, options.seed, values, chosen, preset)
 
     # What a cache records is complete: its weights have nothing to add.
     recorded = base is not None and not discovered
-    return read_with_backbone(read, options, None if recorded else _source(config, values))
+    own = discovered[0] if discovered else _source(config, values)
+    return read_with_backbone(read, options, None if recorded else own)
 
 
 def _source(config: str | None, values: tuple[str, dict[str, Any]] | None) -> str:
@@ -59,6 +62,27 @@ def _source(config: str | None, values: tuple[str, dict[str, Any]] | None) -> st
     if config is not None:
         return str(config_paths(config)[0] or config)
     return values[0] if values else "default"
+
+
+def _place_and_methods(reference: str) -> tuple[str, str]:
+    """A reference without the methods that follow it, and those: `photos/`, `+balanced-softmax`.
+
+    A file's or folder's name may itself hold a `+`; the longest name that is there is taken.
+    """
+    folder, slash, last = reference.rpartition("/")
+    words = last.split("+")
+    for count in range(len(words), 0, -1):
+        place = folder + slash + "+".join(words[:count])
+        if place and _is_there(place):
+            return place, "".join(f"+{word}" for word in words[count:])
+    return reference, ""
+
+
+def _is_there(place: str) -> bool:
+    try:
+        return home_expanded("config", place).exists()
+    except OSError:
+        return False
 
 
 def _images_at(reference: str) -> tuple[str, dict[str, Any]] | None:

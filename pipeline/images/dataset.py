@@ -16,8 +16,9 @@ from pipeline.images.bad import say_left_out
 from pipeline.images.decoding import Item
 from pipeline.images.depth import Scale
 from pipeline.images.findings import say_defaults, say_shared
+from pipeline.images.keeping import images_of, say_size, where_kept
 from pipeline.images.listing import listed
-from pipeline.images.pixels import Geometry, Images, LazyImages, RamImages, fits_in_ram
+from pipeline.images.pixels import Images
 from pipeline.images.reading import Facts, find_broken, read_all
 from pipeline.images.sources import load_source
 from pipeline.images.sources.source import DeferredItems, Raw, Source
@@ -64,6 +65,8 @@ class Dataset:
     """Images left out because they cannot be decoded, each with the reason."""
     decoding: dict[str, int | float | str] = field(default_factory=dict)
     """How images become 8-bit RGB, where that is not what earlier versions did: part of the identity of what they lead to."""
+    holds_out_test: bool = False
+    """Whether `test` was held out of the training images, because the source has none."""
 
     def counts(self) -> list[int]:
         """Training images of each class (C)."""
@@ -85,12 +88,10 @@ def load(settings: Settings) -> Dataset:
     kept = {name: _kept(name, raw, data) for name, raw in source.splits.items()}
     facts = {name: read_all(split.items, split.names) for name, split in kept.items()}
     scale, decoding = _decoding([fact for split in facts.values() for fact in split])
-    total = sum(len(split.names) for split in kept.values())
-    # A resized crop is cut from the whole photograph, which RAM does not hold.
-    in_ram = settings.stage1.augmentation != "resized-crop" and fits_in_ram(total, data.image_size, data.ram_limit)
-    splits = {name: _split(split, facts[name], settings, scale, in_ram) for name, split in kept.items()}
+    place = where_kept(settings, sum(len(split.names) for split in kept.values()))
+    splits = {name: _split(split, facts[name], settings, scale, place) for name, split in kept.items()}
     skipped = [text for split in kept.values() for text in split.left_out]
-    dataset = Dataset(source.classes, splits, skipped, decoding)
+    dataset = Dataset(source.classes, splits, skipped, decoding, "test" not in whole.splits)
     _check_classes(dataset.classes, dataset.counts())
     limits = (settings.longtail.many_above, settings.longtail.few_below)
     sizes = {name: len(split) for name, split in splits.items()}
@@ -100,18 +101,13 @@ def load(settings: Settings) -> Dataset:
     names = {name: split.names for name, split in kept.items()}
     say_shared({name: split.digests for name, split in splits.items()}, names, splits["train"].labels_N)
     say_defaults(data, kept["train"].items, scale)
+    say_size(place, {name: split.images for name, split in splits.items()})
     return dataset
 
 
-def _split(kept: "_Kept", facts: Sequence[Facts], settings: Settings, scale: Scale, in_ram: bool) -> Split:
-    data = settings.data
-    geometry = Geometry.of(data.image_size, settings.stage1.augmentation, data.interpolation, data.fit)
-    images: Images = (
-        RamImages(kept.items, kept.names, geometry, scale)
-        if in_ram
-        else LazyImages(kept.items, kept.names, geometry, data.workers, scale)
-    )
+def _split(kept: "_Kept", facts: Sequence[Facts], settings: Settings, scale: Scale, place: str) -> Split:
     digests = [fact.digest for fact in facts]
+    images = images_of(place, kept.items, kept.names, digests, settings, scale)
     return Split(kept.raw.sample_ids, kept.raw.labels_N, digests, images, kept.raw.paths)
 
 

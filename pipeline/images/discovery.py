@@ -18,6 +18,7 @@ from pipeline.images.sources import load_source
 from pipeline.images.sources.arrays import ARRAY_SUFFIXES
 from pipeline.images.sources.folder import SUFFIXES
 from pipeline.images.sources.parquet_images import ImageColumn
+from pipeline.images.sources.published import published_in
 from pipeline.images.sources.source import SPLIT_WORDS
 from pipeline.images.sources.table import table_in
 from pipeline.images.sources.table_columns import LABEL_COLUMN_NAMES
@@ -73,7 +74,13 @@ def found_in(path: Path) -> dict[str, Any]:
     """The settings of `data` that name the source, its splits and its columns. Raises DataError where nothing is found."""
     if path.is_file():
         return _of_file(path)
-    looks: tuple[Callable[[Path], dict[str, Any]], ...] = (_metadata, _split_folders, _files, _class_folders)
+    looks: tuple[Callable[[Path], dict[str, Any]], ...] = (
+        published_in,
+        _metadata,
+        _split_folders,
+        _files,
+        _class_folders,
+    )
     for look in looks:
         if named := look(path):
             return named

@@ -1,6 +1,7 @@
 """The images of a split in batches.
 
-They are kept in RAM where they fit, and else decoded when their batch is due. Both ways give the same tensors.
+They are kept in RAM where they fit, and else decoded when their batch is due; the module `decoded` keeps them on disk. All
+ways give the same tensors.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -62,6 +63,10 @@ class Images(Protocol):
         """At most `count` of the images as the source holds them, evenly over all."""
         ...
 
+    def bytes_to_write(self) -> int:
+        """Bytes that `prepare` will write to disk."""
+        ...
+
     def prepare(self) -> None:
         """Do what is done once, before the first batch. Raises DataError that names the images found broken on the way."""
         ...
@@ -99,6 +104,9 @@ class RamImages:
     def sample(self, count: int) -> Sequence[Item]:
         return [self._items[row] for row in evenly_spaced(len(self), count).tolist()]
 
+    def bytes_to_write(self) -> int:
+        return 0
+
     def prepare(self) -> None:
         _ = self._padded_NSS3
 
@@ -106,7 +114,7 @@ class RamImages:
         self, rows: Iterable[Tensor], recipe: Recipe, seed: int, repeats: Iterable[Tensor] | None = None
     ) -> Iterator[Tensor]:
         augmenter = Augmenter(recipe, len(self), self._geometry.size, seed)
-        for rows_B, repeats_B in _with_repeats(rows, repeats):
+        for rows_B, repeats_B in with_repeats(rows, repeats):
             draws = augmenter.draws(rows_B, repeats_B)
             yield augmenter.finish(augmenter.crop(self._padded_NSS3, rows_B, draws), draws)
 
@@ -139,6 +147,9 @@ class LazyImages:
     def sample(self, count: int) -> Sequence[Item]:
         return [self._items[row] for row in evenly_spaced(len(self), count).tolist()]
 
+    def bytes_to_write(self) -> int:
+        return 0
+
     def prepare(self) -> None:
         """Read every image's header. What is no image is found here; an image cut short is found when it is first used."""
         raise_broken(find_broken(self._items, self._names, probe), self._names)
@@ -149,7 +160,7 @@ class LazyImages:
         dataset = _Decoded(self._items, self._geometry, self._scale, recipe, seed)
         batches = [
             [RowDraw(row, repeat) for row, repeat in zip(rows_B.tolist(), repeats_B.tolist(), strict=True)]
-            for rows_B, repeats_B in _with_repeats(rows, repeats)
+            for rows_B, repeats_B in with_repeats(rows, repeats)
         ]
         loader = DataLoader(
             dataset,
@@ -203,7 +214,8 @@ class _Decoded(Dataset):
         return self._augmenter.finish(pixels_13SS, draws)[0]
 
 
-def _with_repeats(rows: Iterable[Tensor], repeats: Iterable[Tensor] | None) -> Iterator[tuple[Tensor, Tensor]]:
+def with_repeats(rows: Iterable[Tensor], repeats: Iterable[Tensor] | None) -> Iterator[tuple[Tensor, Tensor]]:
+    """Each (B,) of rows beside its (B,) of repeats, zeros where there are none."""
     if repeats is None:
         yield from ((rows_B, torch.zeros_like(rows_B)) for rows_B in rows)
     else:

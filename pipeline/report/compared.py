@@ -8,7 +8,7 @@ from pipeline.comparing.divergence import Divergence
 from pipeline.comparing.record import SHOWN_FIGURES, AbsentArm, ComparedArm, Contrast, MethodComparison
 from pipeline.comparing.several import Overview
 from pipeline.report.layout import Part, Table, figures, names
-from pipeline.report.tables import CHOSEN, over_views
+from pipeline.report.tables import CHOSEN, headings, over_views
 
 BEST, NEAR_BEST = "** ", "* "
 """Before the name of the best arm, and of those that cannot be told from it."""
@@ -16,12 +16,6 @@ BEST_EPOCH = " *"
 """Behind a published figure that is of the best epoch on the test split."""
 UNSEEN = 1e-10
 """p-values below this are shown as that."""
-HEADINGS = {
-    "accuracy": "all",
-    "balanced_accuracy": "balanced",
-    "worst_tenth": "worst 10th",
-    "ece": "ECE",
-}
 
 
 def methods_table(comparison: MethodComparison) -> Table:
@@ -30,7 +24,8 @@ def methods_table(comparison: MethodComparison) -> Table:
     published = list(dict.fromkeys(column for arm in rows_published for column in arm.published))
     columns = (
         *names("method"),
-        *figures(*(HEADINGS.get(name, name) for name in SHOWN_FIGURES), "seeds", "s"),
+        *headings(SHOWN_FIGURES),
+        *figures("seeds", "s"),
         *figures(f"to {comparison.baseline}", "95 % interval", "p (Holm)"),
         *figures(*(f"published, {column}" for column in published)),
     )

@@ -41,6 +41,16 @@ class Subject:
     settings: Settings
     """Those of the method."""
 
+    @property
+    def home(self) -> Path:
+        """The folder that a report of it is written to."""
+        return self.method.folder.parent
+
+    @property
+    def short(self) -> str:
+        """What a report of it is called by."""
+        return self.cache.key[:12]
+
     def arm(self, method: str) -> ArmRun | None:
         """The arm of this method, such as `crt+stg`."""
         return next((arm for arm in self.arms if arm.result.method == method), None)

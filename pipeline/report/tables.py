@@ -1,5 +1,6 @@
 """The comparison that every run ends with: the method beside the baselines that cost nothing, from one cache."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -7,17 +8,34 @@ import polars as pl
 
 from cache import Manifest
 from pipeline.compare import Comparison
-from pipeline.report.layout import Part, Table, figures, names
+from pipeline.report.layout import Column, Part, Table, figures, names
 from pipeline.settings.method_names import label, stage1_label
-from pipeline.stage3_record import RetrainResult
+from pipeline.stage3_record import FIGURES, RetrainResult
 from pipeline.stg.distance import Distance
 
 NOT_LEARNT = " (not learnt)"
 """Put to the name of an arm whose generator predicts no better than no shift."""
 WHERE_CHOSEN = "held out"
 """The column of what an arm has on the rows that it was chosen on, in the metric of the choice."""
+HEADINGS = {
+    "accuracy": "all",
+    "balanced_accuracy": "balanced",
+    "many": "many",
+    "medium": "medium",
+    "few": "few",
+    "worst_tenth": "worst 10th",
+    "ece": "ECE",
+}
+"""A figure -> what its column is called, in the order of every table and page."""
+SHOWN_OF_RUN = tuple(name for name in HEADINGS if name in FIGURES)
+"""The figures that a run records, in that order."""
 CHOSEN = "> "
 """Put before the name of the arm that was chosen without the test split."""
+
+
+def headings(shown: Iterable[str]) -> tuple[Column, ...]:
+    """The columns of these figures."""
+    return figures(*(HEADINGS[name] for name in shown))
 
 
 def results_table(results: list[RetrainResult], stage1: str, title: str, learnt: bool = True) -> Table:
@@ -26,7 +44,7 @@ def results_table(results: list[RetrainResult], stage1: str, title: str, learnt:
     Where arms were compared on held-out rows, a column has their figure there beside those on the test split.
     """
     compared = figures(WHERE_CHOSEN) if any(result.selection.score is not None for result in results) else ()
-    columns = (*names("method"), *compared, *figures("all", "balanced", "many", "medium", "few", "ECE", "seeds", "s"))
+    columns = (*names("method"), *compared, *headings(SHOWN_OF_RUN), *figures("seeds", "s"))
     return Table(title, columns, tuple(_row(result, stage1, learnt, bool(compared)) for result in results))
 
 
@@ -50,7 +68,7 @@ def over_views(test_views: int) -> str:
 
 
 def _row(result: RetrainResult, stage1: str, learnt: bool, compared: bool) -> tuple[str, ...]:
-    percent = [_cell(result, name) for name in ("accuracy", "balanced_accuracy", "many", "medium", "few", "ece")]
+    percent = [_cell(result, name) for name in SHOWN_OF_RUN]
     name = (CHOSEN if result.chosen else "") + label(result.method, stage1)
     name += "" if learnt or result.stg is None else NOT_LEARNT
     score = result.selection.score
@@ -70,7 +88,10 @@ def comparison_text(comparison: Comparison) -> list[Part]:
     many_above, few_below = comparison.limits
     sizes = {"many": f"> {many_above}", "medium": f"{few_below} to {many_above}", "few": f"< {few_below}"}
     groups = ", ".join(f"{name} {count} ({sizes[name]} rows)" for name, count in comparison.groups.items())
-    on = f"on the test split{taken_for(comparison.arms)}, last epoch"
+    where = "on the test split"
+    if comparison.folds:
+        where = f"by {comparison.folds}-fold cross-validation, {comparison.tested:,} rows tested once each"
+    on = f"{where}{taken_for(comparison.arms)}, last epoch"
     title = f"{comparison.dataset}, cache {comparison.cache[:12]}: top-1 % and ECE % {on}"
     return [
         results_table(comparison.arms, comparison.stage1, title, comparison.held_out.learnt),
@@ -132,7 +153,8 @@ def runs_table(rows: pl.DataFrame, title: str) -> Table:
     columns = (
         *names("data set", "cache", "method", "run", "split"),
         *(figures("views") if averaged else ()),
-        *figures("all", "balanced", "many", "medium", "few", "worst 10th", "ECE", "seeds", "s"),
+        *headings(HEADINGS),
+        *figures("seeds", "s"),
     )
     by = ["dataset", "cache", "method", "run", "split"]
     grouped = rows.group_by(by, maintain_order=True)
@@ -143,12 +165,8 @@ def _run_row(part: pl.DataFrame, averaged: bool) -> tuple[str, ...]:
     first = part.row(0, named=True)
     words = (first["dataset"], first["cache"][:12], first["method"], first["run"], first["split"])
     views = (str(first["test_views"]),) if averaged else ()
-    cells = [mean_cell(part[name].drop_nulls().to_list()) for name in COLUMNS]
+    cells = [mean_cell(part[name].drop_nulls().to_list()) for name in HEADINGS]
     return *words, *views, *cells, str(len(part)), f"{part['seconds'].sum():.1f}"
-
-
-COLUMNS = ("accuracy", "balanced_accuracy", "many", "medium", "few", "worst_tenth", "ece")
-"""The figures of a table, in its order."""
 
 
 def mean_cell(values: list[float]) -> str:

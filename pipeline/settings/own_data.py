@@ -10,7 +10,7 @@ from pipeline.settings import Settings
 from pipeline.settings.paths import WEIGHTS
 
 COMMENTS = {
-    "data.source": "how the images lie: folder, table, parquet, list, npz, webdataset, cifar10, cifar100, digits",
+    "data.source": "how the images lie; folder, table, parquet, list, npz, webdataset, or a published data set by its name",
     "data.train": "paths are relative to this file",
     "data.image_column": "the column of images or of their paths",
     "data.label_column": "the column of labels: numbers or names",

@@ -52,9 +52,40 @@ def absolute(key: str, text: str, where: str, folder: Path) -> str:
     path = home_expanded(f"{where}: {key}", text)
     if path.is_absolute() or text[0] in "~$":
         return _in_utf_8(f"{where}: {key}", text)
+    while (
+        text.startswith("../") and folder.is_absolute()
+    ):  # the folder holds no links, so its parent is what `..` means
+        folder, text = folder.parent, text[3:].lstrip("/")
     # A folder's own name may hold what a pattern gives a meaning.
     root = glob.escape(str(folder)) if glob.has_magic(text) else str(folder)
     return _in_utf_8(f"{where}: {key}", str(Path(root) / text))
+
+
+def make_relative(values: dict[str, Any], folder: Path) -> None:
+    """Change absolute paths among these settings to relative ones, where they lead into `folder` or to its neighbours.
+
+    A config that lies in `folder` and its images can then be moved together. What is further away stays absolute.
+    `make_absolute` is the inverse.
+    """
+    for section, key in PATHS:
+        inside = values.get(section)
+        if isinstance(inside, dict) and isinstance(text := inside.get(key), str):
+            inside[key] = _relative(text, folder)
+
+
+def _relative(text: str, folder: Path) -> str:
+    for beginning, up in ((folder, ""), (folder.parent, "../")):
+        if beginning == Path(beginning.anchor):  # all paths would lead into it
+            break
+        # A pattern has the folder's own name escaped.
+        for written in (str(beginning), glob.escape(str(beginning))):
+            if text == written:
+                return up or "."
+            if text.startswith(f"{written}/"):
+                inner = text.removeprefix(f"{written}/")
+                # A word that begins so would mean something else.
+                return text if not up and inner[0] in "~$" else up + inner
+    return text
 
 
 def _in_utf_8(where: str, text: str) -> str:

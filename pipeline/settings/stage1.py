@@ -23,12 +23,13 @@ _ADDED: dict[str, Any] = {"body_factor": 1.0}
 class Data(Section):
     """Where images and labels come from. Paths may hold `~`, `$VARIABLE` and, for Parquet, `*`."""
 
-    source: Literal["digits", "parquet", "cifar10", "cifar100", "folder", "list", "table", "npz", "webdataset"] = (
-        "digits"
-    )
+    source: Literal[
+        "digits", "parquet", "cifar10", "cifar100", "folder", "list", "table", "npz", "webdataset", "inaturalist",
+        "imagenet-lt", "places-lt",
+    ] = "digits"  # fmt: skip
     train: str = ""
     """Parquet files, a folder of class folders, a list file, a table of paths (CSV, TSV, JSON lines, Parquet), arrays
-    (.npz, .npy), WebDataset's tar files, or torchvision's root."""
+    (.npz, .npy), WebDataset's tar files, or the folder of a published data set's own files (CIFAR, iNaturalist, …)."""
     val: str = ""
     test: str = ""
     """Empty: `test_share` of each training class is held out before the long-tailed draw."""
@@ -37,7 +38,8 @@ class Data(Section):
     """Where `val` is empty: this share of each class of the long-tailed training images, rounded and at least one, is held out as
     the split `val`. No stage trains on it; heads are chosen on it. A class of one image keeps it for training."""
     root: str = ""
-    """Folder that the paths of a list file or a table are relative to; empty: the folder that the file lies in."""
+    """Folder that the paths of a list file or a table are relative to; empty: the folder that the file lies in, of a published
+    data set the one that `train` names."""
     classes: tuple[str, ...] = ()
     """Class names in label order, where the source has none; for `list`, may stay empty."""
     image_column: str = "image"
@@ -59,6 +61,10 @@ class Data(Section):
     """Under `on_bad = "skip"`: the largest share of a split's images that may be left out."""
     ram_limit: Annotated[float, Field(gt=0, le=1 << 20)] = 4.0
     """GiB of decoded uint8 images that may be held in RAM; above it images are decoded as they are used."""
+    decoded: Literal["auto", "ram", "disk", "no"] = "auto"
+    """Where decoded images are kept, at the size that the backbone sees: `ram`; `disk`, a memory-mapped file in the folder of
+    caches, which later runs find again; `no`: they are decoded each time they are used. `auto`: `ram` up to `ram_limit`, else
+    `no`. Pixels are the same. A resized crop is cut from the whole photograph, of which nothing is kept."""
     workers: Annotated[int, Field(ge=0, le=1024)] = 2
 
     def transform(self) -> dict[str, Any]:

@@ -6,9 +6,10 @@ augmentation uses.
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from typing import get_args
 
 from pipeline.errors import ConfigError
-from pipeline.settings import Settings, register, stage3
+from pipeline.settings import Settings, register, stage1, stage3
 from pipeline.settings.stage2 import STG
 
 _FOR_ALL = frozenset(f"retrain.{name}" for name in register.FOR_ALL)
@@ -34,21 +35,23 @@ class Condition:
     values: tuple[object, ...]
 
 
+IMAGE_SOURCES = get_args(stage1.Data.model_fields["source"].annotation)
+PUBLISHED = ("inaturalist", "imagenet-lt", "places-lt")
+"""Sources that find their own files of every split in the folder `data.train`."""
 NEAREST = ("l2", "cosine", "logit")
 SOFT = {"head_classes", "head_above", "head_share_limit", "head_share", "similarity"}
 """What stg.similarity=soft uses of `stg`: a soft generator is learnt in its own way."""
 MIXED = ("mixup", "remix", "cutmix")
 CONDITIONS = (
-    Condition(
-        "data.train", "data.source", ("parquet", "cifar10", "cifar100", "folder", "list", "table", "npz", "webdataset")
-    ),
+    Condition("data.train", "data.source", tuple(name for name in IMAGE_SOURCES if name != "digits")),
     Condition("data.val", "data.source", ("parquet", "folder", "list", "table", "npz", "webdataset")),
     Condition("data.test", "data.source", ("parquet", "folder", "list", "table", "npz", "webdataset")),
-    Condition("data.root", "data.source", ("parquet", "list", "table")),
+    Condition("data.root", "data.source", ("parquet", "list", "table", *PUBLISHED)),
     Condition("data.image_column", "data.source", ("parquet", "table", "npz")),
     Condition("data.label_column", "data.source", ("parquet", "table", "npz", "webdataset")),
     Condition("data.split_column", "data.source", ("table",)),
     Condition("data.download", "data.source", ("cifar10", "cifar100")),
+    Condition("data.ram_limit", "data.decoded", ("auto",)),
     Condition("longtail.imbalance_factor", "longtail.profile", ("exponential",)),
     Condition("longtail.draw", "longtail.profile", ("exponential",)),
     Condition("longtail.n_max", "longtail.profile", ("exponential",)),

@@ -17,6 +17,7 @@ from cache.errors import CacheError
 from cache.format import layout
 from cache.sharing import pull
 from pipeline.artefacts import folders
+from pipeline.classifiers.held_out import FOLDS
 from pipeline.classifiers.selection import stratified_folds
 from pipeline.errors import PipelineError, out_of_memory
 from pipeline.evaluate import Measured, measure, measured_logits, shift_to
@@ -27,8 +28,6 @@ from pipeline.stage3_record import RetrainResult
 from pipeline.stage3_retrain import Run, done_already, planned, publish_split, seeds_of, split_figures
 from pipeline.stage3_together import Program, programs, run_program, train_program
 
-CHOICE_FOLDS = 5
-"""Folds of the cross-validation, as `auto` has them."""
 CROSS_VALIDATION = "cross-validation"
 
 Files = dict[str, bytes]
@@ -168,10 +167,10 @@ def _cross_validated(program: Program, cache: FeatureCache) -> list[Measured]:
     settings = program.variants[0]
     train = load(cache, views=False, ram_limit=settings.ram_limit)
     counts_C = train.counts_C
-    fold_N = stratified_folds(train.labels_N, len(counts_C), CHOICE_FOLDS, settings.seed)
+    fold_N = stratified_folds(train.labels_N, len(counts_C), FOLDS, settings.seed)
     seen_N = fold_N >= 0
     logits = [torch.zeros(len(seeds_of(run.settings)), len(fold_N), len(counts_C)) for run in program.runs]
-    for fold in range(CHOICE_FOLDS):
+    for fold in range(FOLDS):
         held_N = (fold_N == fold).nonzero()[:, 0]
         if not len(held_N):
             continue

@@ -149,7 +149,7 @@ def test_features_of_a_file_and_class_names_that_a_spreadsheet_would_run(home, m
             2,
             "p.xls: wanted a file that ends with .parquet, .csv, .jsonl, found .xls",
         ),
-        (("{root}/test", "-o", "{root}/no/p.csv"), 1, "{root}/no is not there; make it first"),
+        (("{root}/test", "-o", "{root}/no/p.csv"), 2, "{root}/no is not there; make it first"),
         (("{root}/test", "--backbone", "{root}/nowhere"), 1, "{root}/nowhere/backbone.safetensors"),
     ],
 )

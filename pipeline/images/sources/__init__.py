@@ -9,6 +9,7 @@ from pipeline.images.sources.embedded import load_cifar, load_digits
 from pipeline.images.sources.folder import load_folder
 from pipeline.images.sources.list_file import load_list
 from pipeline.images.sources.parquet import load_parquet
+from pipeline.images.sources.published import load_inaturalist, load_published_lists
 from pipeline.images.sources.source import Source
 from pipeline.images.sources.table import load_table
 from pipeline.images.sources.webdataset import load_webdataset
@@ -24,6 +25,9 @@ SOURCES: dict[str, Callable[[Data], Source]] = {
     "table": load_table,
     "npz": load_arrays,
     "webdataset": load_webdataset,
+    "inaturalist": load_inaturalist,
+    "imagenet-lt": load_published_lists,
+    "places-lt": load_published_lists,
 }
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError, DataError
 from pipeline.images.decoding import Item
+from pipeline.images.sources.cifar_binary import BINARY, binary_folder, read_binary
 from pipeline.images.sources.class_names import checked
 from pipeline.images.sources.source import Raw, Source, expand
 from pipeline.longtail import Rows
@@ -29,14 +30,20 @@ def load_digits(data: Data) -> Source:
 
 
 def load_cifar(name: str, data: Data) -> Source:
-    """torchvision's CIFAR10 or CIFAR100 from the folder `data.train`, downloaded into it if `data.download`.
+    """CIFAR10 or CIFAR100 from the folder `data.train`: the binary version where it is there, else torchvision's files.
 
-    Raises DataError where the files are not there, not whole, or cannot be downloaded.
+    torchvision's are downloaded into the folder if `data.download`. They are pickled; they are read after their md5 showed
+    that they are the published ones, and are no stranger's. Raises DataError where the files are not there, not whole, or
+    cannot be downloaded.
     """
-    from torchvision import datasets
-
     _refuse_val(data)
     root = expand("data.train", data.train)
+    named = checked("data.classes", data.classes)
+    if folder := binary_folder(name, root):
+        published, splits = read_binary(name, folder)
+        return Source(named or published, {split: _raw(split, *arrays) for split, arrays in splits.items()})
+    from torchvision import datasets
+
     with warnings.catch_warnings():
         # torchvision reads the published files, pickled by an old numpy; their md5 is checked first.
         warnings.simplefilter("ignore", np.exceptions.VisibleDeprecationWarning)
@@ -49,9 +56,10 @@ def load_cifar(name: str, data: Data) -> Source:
             reason = str(error).splitlines()[0].strip().rstrip(".")
             raise DataError(
                 f"data.train {root}: wanted the folder of torchvision's {name} ({reason}); "
-                "get it with --set data.download=true, or read Parquet files with --set data.source=parquet"
+                f"get it with --set data.download=true, unpack its binary version there ({BINARY[name].folder}), "
+                "or read Parquet files with --set data.source=parquet"
             ) from None
-    classes = checked("data.classes", data.classes) or tuple(sets["train"].classes)
+    classes = named or tuple(sets["train"].classes)
     return Source(classes, {split: _raw(split, images.data, images.targets) for split, images in sets.items()})
 
 
@@ -63,7 +71,7 @@ def _refuse_val(data: Data) -> None:
         )
 
 
-def _raw(name: str, pixels_NSS3: NDArray[np.uint8], labels_N: Sequence[int]) -> Raw:
+def _raw(name: str, pixels_NSS3: NDArray[np.uint8], labels_N: Sequence[int] | Rows) -> Raw:
     ids = [f"{name}#{row}" for row in range(len(pixels_NSS3))]
     return Raw(ids, np.asarray(labels_N, dtype=np.int64), partial(_take, pixels_NSS3))
 

@@ -4,6 +4,9 @@ import tomllib
 
 import pytest
 
+from pipeline.commands.options import Options
+from pipeline.commands.which_cache import resolve_settings
+from pipeline.errors import ConfigError
 from pipeline.settings.load import load
 from tests.support.in_process import run
 from tests.support.toy_images import write_folder
@@ -22,6 +25,7 @@ def test_init_writes_a_config_that_means_the_folder(photos, monkeypatch):
     text = (photos.parent / "own.toml").read_text()
     settings = load("own.toml").settings
     assert settings.data.train == str(photos)
+    assert 'train = "photos"' in text
     assert settings.name == "photos"
     assert "# pixels a side that the backbone sees" in text
     offered = text.replace("# test_share", "test_share").replace("# on_bad", "on_bad").replace("# views", "views")
@@ -30,6 +34,17 @@ def test_init_writes_a_config_that_means_the_folder(photos, monkeypatch):
     assert run(monkeypatch, "config", "init", "photos", "-o", "own.toml").err == (
         "coattail: own.toml: exists already; move it away, or give another file with --output\n"
     )
+
+
+def test_a_config_and_its_images_can_be_moved_together(photos, monkeypatch):
+    (photos.parent / "configs").mkdir()
+    assert run(monkeypatch, "config", "init", "photos", "-o", "configs/own.toml", "--json").json["settings"]["data"][
+        "train"
+    ] == ("../photos")
+    photos.parent.joinpath("moved").mkdir()
+    for name in ("photos", "configs"):
+        (photos.parent / name).rename(photos.parent / "moved" / name)
+    assert load("moved/configs/own.toml").settings.data.train == str(photos.parent / "moved" / "photos")
 
 
 def test_init_on_stdout_is_toml(photos, monkeypatch):
@@ -63,3 +78,32 @@ def test_diff_names_the_settings(photos, monkeypatch):
     assert run(monkeypatch, "config", "diff", "a.toml", "a.toml").out == "no difference\n"
     ended = run(monkeypatch, "config", "diff", "a.toml", "b.toml", "--json")
     assert ended.json == {"differences": {"seed": [1, 2]}}
+
+
+@pytest.mark.parametrize("place", ["photos", "photos/", "./photos/", "{root}/photos"])
+def test_a_method_may_follow_a_folder_of_images(photos, place):
+    place = place.format(root=photos.parent)
+    plain, method = (resolve_settings(Options(config=place + end)) for end in ("", "+balanced-softmax+sam"))
+    assert method.settings.data == plain.settings.data
+    assert (plain.settings.stage1.loss, method.settings.stage1.loss) == ("ce", "logit-adjusted")
+    assert (method.settings.stage1.sam_rho > 0, method.settings.name) == (True, "photos")
+    assert method.origins["data.train"] == place
+
+
+def test_a_folder_s_own_name_may_hold_a_plus(photos):
+    (photos.parent / "cats+dogs").symlink_to(photos)
+    (photos.parent / "cats").mkdir()
+    named = resolve_settings(Options(config="cats+dogs+sam")).settings
+    assert (named.data.train, named.stage1.sam_rho > 0) == (str(photos.parent / "cats+dogs"), True)
+
+
+def test_an_unknown_method_after_a_folder_is_named(photos):
+    with pytest.raises(ConfigError, match=r"method 'balanced-sofmax': no such method; did you mean balanced-softmax\?"):
+        resolve_settings(Options(config="photos/+balanced-sofmax"))
+
+
+def test_a_method_after_a_table_keeps_the_backbone_s_own_input(photos):
+    (photos.parent / "table.csv").write_text("path,label\nphotos/cat/0.png,cat\nphotos/dog/0.png,dog\n")
+    named = resolve_settings(Options(config="table.csv+balanced-softmax-head", backbone="efficientnet-lite0")).settings
+    assert (named.data.source, named.stage1.epochs, named.data.image_size) == ("table", 0, 224)
+    assert named.retrain.head == "balanced-softmax"

@@ -85,7 +85,7 @@ def test_arms_of_equal_settings_share_a_run_and_keep_their_rows(cache, tmp_path,
 
     def counted(program, cache):
         trained.extend(run.folder.name for run in program.runs)
-        return run_program(program, cache)
+        run_program(program, cache)
 
     monkeypatch.setattr("pipeline.comparing.methods.run_program", counted)
     crt = with_method(settings(), "crt")

@@ -176,8 +176,8 @@ def test_torchvision_s_cifar(toy_cifar):
 def test_torchvision_s_cifar_is_not_there(tmp_path):
     assert str(error_of(settings("cifar100", train=str(tmp_path)))) == (
         f"data.train {tmp_path}: wanted the folder of torchvision's CIFAR100 (Dataset not found or corrupted. You can use "
-        "download=True to download it); get it with --set data.download=true, or read Parquet files with --set "
-        "data.source=parquet"
+        "download=True to download it); get it with --set data.download=true, unpack its binary version there "
+        "(cifar-100-binary), or read Parquet files with --set data.source=parquet"
     )
 
 

@@ -1,5 +1,8 @@
 """Paths in a TOML are its own; those on the command line are the working folder's; keys do not depend on either."""
 
+import glob
+from pathlib import Path
+
 import pytest
 from small_runs import small
 
@@ -8,6 +11,7 @@ from pipeline.errors import ConfigError
 from pipeline.images.dataset import load as images
 from pipeline.settings.files import to_toml
 from pipeline.settings.load import load
+from pipeline.settings.paths import make_absolute, make_relative
 from pipeline.stage1_backbone import stage1_key
 
 
@@ -27,7 +31,7 @@ def test_a_path_in_a_toml_is_relative_to_it_from_everywhere(project, monkeypatch
     )
     wanted = load("own.toml").settings
     assert (wanted.data.train, wanted.data.test, wanted.data.val) == (f"{project}/lists/a.txt", "/abs/b.txt", "")
-    assert (wanted.data.root, wanted.backbone.weights) == (f"{project}/../x", f"{project}/w.safetensors")
+    assert (wanted.data.root, wanted.backbone.weights) == (f"{project.parent}/x", f"{project}/w.safetensors")
     monkeypatch.chdir(project / "sub" / "deeper")
     assert load("../../own.toml").settings == wanted
     assert load(str(project / "own.toml")).settings == wanted
@@ -113,3 +117,42 @@ def test_the_key_of_a_backbone_does_not_hold_where_its_starting_weights_lie(tmp_
         backbone = settings.backbone.model_copy(update={"weights": str(path)})
         keys.add(stage1_key(settings.model_copy(update={"backbone": backbone}), dataset))
     assert len(keys) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("/home/me/own/photos", "photos"),
+        ("/home/me/own", "."),
+        ("/home/me/own/~photos/$a", "/home/me/own/~photos/$a"),
+        ("/home/me/photos", "../photos"),
+        ("/home/me/photos[1]/train-*.parquet", "../photos[1]/train-*.parquet"),
+        ("/home/me/ownership", "../ownership"),
+        ("/home/you/photos", "/home/you/photos"),
+        ("/data/photos", "/data/photos"),
+        ("", ""),
+    ],
+)
+def test_paths_near_a_config_become_relative_to_it_and_are_read_back(text, wanted):
+    folder = Path("/home/me/own")
+    values = {"data": {"train": text, "image_size": 8}, "name": "x"}
+    make_relative(values, folder)
+    assert values == {"data": {"train": wanted, "image_size": 8}, "name": "x"}
+    make_absolute(values, "own.toml", folder)
+    assert values["data"]["train"] == text
+
+
+def test_a_pattern_in_a_folder_of_a_strange_name_is_read_back():
+    text = f"{glob.escape('/home/me/own [1]')}/photos/train-*.parquet"
+    values = {"data": {"train": text}}
+    make_relative(values, Path("/home/me/own [1]"))
+    assert values["data"]["train"] == "photos/train-*.parquet"
+    make_absolute(values, "own.toml", Path("/home/me/own [1]"))
+    assert values["data"]["train"] == text
+
+
+@pytest.mark.parametrize("folder", ["/", "/own"])
+def test_no_path_becomes_relative_to_the_root_of_all_files(folder):
+    values = {"data": {"train": "/data/photos"}}
+    make_relative(values, Path(folder))
+    assert values["data"]["train"] == "/data/photos"

@@ -165,7 +165,10 @@ def test_stages_that_make_a_cache_take_what_later_ones_read_from_it():
     ]
     assert refused(check_stages, "stage1.focal_gamma=2", "data.root=x", cached=False) == [
         no_effect("stage1.focal_gamma", "it is for stage1.loss=focal, found ce"),
-        no_effect("data.root", "it is for data.source=parquet or list or table, found digits"),
+        no_effect(
+            "data.root",
+            "it is for data.source=parquet or list or table or inaturalist or imagenet-lt or places-lt, found digits",
+        ),
     ]
 
 
