@@ -112,8 +112,8 @@ def averaged_views(cache: FeatureCache, split: str, wanted: int | str) -> int:
         return there
     if int(wanted) > there:
         raise DataError(
-            f"cache {cache.key[:12]}, split {split}: retrain.test_views: wanted {wanted} views of each row, found {there}; "
-            f"extract again with --set extract.test_views={wanted}, or ask for {there}"
+            f"cache {cache.key[:12]}, split {split}: wanted {wanted} views of each row, found {there}; extract again with --set "
+            f"extract.test_views={wanted}, or ask for {there} with retrain.test_views or --test-views"
         )
     return int(wanted)
 

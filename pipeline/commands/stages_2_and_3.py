@@ -11,7 +11,13 @@ from pipeline.commands.options import Command, HomePath, Options, common
 from pipeline.commands.output import show
 from pipeline.commands.planning import dry_run_option, show_retrain_plan, show_stg_plan
 from pipeline.commands.run_cache import cache_of
-from pipeline.commands.stage_options import cache_options, classifier_options, config_or_cache, with_settings
+from pipeline.commands.stage_options import (
+    cache_options,
+    classifier_options,
+    config_or_cache,
+    test_views_option,
+    with_settings,
+)
 
 
 @click.command("train-stg", cls=Command)
@@ -73,15 +79,6 @@ def retrain(
     show(document, options.as_json, [retrained_table(result, cache.manifest, folder)])
 
 
-def views_asked_for(text: str) -> int | str:
-    """`all`, or the number that the text is."""
-    if text == "all":
-        return text
-    if not text.isdecimal() or int(text) < 1:
-        raise click.BadParameter(f"wanted all or a whole number of at least 1, found {text!r}")
-    return int(text)
-
-
 @click.command(cls=Command)
 @common
 @click.option("--run", "folder", required=True, type=HomePath(), help="A run folder of retrain.")
@@ -89,14 +86,7 @@ def views_asked_for(text: str) -> int | str:
 @click.option("--data", metavar="FOLDER|TABLE|CONFIG", help="Other labelled images, their classes found by name.")
 @click.option("--cache", "reference", help="The cache, where it is not in stores/ under its key.")
 @click.option("--backbone", type=HomePath(), help="With --data: the stage-1 run folder; by default the cache's own.")
-@click.option(
-    "--test-views",
-    "views",
-    default="1",
-    callback=lambda _context, _parameter, value: views_asked_for(value),
-    metavar="N|all",
-    help="Average probabilities over so many views of each row that the cache has.  [default: 1, the clean one]",
-)
+@test_views_option
 @click.option("--prior", help="Class shares to expect: train, uniform, a .json file, or 0.5,0.3,… in class order.")
 def evaluate(
     options: Options,

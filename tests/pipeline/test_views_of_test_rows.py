@@ -96,8 +96,8 @@ def test_more_views_than_there_are_is_refused(cache, tmp_path):
     with pytest.raises(DataError) as caught:
         retrain(settings("retrain.test_views=4"), cache, tmp_path)
     assert str(caught.value) == (
-        f"cache {cache.key[:12]}, split test: retrain.test_views: wanted 4 views of each row, found 1; extract again with "
-        "--set extract.test_views=4, or ask for 1"
+        f"cache {cache.key[:12]}, split test: wanted 4 views of each row, found 1; extract again with --set "
+        "extract.test_views=4, or ask for 1 with retrain.test_views or --test-views"
     )
     assert not list(tmp_path.glob("own/crt*"))
 

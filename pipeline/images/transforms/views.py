@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import torch.nn.functional as F
+from torch import Tensor
+
 from pipeline.images.transforms.recipe import PLAIN, FixedCrop, Recipe, describe, padding, policy_of
 from pipeline.settings import Settings
 
@@ -27,14 +30,29 @@ def augmented(settings: Settings) -> Recipe:
     return Recipe(stage1.augmentation, policy_of("none" if policy == "flip-crop" else policy, stage1))
 
 
-def moved(settings: Settings) -> list[Recipe]:
-    """The recipes of the views of test images beside the clean one. No view is mirrored where training mirrors none."""
-    step = shift(settings.data.image_size)
-    flips = settings.stage1.augmentation in ("crop-flip", "resized-crop")
-    crops = [
+def crops(augmentation: str, size: int, views: int) -> list[FixedCrop]:
+    """The crops of the first `views` views of a test image, the clean one first. None is mirrored where training mirrors none."""
+    step, flips = shift(size), augmentation in ("crop-flip", "resized-crop")
+    others = [
         FixedCrop(down * step, right * step, mirrored) for down, right, mirrored in CORNERS if flips or not mirrored
     ]
-    return [Recipe("crop", fixed=crop) for crop in crops[: settings.extract.test_views - 1]]
+    return [FixedCrop(), *others][:views]
+
+
+def cropped(pixels_BSS3: Tensor, crop: FixedCrop) -> Tensor:
+    """Images uint8 (B, S, S, 3) as this crop shows them: moved over black, and mirrored."""
+    size = pixels_BSS3.shape[1]
+    pad = padding(size)
+    top, left = pad + crop.down, pad + crop.right
+    padded_BPP3 = F.pad(pixels_BSS3, (0, 0, pad, pad, pad, pad))
+    moved_BSS3 = padded_BPP3[:, top : top + size, left : left + size]
+    return moved_BSS3.flip(2) if crop.mirrored else moved_BSS3
+
+
+def moved(settings: Settings) -> list[Recipe]:
+    """The recipes of the views of test images beside the clean one."""
+    own = crops(settings.stage1.augmentation, settings.data.image_size, settings.extract.test_views)
+    return [Recipe("crop", fixed=crop) for crop in own[1:]]
 
 
 def recipes(settings: Settings, split: str) -> list[Recipe]:
