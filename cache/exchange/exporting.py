@@ -99,7 +99,7 @@ def export(
 
 
 def _arrays(cache: FeatureCache, split: str) -> list[str]:
-    return layout.array_names(cache.manifest.identity, split)
+    return [*cache.views(split), *((layout.MAPS,) if cache.manifest.identity.maps else ())]
 
 
 def _tables(cache: FeatureCache, splits: list[str]) -> Iterator[SourceArray]:
