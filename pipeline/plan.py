@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict
 
 from cache import FeatureCache, catalog
 from pipeline.artefacts import folders
+from pipeline.backbones import build_for
+from pipeline.backbones.maps import map_size
 from pipeline.backbones.speed import probed
 from pipeline.errors import ConfigError
 from pipeline.images.bad import unlisted
@@ -189,8 +191,12 @@ def _extraction(
     why = (
         "no cache has the identity of this backbone and these images" if has_backbone else "the backbone is not trained"
     )
+    values = images * width
+    if size := map_size(settings, build_for(settings, len(dataset.classes)).backbone):
+        clean = sum(len(split) for split in dataset.splits.values())
+        images, values = images + clean, values + clean * width * size[0] * size[1]
     seconds = images / rate + images * decoding if rate else None
-    written = images * width * BYTES[settings.extract.dtype]
+    written = values * BYTES[settings.extract.dtype]
     return Step(name=name, does="run", why=why, images=images, bytes_written=written, seconds=seconds)
 
 
