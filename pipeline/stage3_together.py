@@ -147,5 +147,7 @@ def run_program(program: Program, cache: FeatureCache) -> list[Classifier | Scor
     classifiers = train_program(program, cache)
     share = (time.monotonic() - started) / len(program.runs)
     for run, classifier in zip(program.runs, classifiers, strict=True):
-        publish(run, cache, classifier, time.monotonic() - share)
+        with folders.work_to_do(run.folder, "classifier") as to_do:
+            if to_do:
+                publish(run, cache, classifier, time.monotonic() - share)
     return classifiers
