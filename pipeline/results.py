@@ -14,7 +14,7 @@ from pipeline.artefacts import folders
 from pipeline.errors import ConfigError, DataError
 from pipeline.metrics import worst_tenth
 from pipeline.settings.stage3 import HEADS
-from pipeline.stage3_record import RetrainResult
+from pipeline.stage3_record import RetrainResult, is_of_stage3
 from pipeline.stage3_retrain import SPLIT_FIGURES
 
 SCHEMA: dict[str, Any] = {
@@ -94,8 +94,7 @@ def collect(root: Path, note: Callable[[str], None]) -> pl.DataFrame:
     for proof in sorted(root.glob("*/*/metrics.json")):
         for path in (proof, *sorted(proof.parent.glob(SPLIT_FIGURES.format(split="*")))):
             try:
-                content = folders.read_json(path)
-                if "method" not in content or "each_seed" not in content:  # a backbone's, or a generator's
+                if not is_of_stage3(folders.read_json(path)):
                     continue
                 results.append((proof.parent, folders.read_result(proof.parent, RetrainResult, path.name)))
             except DataError as error:

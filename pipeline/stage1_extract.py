@@ -13,6 +13,7 @@ from torch import Tensor
 from cache import CacheWriter, Provenance, catalog, manifest
 from cache.errors import CacheStorage
 from cache.format.layout import MAPS, array_names, view_names
+from pipeline.artefacts import folders
 from pipeline.artefacts.authorship import author, coattail_version, now
 from pipeline.backbones.classifier import ImageClassifier, linear_form
 from pipeline.backbones.inference import blocks, outputs, reestimate
@@ -122,7 +123,10 @@ def _made_with(settings: Settings, run: BackboneRun) -> dict[str, Any]:
     """The settings, with those that the backbone was trained with in its own run, which may be another config's."""
     path = run.folder / "config.toml"
     try:
-        own = load.load(str(path)).settings if path.is_file() else settings
+        own = settings
+        if path.is_file():
+            own = load.load(str(path)).settings
+            folders.prove_settings(run.folder, own, run.metrics.get("settings") or {})
     except ConfigError as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"backbone {run.folder}: {reason}; delete {run.folder} to train it again") from None

@@ -43,6 +43,12 @@ def frozen_backbone(
     dataset = run.dataset or load(settings)
     tensors, metadata = checkpoint.load(run.folder / NAME)
     folders.prove(run.folder / NAME, checkpoint.digest(tensors), run.digest)
+    recorded = run.metrics.get("classes")
+    if recorded is not None and metadata.get("classes") != json.dumps(recorded):
+        raise DataError(
+            f"{run.folder / NAME}: changed after it was written: wanted the {len(recorded)} classes that metrics.json has, found "
+            f"others; {folders.AGAIN}"
+        )
     if metadata.get("classes") != json.dumps(dataset.classes):
         if "classes" in metadata:
             say(f"backbone {run.folder}: trained on other classes; its features are dumped without its classifier")

@@ -124,6 +124,10 @@ def test_predictions_of_something_else_are_refused(cache, tmp_path):
     tensors.save(path, {"test": (tensors.load(path)[0]["test"] + 1) % 5})
     with pytest.raises(DataError) as error:
         predictions(planned(settings(), cache, tmp_path), result, cache)
+    assert str(error.value).startswith(f"{path}: changed after it was written: wanted tensors of digest '")
+    earlier = result.model_copy(update={"predictions": None})  # a run that did not record the digest
+    with pytest.raises(DataError) as error:
+        predictions(planned(settings(), cache, tmp_path), earlier, cache)
     assert str(error.value) == (
         f"{path}: wanted predictions of 1 seeds for 100 rows that give the accuracy in metrics.json, found others, [1, 100]; "
         "delete the file and run the command again"
