@@ -92,7 +92,7 @@ def subject(
     beside = [newest[name] for name in BASELINES if name in newest and newest[name] is not made]
     other = _named(newest, baseline, "--baseline") if baseline else beside[0] if beside else None
     arms = tuple(sorted(newest.values(), key=lambda arm: _place(arm.result)))
-    return Subject(cache, runs, arms, made, other, run_settings(made))
+    return Subject(cache, runs, arms, made, other, run_settings(made.folder, made.result))
 
 
 def _finished(runs: Path, key: str, chosen: Path | None) -> Iterator[tuple[Path, RetrainResult]]:
@@ -129,14 +129,14 @@ def _place(result: RetrainResult) -> tuple[int, str]:
     return (0 if result.chosen else 1 if result.method == "stage1" else 3 if trained else 2, result.method)
 
 
-def run_settings(run: ArmRun) -> Settings:
+def run_settings(folder: Path, result: RetrainResult) -> Settings:
     """The settings that a run was made with. Raises DataError where its config.toml cannot be read, or says other settings than
     the run recorded."""
     try:
-        settings = load(str(run.folder / "config.toml")).settings
+        settings = load(str(folder / "config.toml")).settings
     except ConfigError as error:
         raise DataError(f"{error.lines[0]}; {folders.AGAIN}") from None
-    folders.prove_settings(run.folder, settings, run.result.settings)
+    folders.prove_settings(folder, settings, result.settings)
     return settings
 
 

@@ -54,8 +54,8 @@ ROWS = {
 FILES = {"source", "train", "val", "test", "root", "image_column", "label_column", "split_column"}
 """Of `data`: which files are read, and how. What they hold changes rows, where they lie does not."""
 WORK = {
-    "name", "ram_limit", "data.download", "data.on_bad", "data.bad_limit", "data.ram_limit", "data.workers", "longtail.many_above",
-    "longtail.few_below", "stage1.device", "stage1.compile", "stage1.checkpoint_minutes", "extract.batch_size",
+    "name", "ram_limit", "data.download", "data.on_bad", "data.bad_limit", "data.ram_limit", "data.decoded", "data.workers",
+    "longtail.many_above", "longtail.few_below", "stage1.device", "stage1.compile", "stage1.checkpoint_minutes", "extract.batch_size",
 }  # fmt: skip
 """How the work is done, or what is made of the rows afterwards, as in all of `stg` and `retrain`."""
 
