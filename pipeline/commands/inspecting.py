@@ -33,15 +33,19 @@ def inspect(options: Options, reference: str | None, labels: bool | None) -> Non
     from pipeline.commands.which_cache import resolve_settings, resolved_with_cache
     from pipeline.inspect import inspect_cache, inspect_images
     from pipeline.report.inspection import inspection_text
+    from pipeline.settings.used import check_inspect
 
     document: dict[str, Any] = {}
     text: list[Part] = []
     if reference is None:
         if labels:
             raise click.UsageError("--labels is for --cache: labels are judged by cached features")
-        seen = inspect_images(resolve_settings(options).settings)
+        resolved = resolve_settings(options)
+        check_inspect(resolved.settings, resolved.given, cached=False)
+        seen = inspect_images(resolved.settings)
     else:
         resolved, cache = resolved_with_cache(options, reference, stores_folder())
+        check_inspect(resolved.settings, resolved.given, cached=True)
         seen = inspect_cache(cache, resolved.settings)
         document, text = _labels(cache, labels)
     show({**seen.model_dump(mode="json"), **document}, options.as_json, lambda: [*inspection_text(seen), *text])
