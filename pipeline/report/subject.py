@@ -14,6 +14,7 @@ from pipeline.progress import note
 from pipeline.settings import Settings
 from pipeline.settings.load import load
 from pipeline.settings.method_names import label, stage1_label
+from pipeline.settings.suggesting import did_you_mean
 from pipeline.stage3_record import RetrainResult, is_of_stage3, saved_classifier
 from pipeline.stg.trained import STGResult
 
@@ -119,7 +120,10 @@ def _default(arms: dict[str, ArmRun]) -> ArmRun:
 
 def _named(arms: dict[str, ArmRun], name: str, option: str) -> ArmRun:
     if name not in arms:
-        raise ConfigError(f"{option} {name}: no finished run of this cache has it; wanted one of {', '.join(arms)}")
+        hint = did_you_mean(name, list(arms))
+        raise ConfigError(
+            f"{option} {name}: no finished run of this cache has it; {hint}wanted one of {', '.join(arms)}"
+        )
     return arms[name]
 
 
