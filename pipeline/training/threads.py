@@ -25,10 +25,10 @@ from pipeline.training.steps import Training
 CHOSEN_BY_USER = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 """Variables of the environment that say how many threads there are. Where one is set, nothing is measured."""
 TIMED = 3
-"""Steps that are timed with each number, after one that warms up."""
-SHORTEST = 400
-"""Steps of a training that is worth it: eight steps are 2 % of these, and they are all that a machine loses by it on which
-nothing is gained."""
+"""Steps that are timed with each number, after one that warms up. The first decides whether the others are worth it."""
+SHORTEST = 300
+"""Steps of a training that is worth it. Where nothing is gained, two steps are lost with each of two numbers of threads: as much
+as six with all threads at most, which is 2 % of these."""
 GAIN = 1.15
 """How many times as quick a step must be with fewer threads. Less could be chance, and another number at the next run."""
 
@@ -81,11 +81,18 @@ def quickest(step: Callable[[], object], most: int) -> tuple[int, dict[int, floa
                 started = time.perf_counter()
                 step()
                 times[number] += [time.perf_counter() - started] if turn else []
+            if turn == 1 and not _gains(times, pair):
+                break
         seconds |= {number: median(values) for number, values in times.items()}
-        if seconds[best] < GAIN * seconds[best // 2]:
+        if not _gains(times, pair):
             break
         best //= 2
     return best, seconds
+
+
+def _gains(times: dict[int, list[float]], pair: tuple[int, int]) -> bool:
+    """Whether a step is clearly quicker with the second number of threads than with the first."""
+    return median(times[pair[0]]) >= GAIN * median(times[pair[1]])
 
 
 def trial_step(training: Training) -> Callable[[], None]:
