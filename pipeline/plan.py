@@ -12,21 +12,26 @@ from pydantic import BaseModel, ConfigDict
 
 from cache import FeatureCache, catalog
 from pipeline.artefacts import folders
+from pipeline.backbones import build_for
+from pipeline.backbones.maps import map_size
 from pipeline.backbones.speed import probed
+from pipeline.classifiers.speed import training_seconds
 from pipeline.errors import ConfigError
 from pipeline.images.bad import unlisted
 from pipeline.images.dataset import Dataset, load
 from pipeline.images.looking import look_at
 from pipeline.images.transforms.views import recipes
+from pipeline.longtail import head_classes
 from pipeline.machine.device import on_this_machine
 from pipeline.settings import Settings
 from pipeline.settings.files import flat, read_toml
 from pipeline.settings.method_names import stage3_method
-from pipeline.settings.stage3 import uses_stg
+from pipeline.settings.stage3 import ALWAYS_COMPARED, uses_stg
 from pipeline.stage1_backbone import stage1_key
 from pipeline.stage1_identity import identity_wanted
 from pipeline.stage2_stg import stg_folder
 from pipeline.stage3_retrain import planned
+from pipeline.stg.speed import learning_seconds
 
 DECODED = 20
 """Images whose decoding is timed."""
@@ -81,7 +86,7 @@ def plan_images(settings: Settings, stores: Path, runs: Path, extracts: bool = T
     if retrains and published:
         steps += _later_steps(settings, FeatureCache.open(published), runs)
     elif retrains:
-        steps.append(Step(name="stages 2 and 3", does="run", why="there is no cache of these settings yet"))
+        steps.append(_stages_without_a_cache(settings, dataset, width))
     return _plan(settings, steps, stores)
 
 
@@ -106,12 +111,16 @@ def plan_retrain(settings: Settings, cache: FeatureCache, stores: Path, runs: Pa
         stg = stg_folder(settings, cache, runs)
     name = f"stage 3: {stage3_method(settings.retrain)}"
     rows = sum(len(cache.labels(split)) for split in cache.splits)
-    if steps and steps[0].does == "run":
-        return _plan(settings, [*steps, Step(name=name, does="run", why="its generator is not learnt yet")], stores)
-    folder = planned(settings, cache, runs, stg).folder
-    is_done = folders.is_done(folder)
-    why = f"{folder} is finished" if is_done else f"no finished run has these settings, on {rows:,} cached rows"
-    return _plan(settings, [*steps, Step(name=name, does="reuse" if is_done else "run", why=why)], stores)
+    why, is_done = "its generator is not learnt yet", False
+    if not steps or steps[0].does != "run":
+        folder = planned(settings, cache, runs, stg).folder
+        is_done = folders.is_done(folder)
+        why = f"{folder} is finished" if is_done else f"no finished run has these settings, on {rows:,} cached rows"
+    if is_done or not settings.retrain.is_trained:
+        return _plan(settings, [*steps, Step(name=name, does="reuse" if is_done else "run", why=why)], stores)
+    counts, width = cache.counts("train").tolist(), cache.manifest.identity.width
+    seconds, told = training_seconds(settings.retrain, sum(counts), width, len(counts))
+    return _plan(settings, [*steps, Step(name=name, does="run", why=f"{why}; {told}", seconds=seconds)], stores)
 
 
 def _plan(settings: Settings, steps: list[Step], stores: Path) -> Plan:
@@ -189,19 +198,47 @@ def _extraction(
     why = (
         "no cache has the identity of this backbone and these images" if has_backbone else "the backbone is not trained"
     )
+    values = images * width
+    if size := map_size(settings, build_for(settings, len(dataset.classes)).backbone):
+        clean = sum(len(split) for split in dataset.splits.values())
+        images, values = images + clean, values + clean * width * size[0] * size[1]
     seconds = images / rate + images * decoding if rate else None
-    written = images * width * BYTES[settings.extract.dtype]
+    written = values * BYTES[settings.extract.dtype]
     return Step(name=name, does="run", why=why, images=images, bytes_written=written, seconds=seconds)
 
 
 def _stage2(settings: Settings, cache: FeatureCache, runs: Path) -> Step:
-    folder = stg_folder(settings, cache, runs)
-    is_done = folders.is_done(folder)
-    return Step(
-        name="stage 2: learn the generator",
-        does="reuse" if is_done else "run",
-        why=f"{folder} is finished" if is_done else f"cache {cache.key[:12]} has no generator of these settings yet",
-    )
+    name, folder = "stage 2: learn the generator", stg_folder(settings, cache, runs)
+    if folders.is_done(folder):
+        return Step(name=name, does="reuse", why=f"{folder} is finished")
+    seconds, told = _learning(settings, cache.counts("train").tolist(), cache.manifest.identity.width)
+    why = f"cache {cache.key[:12]} has no generator of these settings yet{told}"
+    return Step(name=name, does="run", why=why, seconds=seconds)
+
+
+def _learning(settings: Settings, counts: list[int], width: int) -> tuple[float | None, str]:
+    """Seconds of stage 2 by a probe, and its steps as text; None for the soft generator, whose steps are others."""
+    if settings.stg.similarity == "soft":
+        return None, ""
+    seconds, told = learning_seconds(settings.stg, width, [counts[c] for c in head_classes(counts, settings.stg)])
+    return seconds, f"; {told}"
+
+
+def _training(settings: Settings, counts: list[int], width: int) -> tuple[float, str]:
+    """Seconds of the trained heads of a comparison, one an augmentation, by a probe of one; and their steps as text."""
+    heads = 1 + len(ALWAYS_COMPARED)
+    seconds, told = training_seconds(settings.retrain, sum(counts), width, len(counts))
+    return heads * seconds, f"; {heads} trained heads of {told}; heads that are computed are not timed"
+
+
+def _stages_without_a_cache(settings: Settings, dataset: Dataset, width: int) -> Step:
+    """Stages 2 and 3 with all their methods, before there is a cache. `width` is that of a feature."""
+    counts = dataset.counts()
+    learning, _ = _learning(settings, counts, width)
+    training, told = _training(settings, counts, width)
+    seconds = training + (learning or 0.0)
+    why = f"there is no cache of these settings yet{told}"
+    return Step(name="stages 2 and 3", does="run", why=why, seconds=seconds)
 
 
 def _later_steps(settings: Settings, cache: FeatureCache, runs: Path) -> list[Step]:
@@ -211,11 +248,12 @@ def _later_steps(settings: Settings, cache: FeatureCache, runs: Path) -> list[St
         if not path.name.startswith(("stg-", "backbone-"))
     )
     rows = sum(len(cache.labels(split)) for split in cache.splits)
-    stage3 = Step(
-        name="stage 3: classifiers",
-        does="run",
-        why=f"{finished} runs of this name are finished; those of equal settings are reused, on {rows:,} cached rows",
+    counts, width = cache.counts("train").tolist(), cache.manifest.identity.width
+    seconds, told = _training(settings, counts, width)
+    why = (
+        f"{finished} runs of this name are finished; those of equal settings are reused, on {rows:,} cached rows{told}"
     )
+    stage3 = Step(name="stage 3: classifiers", does="run", why=why, seconds=seconds)
     return [_stage2(settings, cache, runs), stage3]
 
 

@@ -13,10 +13,13 @@ import polars as pl
 from pipeline.artefacts import folders
 from pipeline.errors import ConfigError, DataError
 from pipeline.metrics import worst_tenth
-from pipeline.settings.stage3 import HEADS
-from pipeline.stage3_record import RetrainResult
+from pipeline.settings.suggesting import did_you_mean
+from pipeline.settings.used import AUGMENTATIONS, HEADS
+from pipeline.stage3_record import RetrainResult, is_of_stage3
 from pipeline.stage3_retrain import SPLIT_FIGURES
 
+SHOWN = 10
+"""Values of a column that a message lists."""
 SCHEMA: dict[str, Any] = {
     "dataset": pl.String,
     "cache": pl.String,
@@ -94,8 +97,7 @@ def collect(root: Path, note: Callable[[str], None]) -> pl.DataFrame:
     for proof in sorted(root.glob("*/*/metrics.json")):
         for path in (proof, *sorted(proof.parent.glob(SPLIT_FIGURES.format(split="*")))):
             try:
-                content = folders.read_json(path)
-                if "method" not in content or "each_seed" not in content:  # a backbone's, or a generator's
+                if not is_of_stage3(folders.read_json(path)):
                     continue
                 results.append((proof.parent, folders.read_result(proof.parent, RetrainResult, path.name)))
             except DataError as error:
@@ -116,10 +118,24 @@ def select(table: pl.DataFrame, seed: int | None = None, **wanted: str | None) -
     return table
 
 
-def check_head(head: str | None) -> None:
-    """Raise ConfigError for a head there is not."""
-    if head is not None and head not in HEADS:
-        raise ConfigError(f"--head {head}: no such head; wanted one of {', '.join(HEADS)}")
+def check_method(head: str | None, augmentation: str | None) -> None:
+    """Raise ConfigError for a head or an augmentation there is not."""
+    for name, what, names in ((head, "head", HEADS), (augmentation, "augmentation", AUGMENTATIONS)):
+        if name is not None and name not in names:
+            hint = did_you_mean(name, list(names))
+            raise ConfigError(f"--{what} {name}: no such {what}; {hint}wanted one of {', '.join(names)}")
+
+
+def unmatched(table: pl.DataFrame, seed: int | None = None, **wanted: str | None) -> list[str]:
+    """For each thing wanted that no row has, a text that says what the rows have instead."""
+    texts = []
+    for column, value in {**wanted, "seed": seed}.items():
+        if value is not None and table.height and not select(table, **{column: value}).height:  # type: ignore[arg-type]
+            there = table[column].unique().sort().cast(pl.String).to_list()
+            hint = did_you_mean(str(value), there)
+            more = ", …" if len(there) > SHOWN else ""
+            texts.append(f"--{column} {value}: no run has it; {hint}found {', '.join(there[:SHOWN])}{more}")
+    return texts
 
 
 def parquet(table: pl.DataFrame) -> bytes:

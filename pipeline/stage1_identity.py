@@ -13,6 +13,7 @@ from pipeline.artefacts import tensors as checkpoint
 from pipeline.backbones import build_for
 from pipeline.backbones.classifier import ImageClassifier, head_like
 from pipeline.backbones.layers import layer_name, with_layers
+from pipeline.backbones.maps import map_size
 from pipeline.errors import DataError, LineageError
 from pipeline.images.dataset import Dataset, load
 from pipeline.images.pixels import Geometry
@@ -42,13 +43,20 @@ def frozen_backbone(
     dataset = run.dataset or load(settings)
     tensors, metadata = checkpoint.load(run.folder / NAME)
     folders.prove(run.folder / NAME, checkpoint.digest(tensors), run.digest)
+    recorded = run.metrics.get("classes")
+    if recorded is not None and metadata.get("classes") != json.dumps(recorded):
+        raise DataError(
+            f"{run.folder / NAME}: changed after it was written: wanted the {len(recorded)} classes that metrics.json has, found "
+            f"others; {folders.AGAIN}"
+        )
     if metadata.get("classes") != json.dumps(dataset.classes):
         if "classes" in metadata:
             say(f"backbone {run.folder}: trained on other classes; its features are dumped without its classifier")
         tensors = {name: tensor for name, tensor in tensors.items() if name.startswith("backbone.")}
     model = _model(settings, run, tensors, metadata, dataset)
     model.backbone = with_layers(model.backbone, settings.extract.layers, settings.data.image_size)
-    identity = _identity(settings, dataset, checkpoint.digest(tensors), model.backbone.width)
+    maps = map_size(settings, model.backbone)
+    identity = _identity(settings, dataset, checkpoint.digest(tensors), model.backbone.width, maps)
     return dataset, model, tensors, identity
 
 
@@ -87,7 +95,9 @@ def _check(
         ) from None
 
 
-def _identity(settings: Settings, dataset: Dataset, weights: str, width: int) -> Identity:
+def _identity(
+    settings: Settings, dataset: Dataset, weights: str, width: int, maps: tuple[int, int] | None = None
+) -> Identity:
     data = settings.data
     geometry = Geometry.of(data.image_size, settings.stage1.augmentation, data.interpolation, data.fit)
     splits = {
@@ -121,4 +131,5 @@ def _identity(settings: Settings, dataset: Dataset, weights: str, width: int) ->
         bn=settings.extract.bn,
         autocast=number_format(settings.extract.amp, device_of(settings.stage1.device), data.image_size),
         dtype=settings.extract.dtype,
+        maps=maps,
     )

@@ -126,7 +126,8 @@ def publish(run: Run, cache: FeatureCache, classifier: Classifier | Scored, star
     tensors = classifier.tensors()
     metadata = {"stage": "classifier", "method": run.method, "cache": cache.key, "stg": run.generator_digest or ""}
     checkpoint.save(run.folder / CLASSIFIER, tensors, metadata)
-    checkpoint.save(run.folder / PREDICTIONS, {"test": measured.predicted_RN}, {"cache": cache.key})
+    predicted = {"test": measured.predicted_RN}
+    checkpoint.save(run.folder / PREDICTIONS, predicted, {"cache": cache.key})
     result = summarise(
         measured.metrics,
         seeds,
@@ -135,6 +136,7 @@ def publish(run: Run, cache: FeatureCache, classifier: Classifier | Scored, star
         cache=cache.key,
         stg=run.generator_digest,
         digest=checkpoint.digest(tensors),
+        predictions=checkpoint.digest(predicted),
         split="test",
         selection=classifier.selection
         or Selection(on="last epoch" if settings.retrain.is_trained else "nothing to choose"),
@@ -178,7 +180,7 @@ def publish_split(run: Run, split: str, measured: Measured, test_views: int) -> 
 
 
 def _same_for_all_splits() -> set[str]:
-    return {*RetrainResult.model_fields} - {*Metrics.model_fields, "mean", "std", "each_seed", "seeds"}
+    return {*RetrainResult.model_fields} - {*Metrics.model_fields, "mean", "std", "each_seed", "seeds", "predictions"}
 
 
 def evaluate_run(

@@ -1,8 +1,13 @@
 """Where a file goes that the user names: found to be possible before the work whose result it holds."""
 
+import glob
 import os
+import time
+from contextlib import suppress
 from pathlib import Path
 
+from cache.disk import durable
+from cache.ownership import RECENT
 from pipeline.errors import ConfigError
 from pipeline.settings.paths import home_expanded
 
@@ -12,6 +17,8 @@ def output_path(option: str, text: str | Path) -> Path:
 
     Files appear by a rename, which would put a plain file in the place of a device such as /dev/null. Raises ConfigError, naming
     the `option`, where a folder, a device or a pipe has the name, where there is no folder to write into, or no name.
+
+    What a killed process left half-written under the same name, untouched for an hour, is taken away.
     """
     path = home_expanded(option, str(text))
     if not path.name:
@@ -27,4 +34,12 @@ def output_path(option: str, text: str | Path) -> Path:
         raise ConfigError(
             f"{option} {str(path)[:80]}: cannot be written ({error.strerror}); give another name"
         ) from None
+    _take_away_torn(path)
     return path
+
+
+def _take_away_torn(path: Path) -> None:
+    with suppress(OSError):
+        for torn in path.parent.glob(f".{glob.escape(path.name)}.*{durable.TEMPORARY}"):
+            if durable.is_temporary(torn) and time.time() - torn.stat().st_mtime > RECENT:
+                torn.unlink()

@@ -1,14 +1,11 @@
 """How fast a backbone is on this machine, from a few batches of random pixels."""
 
-import time
-from collections.abc import Iterator
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 
 from pipeline.backbones import build_for
 from pipeline.machine.device import device_of
+from pipeline.machine.timing import seconds_each
 from pipeline.settings import Settings
 
 PROBED = 20
@@ -35,26 +32,6 @@ def probed(settings: Settings, classes: int) -> tuple[float, float, int]:
         model.backbone(pixels_B3SS)
 
     model.train()
-    train = batch / _seconds_each(step) if settings.stage1.epochs else 0.0
+    train = batch / seconds_each(step, PROBED, PROBE_SECONDS) if settings.stage1.epochs else 0.0
     model.eval()
-    return train, batch / _seconds_each(forward), int(model.classifier.in_features)
-
-
-def _seconds_each(work: Any) -> float:
-    """Seconds of the quickest of several calls. The first calls warm up, and other processes can only slow a call down."""
-    times = []
-    for _ in _while_short():
-        started = time.perf_counter()
-        work()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - started)
-    return max(min(times), 1e-9)
-
-
-def _while_short() -> Iterator[int]:
-    started = time.perf_counter()
-    for number in range(PROBED):
-        if number >= 2 and time.perf_counter() - started > PROBE_SECONDS:
-            return
-        yield number
+    return train, batch / seconds_each(forward, PROBED, PROBE_SECONDS), int(model.classifier.in_features)

@@ -14,9 +14,9 @@ from pipeline.classifiers.linear import Classifier
 from pipeline.classifiers.mean_shift import mean_shift
 from pipeline.classifiers.problem import Problem
 from pipeline.classifiers.scored import Scored
-from pipeline.features import corrects_the_prior, is_unseen, load, stage1_classifier, training_rows
+from pipeline.features import corrects_the_prior, is_unseen, last_maps, load, stage1_classifier, training_rows
 from pipeline.settings import Retrain, Settings
-from pipeline.settings.stage3 import VALIDATES
+from pipeline.settings.stage3 import READS_MAPS, VALIDATES
 from pipeline.stg.trained import TrainedSTG
 
 
@@ -45,6 +45,10 @@ def train_classifiers(
     retrain = settled(settings, cache)
     train = training_rows(cache, settings, views=retrain.is_trained and retrain.views)
     train = train if rows_N is None else train.select(rows_N)
+    if retrain.is_trained and retrain.augmentation in READS_MAPS:
+        train = replace(
+            train, maps=last_maps(cache, f"retrain.augmentation={retrain.augmentation}", settings.ram_limit)
+        )
     stage1 = stage1_classifier(cache, train.coordinates)
     transfers = retrain.is_trained and retrain.augmentation == "transfer"
     val = None

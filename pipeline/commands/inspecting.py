@@ -41,6 +41,7 @@ def inspect(options: Options, reference: str | None, labels: bool | None, page: 
     from pipeline.commands.which_cache import resolve_settings, resolved_with_cache
     from pipeline.inspect import inspect_cache, inspect_images
     from pipeline.report.inspection import inspection_text
+    from pipeline.settings.used import check_inspect
 
     document: dict[str, Any] = {}
     text: list[Part] = []
@@ -49,9 +50,12 @@ def inspect(options: Options, reference: str | None, labels: bool | None, page: 
             raise click.UsageError("--html is for --cache: it shows which labels of cached rows may be wrong")
         if labels:
             raise click.UsageError("--labels is for --cache: labels are judged by cached features")
-        seen = inspect_images(resolve_settings(options).settings)
+        resolved = resolve_settings(options)
+        check_inspect(resolved.settings, resolved.given, cached=False)
+        seen = inspect_images(resolved.settings)
     else:
         resolved, cache = resolved_with_cache(options, reference, stores_folder())
+        check_inspect(resolved.settings, resolved.given, cached=True)
         seen = inspect_cache(cache, resolved.settings)
         document, text = _labels(cache, resolved.settings, labels, page)
     show({**seen.model_dump(mode="json"), **document}, options.as_json, lambda: [*inspection_text(seen), *text])

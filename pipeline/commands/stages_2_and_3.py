@@ -106,6 +106,10 @@ def evaluate(
 
     if data is not None and views != 1:
         raise click.UsageError("--test-views is for a split of the cache: of --data the clean view alone is made")
+    if data is not None and options.config is not None:
+        raise click.UsageError(f"--data {data} and --config {options.config}: give one of them")
+    if data is None and (options.config or options.overrides or options.seed is not None):
+        raise click.UsageError("--config, --set and --seed are for --data; of its own cache, a run's own settings hold")
     if data is not None:
         from pipeline.artefacts.folders import runs_folder
         from pipeline.commands.which_cache import resolve_settings

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from pipeline.commands.options import Command, HomePath, output_options
 from pipeline.commands.output import show
@@ -56,6 +57,9 @@ def predict(
     """
     if bool(paths) == bool(features):
         raise click.UsageError("wanted images, or --features FILE, one of the two")
+    column_given = click.get_current_context().get_parameter_source("image_column") is not ParameterSource.DEFAULT
+    if features is not None and (backbone or column_given):
+        raise click.UsageError("--backbone and --image-column are for images: --features FILE needs neither")
     if bool(folder) == bool(model):
         raise click.UsageError("wanted --run FOLDER or --model FILE, one of the two")
     if model is not None and (backbone or reference):

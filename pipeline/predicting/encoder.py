@@ -108,9 +108,23 @@ def encoder_of(manifest: Manifest, runs: Path, folder: Path | None = None) -> En
     known: dict[str, Any] = {
         section: recorded[section] for section in ("seed", "backbone", "stage1") if section in recorded
     }
-    classes = len(json.loads(metadata["classes"])) if "classes" in metadata else len(identity.classes)
+    classes = _classes(folder, metadata) if "classes" in metadata else len(identity.classes)
     backbone = backbone_from(known, classes, weights, identity.layer, int(identity.transform["size"]))
     return Encoder(backbone, identity, manifest.provenance.batch_size or 256, classes, known)
+
+
+def _classes(folder: Path, metadata: Mapping[str, str]) -> int:
+    """How many classes the backbone was trained on. Raises DataError where its file does not say it as it is written."""
+    try:
+        names = json.loads(metadata["classes"])
+    except (ValueError, RecursionError):
+        names = None
+    if not isinstance(names, list):
+        raise DataError(
+            f"{folder / BACKBONE}: changed after it was written: wanted a list of classes in its metadata, found "
+            f"{metadata['classes'][:40]!r}; {folders.AGAIN}"
+        )
+    return len(names)
 
 
 def _folder(manifest: Manifest, runs: Path) -> Path:

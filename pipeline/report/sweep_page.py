@@ -16,6 +16,7 @@ from pipeline.report.page import Chapter, Page
 from pipeline.report.subject import run_settings
 from pipeline.report.swept import sweep_table
 from pipeline.report.tables import CHOSEN
+from pipeline.stage3_record import RetrainResult
 from pipeline.sweeping.record import GridPlace, SweepResult
 
 RESULT, FILE = "sweep.json", "sweep.toml"
@@ -131,7 +132,7 @@ def _chosen_settings(about: Swept) -> list[Chapter]:
         return []
     folder = about.folder.parent / Path(chosen.runs[0]).name
     try:
-        changed = changed_settings(run_settings(folder))
+        changed = changed_settings(run_settings(folder, folders.read_result(folder, RetrainResult)))
     except (ConfigError, DataError, OSError):
         return []
     table = Table("", names("setting", "value", "default"), tuple(changed))

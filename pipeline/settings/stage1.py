@@ -197,3 +197,6 @@ class Extract(Section):
     amp: Literal["auto", "off", "bf16", "fp16"] = "off"
     bn: Literal["plain", "shifted"] = "plain"
     """`shifted`: batch-norm statistics are estimated again under class-balanced sampling (MiSLAS)."""
+    maps: bool = False
+    """Whether the last feature map (D, h, w) of each clean image is kept too, for the augmentation `feature-aug`; in h x w times
+    the space of the feature. For resnets and efficientnet-lite0."""

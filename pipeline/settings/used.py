@@ -130,6 +130,40 @@ def check_compare(settings: Settings, given: Collection[str], cached: bool) -> N
     _check(settings, given, cached, problem)
 
 
+def check_arms(
+    settings: Settings, given: Iterable[str], cached: bool, methods: Collection[str], every: bool = False
+) -> None:
+    """Raise ConfigError for settings given to a comparison whose arms have their own heads and augmentations.
+
+    `methods` are those that are named, such as `crt+stg`, none where a preset has its own. `every`: all heads are compared,
+    and every augmentation with the head of the settings.
+    """
+    used: frozenset[str] = frozenset()
+    for method in methods:
+        head, _, augmentation = method.partition("+")
+        used |= HEADS.get(head, TRAINED) | AUGMENTATIONS.get(augmentation, frozenset())
+
+    def problem(key: str) -> str | None:
+        if key == "retrain.augmentation" or (key == "retrain.head" and not every):
+            return "each arm has its own; name those that are wanted with --methods"
+        if not methods or key in used or _section(key) not in ("retrain", "stg"):
+            return None
+        users = _users(key, HEADS) or _users(key, AUGMENTATIONS)
+        return f"none of the methods uses it; it is for {users}" if users else None
+
+    _check(settings, given, cached, problem)
+
+
+def check_inspect(settings: Settings, given: Iterable[str], cached: bool) -> None:
+    """Raise ConfigError for settings given to `inspect` that are about training."""
+
+    def problem(key: str) -> str | None:
+        of_images = _section(key) in (*FROM_IMAGES, "longtail") or key in ("seed", "name", "ram_limit")
+        return None if of_images else "inspect trains nothing"
+
+    _check(settings, given, cached, problem)
+
+
 def check_stages(settings: Settings, given: Iterable[str], cached: bool) -> None:
     """Raise ConfigError for settings given to stage 1 or 2 that belong to another choice.
 

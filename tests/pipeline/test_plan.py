@@ -43,6 +43,8 @@ def test_nothing_is_touched_and_the_numbers_are_right(places):
     assert dump.images == rows + 4 * train.images
     assert dump.bytes_written == dump.images * 64 * 2
     assert train.seconds > 0 < dump.seconds
+    assert later.seconds > 0
+    assert "trained heads of 300 to" in later.why
     assert plan.free_bytes > 0
 
 
@@ -68,6 +70,31 @@ def test_what_is_done_is_reused_and_what_differs_is_named(places, monkeypatch):
         step["name"]
         for step in run(monkeypatch, "train-stg", "--config", "own.toml", "--dry-run", "--json").json["steps"]
     ] == ["stage 2: learn the generator"]
+    assert files(places) == before
+
+
+def test_stages_2_and_3_are_timed_by_a_probe_of_their_steps(places, monkeypatch):
+    cache = ("--cache", str(make(places / "stores")))
+    before = files(places)
+
+    def steps(command, *arguments):
+        planned = run(monkeypatch, command, *cache, *arguments, "--dry-run", "--json", "-q")
+        assert planned.code == 0, planned.out
+        return {step["name"]: step for step in planned.json["steps"]}
+
+    heads = ("--set", "stg.head_classes=2")
+    few = steps("train-stg", *heads, "--set", "stg.epochs=10")["stage 2: learn the generator"]
+    many = steps("train-stg", *heads, "--set", "stg.epochs=5000")["stage 2: learn the generator"]
+    assert few["why"].endswith("has no generator of these settings yet; 10 steps")
+    assert many["why"].endswith("; 5,000 steps")
+    assert 0 < few["seconds"] < many["seconds"]
+    until = steps("train-stg", *heads)["stage 2: learn the generator"]
+    assert until["why"].endswith("; 500 steps")
+    assert steps("run", *heads)["stage 3: classifiers"]["seconds"] > 0
+    plain = ("--head", "crt", "--augmentation", "none")
+    assert steps("retrain", *plain, "--set", "retrain.steps=70")["stage 3: crt"]["why"].endswith("; 70 steps")
+    computed = steps("retrain", "--head", "ncm")["stage 3: ncm"]
+    assert (computed["seconds"], computed["does"]) == (None, "run")
     assert files(places) == before
 
 

@@ -11,7 +11,9 @@ from small_runs import small
 from cache import CacheCorrupt, CacheInvalid, CacheWriter, FeatureCache
 from pipeline.artefacts import tensors as checkpoint
 from pipeline.backbones import build
-from pipeline.errors import LineageError
+from pipeline.backbones.backbone import Backbone
+from pipeline.backbones.maps import map_size
+from pipeline.errors import ConfigError, LineageError
 from pipeline.images.dataset import load
 from pipeline.images.pixels import RamImages
 from pipeline.images.transforms.recipe import PLAIN, Recipe, draw
@@ -72,6 +74,38 @@ def test_a_cache_holds_every_split_train_with_views(run, extracted):
 def test_clean_features_are_the_frozen_backbone_s(run, extracted):
     for name, split in load(small()).splits.items():
         np.testing.assert_allclose(extracted.features(name), _features(run, _pixels(split)), rtol=1e-4, atol=1e-4)
+
+
+def test_the_mean_of_a_cached_map_is_the_cached_feature(run, extracted, tmp_path):
+    mapped = FeatureCache.open(extract(extracting(dtype="float32", maps=True), run, tmp_path))
+    assert mapped.manifest.identity.maps == (2, 2)
+    for split in mapped.splits:
+        maps_NDhw = mapped.maps(split)
+        assert maps_NDhw.shape == (*mapped.features(split).shape, 2, 2)
+        np.testing.assert_allclose(maps_NDhw.mean(axis=(2, 3)), mapped.features(split), rtol=1e-5, atol=1e-5)
+        for view in extracted.views(split):
+            np.testing.assert_array_equal(mapped.features(split, view), extracted.features(split, view))
+    assert mapped.key != extracted.key
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        (
+            {"layers": ("layer2", "pooled")},
+            "extract.maps: wanted extract.layers=pooled, the mean of the last map, found layer2+pooled; leave one of them out",
+        ),
+        (
+            {},
+            "extract.maps: wanted a backbone whose feature is the mean of its last map, a resnet or efficientnet-lite0, found "
+            "resnet20; set extract.maps=false",
+        ),
+    ],
+)
+def test_maps_that_cannot_be_had_are_refused(changes, error):
+    with pytest.raises(ConfigError) as caught:
+        map_size(extracting(maps=True, **changes), Backbone())
+    assert str(caught.value) == error
 
 
 def test_a_view_is_the_training_augmentation_of_its_own_seed(run, extracted):

@@ -352,6 +352,52 @@ def test_a_toml_with_what_is_no_path(here, monkeypatch, tmp_path, text):
         assert done.err.startswith(f"coattail: {tmp_path}/own.toml: data.train")
 
 
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (
+            "evaluate --run RUN --seed 3",
+            "--config, --set and --seed are for --data; of its own cache, a run's own settings hold",
+        ),
+        (
+            "evaluate --run RUN --data images --config digits-lt",
+            "--data images and --config digits-lt: give one of them",
+        ),
+        (
+            "export --run RUN --to safetensors --head-only --backbone x",
+            "--backbone is for images: --head-only takes features",
+        ),
+        (
+            "export --run RUN --to onx",
+            "Invalid value for '--to': 'onx'; did you mean onnx? wanted one of onnx, safetensors, ",
+        ),
+        (
+            "predict --run RUN --features features.npy --image-column x",
+            "--backbone and --image-column are for images: --features FILE needs neither",
+        ),
+        ("report KEY --cache KEY", "a cache is named without it"),
+        ("compare --cache KEY --methods ,", "--methods: wanted names such as crt,crt+stg, found none"),
+        (
+            "compare --cache KEY --methods ncm --set retrain.strength=3",
+            "none of the methods uses it; it is for closed-form, stg",
+        ),
+        (
+            "run --cache KEY --dry-run --set data.train=x",
+            "data.train: has no effect here: the features of --cache are made",
+        ),
+        (
+            "inspect --cache KEY --set retrain.tau=3",
+            "retrain.tau: has no effect here: inspect trains nothing; leave it out",
+        ),
+    ],
+)
+def test_an_option_that_cannot_matter_is_refused(here, monkeypatch, tmp_path, command, said):
+    done = run(monkeypatch, *words_of(command, "empty", here))
+    one_line(done, tmp_path)
+    assert done.code == 2
+    assert said in done.err
+
+
 def test_a_pipe_whose_reader_has_gone_ends_quietly(here):
     command = f"{sys.executable} {ROOT}/cli.py config show | true"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)

@@ -1,6 +1,7 @@
 """Files that a user names to be written: what cannot be is refused before the work, and no device is replaced."""
 
 import os
+import time
 
 import pytest
 
@@ -60,3 +61,15 @@ def test_a_part_of_other_predictions_or_one_cut_short_is_begun_again(tmp_path, b
     file.write([Prediction("x", ("cat",), (1.0,))])
     file.publish(1)
     assert (tmp_path / "x.csv").read_text() == "name,class_1,probability_1,error\nx,cat,1.0,\n"
+
+
+def test_what_a_killed_process_left_half_written_is_taken_away_after_an_hour(tmp_path):
+    old, new = (tmp_path / f".x.csv.{digit * 32}.tmp" for digit in "01")
+    stranger = tmp_path / ".x.csv.notes.tmp"
+    for path, hours in ((old, 2), (new, 0), (stranger, 2), (tmp_path / f".y.csv.{'0' * 32}.tmp", 2)):
+        path.write_text("half")
+        os.utime(path, (time.time() - hours * 3600,) * 2)
+    output_path("--csv", tmp_path / "x.csv")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        [new.name, stranger.name, f".y.csv.{'0' * 32}.tmp"]
+    )
