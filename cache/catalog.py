@@ -52,6 +52,9 @@ class Listing:
     rows: int = 0
     width: int = 0
     views: int = 0
+    """Augmented views of training rows; of the split that has most, where none is called train."""
+    test_views: int = 0
+    """Views of test rows beside the clean one."""
     dtype: str = ""
     classes: int = 0
     created: str = ""
@@ -164,6 +167,7 @@ def prove(folder: Path) -> str:
 def listing(manifest: Manifest, path: str, modified: float) -> Listing:
     """The listing of a published cache, by its manifest alone."""
     identity, provenance = manifest.identity, manifest.provenance
+    views = {name: split.views for name, split in identity.splits.items()}
     return Listing(
         key=manifest.key,
         path=path,
@@ -174,7 +178,8 @@ def listing(manifest: Manifest, path: str, modified: float) -> Listing:
         backbone=identity.backbone,
         rows=sum(split.rows for split in identity.splits.values()),
         width=identity.width,
-        views=max(split.views for split in identity.splits.values()),
+        views=views["train"] if "train" in views else max(views.values()),
+        test_views=views.get("test", 0),
         dtype=identity.dtype,
         classes=len(identity.classes),
         created=provenance.created,

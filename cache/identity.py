@@ -2,9 +2,12 @@
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal
+from math import prod
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+
+from cache.format import layout
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}\Z")]
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
@@ -12,6 +15,7 @@ Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
 TEXT_LIMIT = 4096
 Text = Annotated[str, Field(max_length=TEXT_LIMIT)]
 """Free text, such as the name of a class. Its length has a limit because `cache ls` holds and prints that of every cache."""
+Side = Annotated[int, Field(ge=1, le=4096)]
 Integer = Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]
 
 
@@ -50,6 +54,24 @@ class Identity(Part):
     bn: Literal["plain", "shifted"] = "plain"
     autocast: Literal["off", "bf16", "fp16"] = "off"
     dtype: Literal["float16", "float32"] = "float16"
+    maps: tuple[Side, Side] | None = None
+    """(h, w) of the last feature map of each clean image, where the cache has those maps, (D, h, w), beside the features."""
+
+    @model_validator(mode="after")
+    def _a_map_can_be_read(self) -> Self:
+        """A row is read whole, so that a forged shape must not take memory."""
+        size = self.width * prod(self.maps or ()) * layout.ITEM_BYTES[self.dtype]
+        if size > layout.CHUNK_LIMIT:
+            raise ValueError(f"maps of {size} bytes, at most {layout.CHUNK_LIMIT} wanted")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_before_there_were_maps(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without a field for maps where there are none: keys and manifests are then those of caches before there were any."""
+        values: dict[str, Any] = plain(self)
+        if self.maps is None:
+            del values["maps"]
+        return values
 
     def key(self) -> str:
         """The key of the cache: sha256 of the identity as canonical JSON, 64 hex digits."""

@@ -90,9 +90,8 @@ class Manifest(Part):
             raise ValueError(f"chunks of {self.raw_chunk_bytes} bytes, at most {layout.CHUNK_LIMIT} wanted")
         files = [entry.file for entry in self.inventory if entry.file != layout.CLASSIFIER]
         # The number comes first: a forged number of rows must not make a list of that length.
-        if len(files) != layout.number_of_files(self.identity, self.rows_per_file) or sorted(files) != sorted(
-            layout.files(self.identity, self.rows_per_file)
-        ):
+        cut = (self.identity, self.rows_per_chunk, self.chunks_per_shard)
+        if len(files) != layout.number_of_files(*cut) or sorted(files) != sorted(layout.files(*cut)):
             raise ValueError("the inventory is not the list of files that the identity asks for")
         rows = {name: split.rows for name, split in self.identity.splits.items()}
         if {name: sum(counts) for name, counts in self.counts.items()} != rows or any(
@@ -101,9 +100,9 @@ class Manifest(Part):
             raise ValueError("the counts are not those of the identity's rows and classes")
         return self
 
-    @property
-    def rows_per_file(self) -> int:
-        return self.rows_per_chunk * self.chunks_per_shard
+    def rows_per_file(self, array: str) -> int:
+        """How many rows of an array, a view or `maps`, a file holds."""
+        return layout.array_chunk(self.identity, array, self.rows_per_chunk) * self.chunks_per_shard
 
     @property
     def raw_chunk_bytes(self) -> int:

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -54,13 +55,13 @@ class FeatureCache:
         identity = cache.manifest.identity
         catalog.check(path, cache.manifest)
         for split, split_identity in identity.splits.items():
-            for view in cache.views(split):
+            for view in layout.array_names(identity, split):
                 cache._documents[split, view] = description.read_document(
                     path,
                     layout.array_file(split, view),
                     split_identity.rows,
-                    identity.width,
-                    cache.manifest.rows_per_chunk,
+                    layout.row_shape(identity, view),
+                    layout.array_chunk(identity, view, cache.manifest.rows_per_chunk),
                     identity.dtype,
                     cache.manifest.chunks_per_shard,
                 )
@@ -96,22 +97,42 @@ class FeatureCache:
             raise CacheInvalid(
                 f"cache {self.key[:12]}, split {split}: no view {view!r}, found {', '.join(self.views(split))}"
             )
+        return self._read(split, view, start, stop, out_BD)
+
+    def maps(self, split: str, start: int = 0, stop: int | None = None) -> Features:
+        """The last feature maps of the clean images, rows `start` to `stop`, (stop - start, D, h, w), as they are stored.
+
+        Their mean over the h x w places is the clean feature, up to rounding. They are checked as features are. Raises
+        CacheInvalid where the cache was made without `extract.maps`, CacheCorrupt where a checksum differs.
+        """
+        identity = self.manifest.identity
+        rows = self._split(split).rows
+        if not identity.maps:
+            raise CacheInvalid(
+                f"cache {self.key[:12]}: wanted feature maps, found features alone; extract with --set extract.maps=true"
+            )
+        flat_BF = self._read(split, layout.MAPS, start, rows if stop is None else stop, None)
+        return flat_BF.reshape(-1, *layout.row_shape(identity, layout.MAPS))
+
+    def _read(self, split: str, array: str, start: int, stop: int, out_BF: Features | None) -> Features:
+        """Rows of an array, each flat."""
         if not 0 <= start <= stop <= self._split(split).rows:
             raise CacheInvalid(
                 f"cache {self.key[:12]}, split {split}: rows wanted in 0 to {self._split(split).rows}, found {start} to {stop}"
             )
-        document, shape = self._documents[split, view], (stop - start, self.manifest.identity.width)
-        features_BD = np.empty(shape, document["data_type"]) if out_BD is None else out_BD
-        assert (features_BD.shape, features_BD.dtype) == (shape, document["data_type"])
+        document = self._documents[split, array]
+        shape = (stop - start, prod(document["shape"][1:]))
+        features_BF = np.empty(shape, document["data_type"]) if out_BF is None else out_BF
+        assert (features_BF.shape, features_BF.dtype) == (shape, document["data_type"])
         decode.read(
             self.path,
-            layout.array_file(split, view),
+            layout.array_file(split, array),
             document,
             start,
-            features_BD,
-            lambda index: self._checksums[layout.chunk_file(split, view, index)],
+            features_BF,
+            lambda index: self._checksums[layout.chunk_file(split, array, index)],
         )
-        return features_BD
+        return features_BF
 
     def rows(self, split: str) -> pl.DataFrame:
         """The table of a split, a row a sample: its number, sample_id and label, and other columns that its source had.

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -142,13 +143,13 @@ def _finding(manifest: Manifest, file: str, problem: str) -> Finding:
     chunk = layout.chunk_of(file)
     if chunk is not None:
         split, view, index = chunk
-        start = index * manifest.rows_per_file
-        stop = min(start + manifest.rows_per_file, manifest.identity.splits[split].rows)
+        start = index * manifest.rows_per_file(view)
+        stop = min(start + manifest.rows_per_file(view), manifest.identity.splits[split].rows)
         return Finding(file, problem, split, view, start, stop)
     for split, identity in manifest.identity.splits.items():
         if file == layout.rows_file(split):
             return Finding(file, problem, split, "", 0, identity.rows)
-        for view in layout.view_names(identity.views):
+        for view in layout.array_names(manifest.identity, split):
             array = layout.array_file(split, view)
             if file == array or array.startswith(f"{file}/"):
                 return Finding(file, problem, split, view if file == array else "", 0, identity.rows)
@@ -171,8 +172,8 @@ def _content(path: Path, manifest: Manifest, read: set[str]) -> Iterator[Finding
         return
     for split, identity in manifest.identity.splits.items():
         yield from _rows(cache, split)
-        for view in cache.views(split):
-            for index in range(layout.chunks(identity.rows, manifest.rows_per_file)):
+        for view in layout.array_names(manifest.identity, split):
+            for index in range(layout.chunks(identity.rows, manifest.rows_per_file(view))):
                 file = layout.chunk_file(split, view, index)
                 if file in read:
                     yield from _chunk(cache, manifest, file)
@@ -189,7 +190,8 @@ def _is_group(path: Path, file: str) -> bool:
 def _chunk(cache: FeatureCache, manifest: Manifest, file: str) -> Iterator[Finding]:
     whole = _finding(manifest, file, "")
     try:
-        cache.slice(whole.split, whole.view, whole.start, whole.stop)
+        read = cache.maps if whole.view == layout.MAPS else partial(cache.slice, view=whole.view)
+        read(whole.split, start=whole.start, stop=whole.stop)
     except CacheError as error:
         yield _finding(manifest, file, error.problem)
 

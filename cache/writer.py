@@ -115,16 +115,18 @@ class CacheWriter:
 
     def shards(self, split: str, view: str) -> Iterator[Shard]:
         """Every shard of a view."""
-        return plan.of_view(self.identity, split, view, self.rows_per_shard)
+        return plan.of_view(self.identity, split, view, self.chunk, self.chunks_per_shard)
 
     def pending(self, split: str, view: str) -> Iterator[Shard]:
         """The shards of a view that this worker owns and that are not written yet."""
-        for shard in plan.owned(self.identity, split, view, self.rows_per_shard, self.worker, self.workers):
+        for shard in plan.owned(
+            self.identity, split, view, self.chunk, self.chunks_per_shard, self.worker, self.workers
+        ):
             if self._published is None and shard.key not in self._journal.done:
                 yield shard
 
     def write(self, shard: Shard, features_BD: NDArray[np.floating[Any]]) -> None:
-        """Write the features of one shard, (stop - start, D).
+        """Write the features of one shard, (stop - start, D), or its maps, (stop - start, D, h, w).
 
         Raises CacheInvalid where a feature is not finite or does not fit the storage type; then nothing of the shard is
         stored. Raises CacheStorage where the disk cannot hold it.
@@ -196,23 +198,26 @@ class CacheWriter:
         """
         file = layout.array_file(shard.split, shard.view)
         path = self._data / file
-        rows, width, dtype = self.identity.splits[shard.split].rows, self.identity.width, self.identity.dtype
+        rows, dtype = self.identity.splits[shard.split].rows, self.identity.dtype
+        row = layout.row_shape(self.identity, shard.view)
+        chunk = layout.array_chunk(self.identity, shard.view, self.chunk)
         if not path.is_file():
             durable.make_folder(path.parent)
             compress = encode.worth_compressing(stored_BD)
-            document = description.array_document(rows, width, self.chunk, dtype, compress, self.chunks_per_shard)
+            document = description.array_document(rows, row, chunk, dtype, compress, self.chunks_per_shard)
             durable.create(path, description.document_bytes(document))
         try:
-            return description.read_document(self._data, file, rows, width, self.chunk, dtype, self.chunks_per_shard)
+            return description.read_document(self._data, file, rows, row, chunk, dtype, self.chunks_per_shard)
         except (CacheCorrupt, CacheInvalid):
             raise plan.damaged(self._work, f"{layout.DATA}/{file}") from None
 
     def _storable(self, shard: Shard, features_BD: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
         """The features in the storage type; CacheInvalid, which names the sample, where one does not fit it."""
         where = f"{shard.split}/{shard.view}, rows {shard.start} to {shard.stop}"
-        wanted = (shard.stop - shard.start, self.identity.width)
+        wanted = (shard.stop - shard.start, *layout.row_shape(self.identity, shard.view))
         if features_BD.shape != wanted:
             raise CacheInvalid(f"{where}: wanted {wanted}, found {features_BD.shape}")
+        features_BD = features_BD.reshape(len(features_BD), -1)
         stored_BD, offset = admission.storable(features_BD, self.identity.dtype, where)
         if offset is not None:
             row = shard.start + offset
@@ -227,7 +232,7 @@ class CacheWriter:
         return next((split for split in self.identity.splits if split not in self._frames), None)
 
     def _missing_shard(self) -> Shard | None:
-        return plan.first_missing(self.identity, self.rows_per_shard, self._journal.done)
+        return plan.first_missing(self.identity, self.chunk, self.chunks_per_shard, self._journal.done)
 
     def _check_complete(self) -> None:
         """Raise CacheInvalid where rows or features are missing."""

@@ -18,6 +18,7 @@ from pipeline.backbones.inference import blocks, outputs
 from pipeline.classifiers.linear import Classifier
 from pipeline.classifiers.scored import Scored
 from pipeline.errors import ConfigError, TrainingError
+from pipeline.features import Features
 from pipeline.images.dataset import Dataset
 from pipeline.metrics import Metrics, evaluate
 from pipeline.progress import track
@@ -151,18 +152,33 @@ class Measured:
 
 @torch.no_grad()
 def measure(
-    cache: FeatureCache, split: str, classifier: Classifier | Scored, settings: Settings, prior: str = ""
+    cache: FeatureCache,
+    split: str,
+    classifier: Classifier | Scored,
+    settings: Settings,
+    prior: str = "",
+    test_views: int | str = 1,
 ) -> Measured:
-    """Each replica's metrics on a split's clean features, and the predictions that they were taken from.
+    """Each replica's metrics on a split, and the predictions that they were taken from.
 
+    Probabilities are the mean over the first `test_views` views of a row, by default its clean view alone; `all` takes all views.
     Groups are by the training counts. `prior` is one that `evaluate.prior` may name; a classifier whose scores are no log
     probabilities is measured as it is. Raises NotFinite where a probability is not finite.
     """
-    rows = features.load(cache, split, views=False, ram_limit=settings.ram_limit)
-    logits_RNC = torch.cat([classifier.logits(rows.gather(0, rows_B)) for rows_B in rows.blocks()], dim=1)
+    first = 1 if test_views == 1 else features.averaged_views(cache, split, test_views)
+    rows = features.load(cache, split, ram_limit=settings.ram_limit, first=first)
     shift_C = shift_to(prior, cache, classifier.prior_power)
-    logits_RNC = logits_RNC if shift_C is None else logits_RNC + shift_C
+    logits_RNC = torch.cat([_logits(classifier, rows, rows_B, shift_C) for rows_B in rows.blocks()], dim=1)
     return measured_logits(logits_RNC, rows.labels_N, split, cache.counts("train").tolist(), settings.longtail)
+
+
+def _logits(classifier: Classifier | Scored, rows: Features, rows_B: Tensor, shift_C: Tensor | None) -> Tensor:
+    """Logits of rows (R, B, C); of several views, the logarithm of the mean of their probabilities."""
+    views = [classifier.logits(rows.gather(view, rows_B)) for view in range(rows.views)]
+    views = views if shift_C is None else [logits_RBC + shift_C for logits_RBC in views]
+    if len(views) == 1:
+        return views[0]
+    return torch.stack(views).log_softmax(dim=-1).logsumexp(dim=0) - math.log(len(views))
 
 
 def measured_logits(logits_RNC: Tensor, labels_N: Tensor, split: str, counts: list[int], groups: LongTail) -> Measured:

@@ -122,10 +122,14 @@ def evaluate_images(
     groups = Settings.model_validate({"longtail": result.settings.get("longtail", {})}).longtail
     measured = measured_logits(logits_RNC, labels_N, images.split, cache.counts("train").tolist(), groups)
     same = result.model_dump(exclude={"seeds", "mean", "std", "each_seed", *type(measured.metrics[0]).model_fields})
-    there = {"dataset": images.name, "split": images.split, "seconds": round(time.monotonic() - started, 3)}
-    figures = summarise(
-        measured.metrics, result.seeds, **{**same, **there, "prior": result.prior if prior is None else prior}
-    )
+    there = {
+        "dataset": images.name,
+        "split": images.split,
+        "seconds": round(time.monotonic() - started, 3),
+        "prior": result.prior if prior is None else prior,
+        "test_views": 1,
+    }
+    figures = summarise(measured.metrics, result.seeds, **{**same, **there})
     present = set(labels_N.tolist())
     missing = tuple(name for number, name in enumerate(result.classes) if number not in present)
     return Elsewhere(figures, len(kept), broken, missing)

@@ -85,8 +85,6 @@ def write_model(model: Deployable, about: About, kind: str, path: Path) -> None:
     """
     if kind not in WRITERS:
         raise ConfigError(f"--to {kind}: wanted one of {', '.join(WRITERS)}")
-    if not path.absolute().parent.is_dir():
-        raise DataError(f"{path}: the folder {path.absolute().parent} is not there; make it first")
     try:
         content = WRITERS[kind][1](model, about)
     except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:

@@ -25,6 +25,17 @@ BLOCK_VALUES = 1 << 24
 
 
 @dataclass(frozen=True)
+class Maps:
+    """The last feature maps of all stored rows, with the classifier that says which places of a map speak for a class."""
+
+    maps_NDP: Tensor
+    """In the cache's storage type, with P = h x w places."""
+    weight_CD: Tensor
+    """Of the stage-1 classifier, on raw features."""
+    bias_C: Tensor
+
+
+@dataclass(frozen=True)
 class Features:
     """One split: V views of N rows, in the cache's storage type; `counts_C` are the split's rows per class."""
 
@@ -35,6 +46,8 @@ class Features:
     """For a selection of rows: the index into `features_VND` of each of the N rows, (N,). Nothing is copied."""
     coordinates: Coordinates | None = None
     """What `gather` takes the stored features to; None leaves them as they are."""
+    maps: Maps | None = None
+    """The maps that the features are means of, for the augmentation that reads them."""
 
     @property
     def views(self) -> int:
@@ -48,6 +61,10 @@ class Features:
         """Features of rows of a view, or of a view a row, float32 (…, D)."""
         stored_D = take(self.features_VND.flatten(0, 1), self.flat(view, row))
         return stored_D.float() if self.coordinates is None else self.coordinates.apply(stored_D)
+
+    def stored(self, view: Tensor | int, row: Tensor) -> Tensor:
+        """As `gather`, in the coordinates in which features are stored."""
+        return replace(self, coordinates=None).gather(view, row)
 
     def flat(self, view: Tensor | int, row: Tensor) -> Tensor:
         """Where rows of a view lie among all stored rows of all views: view * stored rows + row, of `row`'s shape."""
@@ -80,8 +97,12 @@ def take(table_TD: Tensor, index: Tensor) -> Tensor:
     return table_TD.index_select(0, index.flatten()).view(*index.shape, -1)
 
 
-def load(cache: FeatureCache, split: str = "train", views: bool = True, ram_limit: float = 0.0) -> Features:
+def load(
+    cache: FeatureCache, split: str = "train", views: bool = True, ram_limit: float = 0.0, first: int | None = None
+) -> Features:
     """The split's clean view and, with `views`, its augmented ones; above `ram_limit` GiB they are memory-mapped.
+
+    `first`: only so many of the views, the clean one first.
 
     0 stands for half of this machine's RAM. Raises DataError where the cache has no such split or a label is out of range,
     CacheCorrupt where a feature is damaged or not finite.
@@ -93,12 +114,25 @@ def load(cache: FeatureCache, split: str = "train", views: bool = True, ram_limi
     if len(labels_N) == 0 or int(labels_N.min()) < 0 or int(labels_N.max()) >= classes:
         extent = "no rows" if len(labels_N) == 0 else f"{int(labels_N.min())} to {int(labels_N.max())}"
         raise DataError(f"cache {cache.key[:12]}, split {split}: labels wanted in 0 to {classes - 1}, found {extent}")
-    names = cache.views(split) if views else ["clean"]
+    names = cache.views(split)[:first] if views else ["clean"]
     identity = cache.manifest.identity
     shape = (len(names), len(labels_N), identity.width)
     size = int(np.prod(shape)) * np.dtype(identity.dtype).itemsize
     features_VND = _in_ram(cache, split, names, shape) if size <= _limit(ram_limit) else _mapped(cache, split, shape)
     return Features(features_VND, labels_N, torch.bincount(labels_N, minlength=classes))
+
+
+def averaged_views(cache: FeatureCache, split: str, wanted: int | str) -> int:
+    """How many views of each row of a split are wanted, a number or `all`. Raises DataError where there are fewer."""
+    there = len(cache.views(split))
+    if wanted == "all":
+        return there
+    if int(wanted) > there:
+        raise DataError(
+            f"cache {cache.key[:12]}, split {split}: wanted {wanted} views of each row, found {there}; extract again with --set "
+            f"extract.test_views={wanted}, or ask for {there} with retrain.test_views or --test-views"
+        )
+    return int(wanted)
 
 
 def _limit(ram_limit: float) -> float:
@@ -136,6 +170,32 @@ def stage1_classifier(cache: FeatureCache, coordinates: Coordinates | None = Non
         return None
     weight_CD, bias_C = torch.from_numpy(arrays["weight"]).float(), torch.from_numpy(arrays["bias"]).float()
     return (weight_CD, bias_C) if coordinates is None else coordinates.unfold(weight_CD, bias_C)
+
+
+def last_maps(cache: FeatureCache, wanted_by: str, ram_limit: float = 0.0) -> Maps:
+    """The maps of the training rows, in RAM, and the stage-1 classifier on raw features.
+
+    Raises DataError, naming what wants them, where the cache lacks one of the two or the maps are larger than `ram_limit`, as in
+    `load`.
+    """
+    identity, where = cache.manifest.identity, f"cache {cache.key[:12]}"
+    if not identity.maps:
+        raise DataError(
+            f"{wanted_by}: wants feature maps, {where} holds none; extract it again with --set extract.maps=true"
+        )
+    classifier = stage1_classifier(cache)
+    if classifier is None:
+        raise DataError(
+            f"{wanted_by}: wants the stage-1 classifier, {where} holds none; choose another retrain.augmentation"
+        )
+    rows, places = identity.splits["train"].rows, identity.maps[0] * identity.maps[1]
+    size = rows * identity.width * places * np.dtype(identity.dtype).itemsize
+    if size > _limit(ram_limit):
+        raise DataError(
+            f"{wanted_by}: wanted at most {_limit(ram_limit) / 2**30:.1f} GiB of feature maps in RAM, found "
+            f"{size / 2**30:.1f} GiB in {where}; raise ram_limit"
+        )
+    return Maps(torch.from_numpy(cache.maps("train")).flatten(2), *classifier)
 
 
 def is_unseen(cache: FeatureCache) -> bool:

@@ -12,13 +12,15 @@ from pydantic import BaseModel, ConfigDict
 
 from cache import FeatureCache, catalog
 from pipeline.artefacts import folders
+from pipeline.backbones import build_for
+from pipeline.backbones.maps import map_size
 from pipeline.backbones.speed import probed
 from pipeline.classifiers.speed import training_seconds
 from pipeline.errors import ConfigError
 from pipeline.images.bad import unlisted
 from pipeline.images.dataset import Dataset, load
 from pipeline.images.looking import look_at
-from pipeline.images.transforms.recipe import PLAIN, Recipe
+from pipeline.images.transforms.views import recipes
 from pipeline.longtail import head_classes
 from pipeline.machine.device import on_this_machine
 from pipeline.settings import Settings
@@ -190,15 +192,18 @@ def _extraction(
     width: int,
 ) -> Step:
     name = f"extract features of {settings.backbone.full_name}"
-    views = settings.extract.views if Recipe.of(settings) != PLAIN else 0
-    images = sum(len(split) for split in dataset.splits.values()) + views * len(dataset.splits["train"])
+    images = sum(len(split) * len(recipes(settings, name)) for name, split in dataset.splits.items())
     if published is not None:
         return Step(name=name, does="reuse", why=f"cache {published.name[:12]} has this identity", images=images)
     why = (
         "no cache has the identity of this backbone and these images" if has_backbone else "the backbone is not trained"
     )
+    values = images * width
+    if size := map_size(settings, build_for(settings, len(dataset.classes)).backbone):
+        clean = sum(len(split) for split in dataset.splits.values())
+        images, values = images + clean, values + clean * width * size[0] * size[1]
     seconds = images / rate + images * decoding if rate else None
-    written = images * width * BYTES[settings.extract.dtype]
+    written = values * BYTES[settings.extract.dtype]
     return Step(name=name, does="run", why=why, images=images, bytes_written=written, seconds=seconds)
 
 

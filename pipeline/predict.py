@@ -55,7 +55,9 @@ class Predictor:
         return replace(self, classifier=Classifier(weight_RCD[place : place + 1], bias_RC[place : place + 1]))
 
     def probabilities(self, features_BD: Tensor) -> Tensor:
-        """(B, D) -> (B, C)."""
+        """(B, D) -> (B, C). Of several views of each row, (V, B, D), the mean of their probabilities."""
+        if features_BD.ndim == 3:
+            return torch.stack([self.probabilities(view_BD) for view_BD in features_BD]).mean(dim=0)
         logits_RBC = self.classifier.logits(features_BD.float()) / self.temperature
         return (logits_RBC if self.shift_C is None else logits_RBC + self.shift_C).softmax(dim=-1).mean(dim=0)
 

@@ -13,10 +13,13 @@ import polars as pl
 from pipeline.artefacts import folders
 from pipeline.errors import ConfigError, DataError
 from pipeline.metrics import worst_tenth
-from pipeline.settings.stage3 import HEADS
-from pipeline.stage3_record import RetrainResult
+from pipeline.settings.suggesting import did_you_mean
+from pipeline.settings.used import AUGMENTATIONS, HEADS
+from pipeline.stage3_record import RetrainResult, is_of_stage3
 from pipeline.stage3_retrain import SPLIT_FIGURES
 
+SHOWN = 10
+"""Values of a column that a message lists."""
 SCHEMA: dict[str, Any] = {
     "dataset": pl.String,
     "cache": pl.String,
@@ -27,6 +30,7 @@ SCHEMA: dict[str, Any] = {
     "settings": pl.String,
     "seed": pl.Int64,
     "split": pl.String,
+    "test_views": pl.Int64,
     "accuracy": pl.Float64,
     "balanced_accuracy": pl.Float64,
     "many": pl.Float64,
@@ -39,7 +43,8 @@ SCHEMA: dict[str, Any] = {
     "folder": pl.String,
 }
 """Column -> type. Figures are percent. `run` is the key in the folder's name; `settings` a digest of all settings but the seeds;
-`seconds` the run's, divided evenly among its seeds; `chosen` says whether `auto` made it."""
+`test_views` the views of each row that probabilities were averaged over; `seconds` the run's, divided evenly among its seeds;
+`chosen` says whether `auto` made it."""
 
 
 def settings_digest(settings: dict[str, Any]) -> str:
@@ -62,6 +67,7 @@ def rows_of(result: RetrainResult, folder: Path) -> list[dict[str, Any]]:
         "augmentation": augmentation,
         "settings": settings_digest(result.settings),
         "split": result.split,
+        "test_views": result.test_views,
         "seconds": result.seconds / len(result.seeds),
         "chosen": result.chosen,
         "folder": str(folder),
@@ -83,14 +89,15 @@ def frame(results: Iterable[tuple[Path, RetrainResult]]) -> pl.DataFrame:
 
 
 def collect(root: Path, note: Callable[[str], None]) -> pl.DataFrame:
-    """The rows of every finished run of stage 3 below `root`, oldest cache first; `note` gets a line for each folder that
-    cannot be read, which is left out."""
+    """The rows of every finished run of stage 3 below `root`, by data set, cache, method, settings, split and seed.
+
+    `note` gets a line for each folder that cannot be read, which is left out.
+    """
     results = []
     for proof in sorted(root.glob("*/*/metrics.json")):
         for path in (proof, *sorted(proof.parent.glob(SPLIT_FIGURES.format(split="*")))):
             try:
-                content = folders.read_json(path)
-                if "method" not in content or "each_seed" not in content:  # a backbone's, or a generator's
+                if not is_of_stage3(folders.read_json(path)):
                     continue
                 results.append((proof.parent, folders.read_result(proof.parent, RetrainResult, path.name)))
             except DataError as error:
@@ -111,10 +118,24 @@ def select(table: pl.DataFrame, seed: int | None = None, **wanted: str | None) -
     return table
 
 
-def check_head(head: str | None) -> None:
-    """Raise ConfigError for a head there is not."""
-    if head is not None and head not in HEADS:
-        raise ConfigError(f"--head {head}: no such head; wanted one of {', '.join(HEADS)}")
+def check_method(head: str | None, augmentation: str | None) -> None:
+    """Raise ConfigError for a head or an augmentation there is not."""
+    for name, what, names in ((head, "head", HEADS), (augmentation, "augmentation", AUGMENTATIONS)):
+        if name is not None and name not in names:
+            hint = did_you_mean(name, list(names))
+            raise ConfigError(f"--{what} {name}: no such {what}; {hint}wanted one of {', '.join(names)}")
+
+
+def unmatched(table: pl.DataFrame, seed: int | None = None, **wanted: str | None) -> list[str]:
+    """For each thing wanted that no row has, a text that says what the rows have instead."""
+    texts = []
+    for column, value in {**wanted, "seed": seed}.items():
+        if value is not None and table.height and not select(table, **{column: value}).height:  # type: ignore[arg-type]
+            there = table[column].unique().sort().cast(pl.String).to_list()
+            hint = did_you_mean(str(value), there)
+            more = ", …" if len(there) > SHOWN else ""
+            texts.append(f"--{column} {value}: no run has it; {hint}found {', '.join(there[:SHOWN])}{more}")
+    return texts
 
 
 def parquet(table: pl.DataFrame) -> bytes:

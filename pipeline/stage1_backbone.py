@@ -25,6 +25,7 @@ from pipeline.settings import stage1 as stage1_settings
 from pipeline.stage1_record import frozen_record, recorded, trained_record
 from pipeline.training.epochs import train_epochs
 from pipeline.training.steps import Training
+from pipeline.training.threads import as_many_threads_as_help
 
 NAME = "backbone.safetensors"
 SCRATCH_IMAGES = 5000
@@ -196,16 +197,15 @@ def _train(settings: Settings, folder: Path, dataset: Dataset, key: str, device:
     for split in dataset.splits.values():
         split.images.prepare()
     training = Training(model, dataset.splits["train"], settings)
-    history = train_epochs(training, folder, key)
-    training.finish()
-    if group.leads():
-        tensors = training.model.state_dict()
-        metadata = {"stage": "backbone", "backbone": name, "classes": json.dumps(dataset.classes), "key": key}
-        metadata[TRANSFORM] = json.dumps(Description.of(settings.data).settings())
-        checkpoint.save(folder / NAME, tensors, metadata)
-        document = trained_record(settings, dataset, history, tensors) | backbone_figures(
-            settings, dataset, training.model
-        )
-        folders.write_json(folder / "metrics.json", document)
-        (folder / folders.CHECKPOINT).unlink(missing_ok=True)
+    with as_many_threads_as_help(training, folder):
+        history = train_epochs(training, folder, key)
+        training.finish()
+        if group.leads():
+            tensors = training.model.state_dict()
+            metadata = {"stage": "backbone", "backbone": name, "classes": json.dumps(dataset.classes), "key": key}
+            metadata[TRANSFORM] = json.dumps(Description.of(settings.data).settings())
+            checkpoint.save(folder / NAME, tensors, metadata)
+            record = trained_record(settings, dataset, history, tensors)
+            folders.write_json(folder / "metrics.json", record | backbone_figures(settings, dataset, training.model))
+            (folder / folders.CHECKPOINT).unlink(missing_ok=True)
     group.agree(True, device)

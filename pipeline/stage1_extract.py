@@ -12,13 +12,16 @@ from torch import Tensor
 
 from cache import CacheWriter, Provenance, catalog, manifest
 from cache.errors import CacheStorage
+from cache.format.layout import MAPS, array_names, view_names
+from pipeline.artefacts import folders
 from pipeline.artefacts.authorship import author, coattail_version, now
 from pipeline.backbones.classifier import ImageClassifier, linear_form
 from pipeline.backbones.inference import blocks, outputs, reestimate
 from pipeline.backbones.layers import LAYER
+from pipeline.backbones.maps import LastMap
 from pipeline.errors import ConfigError, DataError
 from pipeline.images.dataset import Dataset, Split
-from pipeline.images.transforms.recipe import PLAIN, Recipe
+from pipeline.images.transforms.views import recipes
 from pipeline.machine.device import device_of, keep_freed_memory, on_this_machine
 from pipeline.machine.rank import rank, world
 from pipeline.progress import note, on_interrupt, track
@@ -33,7 +36,9 @@ KEPT = "the features that are written stay, the same command computes the others
 
 
 def extract(settings: Settings, run: BackboneRun, stores: Path) -> Path | None:
-    """Dump every split: `train` clean and in `extract.views` augmented views, the others clean; the cache's folder.
+    """Dump every split, clean and in the further views that `extract` asks for; the cache's folder.
+
+    With `extract.maps` the last feature maps of the clean images follow, in a pass of their own.
 
     Where a cache of equal identity is published, nothing is computed; where one was begun, only what it lacks. A view of a
     sample depends on `seed`, the view's number and the sample's row alone. One of several processes (`ranks`) writes its own
@@ -76,11 +81,12 @@ def _fill(
 
 def _dump(writer: CacheWriter, settings: Settings, dataset: Dataset, model: ImageClassifier) -> None:
     keep_freed_memory()
-    views = [
-        (name, view)
+    recipe_of = {
+        (name, view): recipe
         for name, identity in writer.identity.splits.items()
-        for view in (CLEAN, *(f"view-{number:02d}" for number in range(1, identity.views + 1)))
-    ]
+        for view, recipe in zip(view_names(identity.views), recipes(settings, name), strict=True)
+    }
+    views = [(name, view) for name in writer.identity.splits for view in array_names(writer.identity, name)]
     shards = [shard for name, view in views for shard in writer.pending(name, view)]
     for name in {shard.split for shard in shards}:
         dataset.splits[name].images.prepare()
@@ -88,12 +94,13 @@ def _dump(writer: CacheWriter, settings: Settings, dataset: Dataset, model: Imag
     part = "" if writer.workers == 1 else f", worker {writer.worker} of {writer.workers}"
     with track(total, f"extracting {settings.backbone.name}{part}", "images") as progress:
         for shard in shards:
-            recipe = PLAIN if shard.view == CLEAN else Recipe.of(settings)
+            module = LastMap(model.backbone) if shard.view == MAPS else model.backbone
+            recipe = recipe_of[shard.split, CLEAN if shard.view == MAPS else shard.view]
             seed = derive(settings.seed, "view", shard.view)
             rows = blocks(shard.start, shard.stop, settings.extract.batch_size)
             split = dataset.splits[shard.split]
             features = []
-            for features_BD in outputs(model.backbone, split, rows, settings.data, settings.extract.amp, recipe, seed):
+            for features_BD in outputs(module, split, rows, settings.data, settings.extract.amp, recipe, seed):
                 features.append(features_BD.numpy())
                 progress.advance(len(features_BD))
             writer.write(shard, np.concatenate(features))
@@ -116,7 +123,10 @@ def _made_with(settings: Settings, run: BackboneRun) -> dict[str, Any]:
     """The settings, with those that the backbone was trained with in its own run, which may be another config's."""
     path = run.folder / "config.toml"
     try:
-        own = load.load(str(path)).settings if path.is_file() else settings
+        own = settings
+        if path.is_file():
+            own = load.load(str(path)).settings
+            folders.prove_settings(run.folder, own, run.metrics.get("settings") or {})
     except ConfigError as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"backbone {run.folder}: {reason}; delete {run.folder} to train it again") from None

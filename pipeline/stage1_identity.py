@@ -13,10 +13,11 @@ from pipeline.artefacts import tensors as checkpoint
 from pipeline.backbones import build_for
 from pipeline.backbones.classifier import ImageClassifier, head_like
 from pipeline.backbones.layers import layer_name, with_layers
+from pipeline.backbones.maps import map_size
 from pipeline.errors import DataError, LineageError
 from pipeline.images.dataset import Dataset, load
 from pipeline.images.pixels import Geometry
-from pipeline.images.transforms.recipe import PLAIN, Recipe, describe
+from pipeline.images.transforms import views
 from pipeline.machine.device import device_of, number_format, on_this_machine
 from pipeline.settings import Settings
 from pipeline.stage1_backbone import NAME, BackboneRun, finished
@@ -42,13 +43,20 @@ def frozen_backbone(
     dataset = run.dataset or load(settings)
     tensors, metadata = checkpoint.load(run.folder / NAME)
     folders.prove(run.folder / NAME, checkpoint.digest(tensors), run.digest)
+    recorded = run.metrics.get("classes")
+    if recorded is not None and metadata.get("classes") != json.dumps(recorded):
+        raise DataError(
+            f"{run.folder / NAME}: changed after it was written: wanted the {len(recorded)} classes that metrics.json has, found "
+            f"others; {folders.AGAIN}"
+        )
     if metadata.get("classes") != json.dumps(dataset.classes):
         if "classes" in metadata:
             say(f"backbone {run.folder}: trained on other classes; its features are dumped without its classifier")
         tensors = {name: tensor for name, tensor in tensors.items() if name.startswith("backbone.")}
     model = _model(settings, run, tensors, metadata, dataset)
     model.backbone = with_layers(model.backbone, settings.extract.layers, settings.data.image_size)
-    identity = _identity(settings, dataset, checkpoint.digest(tensors), model.backbone.width)
+    maps = map_size(settings, model.backbone)
+    identity = _identity(settings, dataset, checkpoint.digest(tensors), model.backbone.width, maps)
     return dataset, model, tensors, identity
 
 
@@ -87,19 +95,17 @@ def _check(
         ) from None
 
 
-def _identity(settings: Settings, dataset: Dataset, weights: str, width: int) -> Identity:
+def _identity(
+    settings: Settings, dataset: Dataset, weights: str, width: int, maps: tuple[int, int] | None = None
+) -> Identity:
     data = settings.data
     geometry = Geometry.of(data.image_size, settings.stage1.augmentation, data.interpolation, data.fit)
-    # Views of unaugmented images would be copies of the clean one.
-    recipe = Recipe.of(settings)
-    views = settings.extract.views if recipe != PLAIN else 0
-    shifted = settings.extract.bn == "shifted"
     splits = {
         name: SplitIdentity(
             rows=len(split),
             samples=split.samples_digest(),
             content=split.content_digest(),
-            views=views if name == "train" else 0,
+            views=len(views.recipes(settings, name)) - 1,
         )
         for name, split in dataset.splits.items()
     }
@@ -119,10 +125,11 @@ def _identity(settings: Settings, dataset: Dataset, weights: str, width: int) ->
             **geometry.described(),
             **dataset.decoding,
         },
-        # Shifted statistics are those of augmented images; `weights` is the digest of the weights before the shift.
-        view_transform=describe(recipe, geometry.size) if views or shifted else {},
+        # Of shifted batch-norm statistics, `weights` is the digest of the weights before the shift.
+        view_transform=views.described(settings, geometry.size),
         views_seed=settings.seed,
         bn=settings.extract.bn,
         autocast=number_format(settings.extract.amp, device_of(settings.stage1.device), data.image_size),
         dtype=settings.extract.dtype,
+        maps=maps,
     )

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from cache import FeatureCache
+from pipeline.artefacts import folders
 from pipeline.artefacts import tensors as checkpoint
 from pipeline.classifiers import train_classifier
 from pipeline.classifiers.linear import Classifier
@@ -13,6 +14,7 @@ from pipeline.evaluate import measure
 from pipeline.stage3_record import RetrainResult, saved_classifier
 from pipeline.stage3_retrain import PREDICTIONS, Run, seeds_of
 
+REMEDY = "delete the file and run the command again"
 TOLERANCE = 0.01
 """Percent by which an accuracy may differ from the recorded one."""
 
@@ -20,16 +22,21 @@ TOLERANCE = 0.01
 def predictions(run: Run, result: RetrainResult, cache: FeatureCache) -> Tensor:
     """The class that each seed's classifier predicts for each test row, int32 (R, N).
 
-    A run that was made before predictions were kept gets them now. Raises DataError where they do not give the accuracy that
-    the run recorded.
+    A run that was made before predictions were kept gets them now. Raises DataError where they are not those whose digest the
+    run recorded, or do not give the accuracy that it recorded.
     """
     path = run.folder / PREDICTIONS
     if path.is_file():
-        predicted_RN = checkpoint.load(path)[0].get("test", torch.zeros(0, 0))
+        tensors, _ = checkpoint.load(path)
+        if result.predictions is not None:
+            folders.prove(path, checkpoint.digest(tensors), result.predictions, REMEDY)
+        predicted_RN = tensors.get("test", torch.zeros(0, 0))
     else:
         classifier = classifier_of(run, result, cache)
-        predicted_RN = measure(cache, "test", classifier, run.settings, result.prior).predicted_RN
-        checkpoint.save(path, {"test": predicted_RN}, {"cache": cache.key})
+        predicted_RN = measure(cache, "test", classifier, run.settings, result.prior, result.test_views).predicted_RN
+        tensors = {"test": predicted_RN}
+        if result.predictions in (None, checkpoint.digest(tensors)):
+            checkpoint.save(path, tensors, {"cache": cache.key})
     labels_N = torch.from_numpy(cache.labels("test"))
     wanted = (len(result.seeds), len(labels_N))
     agree = tuple(predicted_RN.shape) == wanted and all(
@@ -39,7 +46,7 @@ def predictions(run: Run, result: RetrainResult, cache: FeatureCache) -> Tensor:
     if not agree:
         raise DataError(
             f"{path}: wanted predictions of {wanted[0]} seeds for {wanted[1]} rows that give the accuracy in metrics.json, "
-            f"found others, {list(predicted_RN.shape)}; delete the file and run the command again"
+            f"found others, {list(predicted_RN.shape)}; {REMEDY}"
         )
     return predicted_RN
 

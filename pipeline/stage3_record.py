@@ -1,8 +1,9 @@
 """What a stage-3 run folder holds: the figures in metrics.json, and the classifier that they are of."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
@@ -24,6 +25,8 @@ class RetrainResult(Metrics):
     cache: str
     stg: str | None
     digest: Digest
+    predictions: Digest | None = None
+    """Of the tensors of predictions.safetensors. Earlier runs do not say it."""
     split: str
     selection: Selection
     chosen: bool = False
@@ -39,6 +42,8 @@ class RetrainResult(Metrics):
     """The class prior that the figures are for, as `evaluate.prior` names it; empty for the classifier as it is."""
     prior_power: float | None = None
     """How much of the training prior is in the logits, as in `Classifier.prior_power`. Earlier runs do not say it."""
+    test_views: Annotated[int, Field(ge=1)] = 1
+    """Over how many views of each row probabilities were averaged. Figures of other numbers of views are other figures."""
     seconds: Seconds
 
     @field_validator("mean", "std")
@@ -69,6 +74,11 @@ def summarise(each_seed: list[Metrics], seeds: list[int], **rest: object) -> Ret
             "each_seed": [metrics.model_dump() for metrics in each_seed],
         }
     )
+
+
+def is_of_stage3(metrics: Mapping[str, Any]) -> bool:
+    """Whether the content of a metrics.json is that of a classifier, and not of a backbone or a generator."""
+    return "method" in metrics and "each_seed" in metrics
 
 
 def saved_classifier(folder: Path, result: RetrainResult) -> Classifier | None:

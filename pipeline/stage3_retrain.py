@@ -7,11 +7,12 @@ from pathlib import Path
 from cache import FeatureCache
 from pipeline.artefacts import folders
 from pipeline.artefacts import tensors as checkpoint
-from pipeline.classifiers import settled, train_classifier
+from pipeline.classifiers import fixed_rule, follows_the_rule, settled, train_classifier
 from pipeline.classifiers.linear import Classifier
 from pipeline.classifiers.scored import Scored, Selection
 from pipeline.errors import DataError, LineageError, TrainingError
 from pipeline.evaluate import Measured, NotFinite, expected_shares, measure
+from pipeline.features import averaged_views
 from pipeline.metrics import Metrics
 from pipeline.progress import note
 from pipeline.settings import Settings
@@ -59,9 +60,14 @@ def planned(settings: Settings, cache: FeatureCache, root: Path, stg: Path | Non
     rules = settings.stg.model_dump(include=TRANSFER_RULES) if transfers else None
     shares_C = expected_shares(settings.evaluate.prior, cache)
     prior = {} if shares_C is None else {"prior": shares_C.tolist()}
+    rule = {"rule": fixed_rule.NAME} if follows_the_rule(settings, cache) else {}
+    retrain = settled(settings, cache)
+    if retrain.test_views != 1:
+        retrain = retrain.model_copy(update={"test_views": averaged_views(cache, "test", retrain.test_views)})
     key = folders.key_of(
         **prior,
-        retrain=settled(settings, cache).keyed(),
+        **rule,
+        retrain=retrain.keyed(),
         choice=settings.choice,
         coordinates=settings.coordinates,
         seed=settings.seed,
@@ -120,7 +126,8 @@ def publish(run: Run, cache: FeatureCache, classifier: Classifier | Scored, star
     tensors = classifier.tensors()
     metadata = {"stage": "classifier", "method": run.method, "cache": cache.key, "stg": run.generator_digest or ""}
     checkpoint.save(run.folder / CLASSIFIER, tensors, metadata)
-    checkpoint.save(run.folder / PREDICTIONS, {"test": measured.predicted_RN}, {"cache": cache.key})
+    predicted = {"test": measured.predicted_RN}
+    checkpoint.save(run.folder / PREDICTIONS, predicted, {"cache": cache.key})
     result = summarise(
         measured.metrics,
         seeds,
@@ -129,6 +136,7 @@ def publish(run: Run, cache: FeatureCache, classifier: Classifier | Scored, star
         cache=cache.key,
         stg=run.generator_digest,
         digest=checkpoint.digest(tensors),
+        predictions=checkpoint.digest(predicted),
         split="test",
         selection=classifier.selection
         or Selection(on="last epoch" if settings.retrain.is_trained else "nothing to choose"),
@@ -137,6 +145,7 @@ def publish(run: Run, cache: FeatureCache, classifier: Classifier | Scored, star
         seconds=round(time.monotonic() - started, 3),
         prior=prior,
         prior_power=classifier.prior_power,
+        test_views=averaged_views(cache, "test", settings.retrain.test_views),
         settings=settings.model_dump(mode="json", include=MADE_BY),
     )
     folders.write_json(run.folder / "metrics.json", result)
@@ -146,7 +155,7 @@ def publish(run: Run, cache: FeatureCache, classifier: Classifier | Scored, star
 def _measured(settings: Settings, cache: FeatureCache, classifier: Classifier | Scored, prior: str) -> Measured:
     """The figures on the test split. Raises TrainingError, with the settings that can do it, where they are not finite."""
     try:
-        return measure(cache, "test", classifier, settings, prior)
+        return measure(cache, "test", classifier, settings, prior, settings.retrain.test_views)
     except NotFinite as error:
         head = settings.retrain.head
         numbers = sorted(HEADS[head] & NUMBERS)
@@ -162,22 +171,24 @@ def split_figures(run: Run, split: str) -> RetrainResult | None:
     return folders.read_result(run.folder, RetrainResult, name) if (run.folder / name).is_file() else None
 
 
-def publish_split(run: Run, split: str, measured: Measured) -> None:
-    """Keep a finished run's figures on another split than test, beside metrics.json."""
+def publish_split(run: Run, split: str, measured: Measured, test_views: int) -> None:
+    """Keep a finished run's figures on another split than test, of so many views of each row, beside metrics.json."""
     result = folders.read_result(run.folder, RetrainResult)
     same = result.model_dump(include=_same_for_all_splits())
-    figures_there = summarise(measured.metrics, result.seeds, **{**same, "split": split})
+    figures_there = summarise(measured.metrics, result.seeds, **{**same, "split": split, "test_views": test_views})
     folders.write_json(run.folder / SPLIT_FIGURES.format(split=split), figures_there)
 
 
 def _same_for_all_splits() -> set[str]:
-    return {*RetrainResult.model_fields} - {*Metrics.model_fields, "mean", "std", "each_seed", "seeds"}
+    return {*RetrainResult.model_fields} - {*Metrics.model_fields, "mean", "std", "each_seed", "seeds", "predictions"}
 
 
-def evaluate_run(folder: Path, cache: FeatureCache, split: str, prior: str | None = None) -> RetrainResult:
+def evaluate_run(
+    folder: Path, cache: FeatureCache, split: str, prior: str | None = None, views: int | str = 1
+) -> RetrainResult:
     """The figures of a finished run's classifier on a split of the cache that it was made from.
 
-    `prior` as in `evaluate.prior`; None: that of the run, empty: none.
+    `prior` as in `evaluate.prior`; None: that of the run, empty: none. `views` as `retrain.test_views`, whatever the run has.
 
     Raises LineageError for another cache, DataError where the cache lacks the split, the classifier is not the one that the
     run recorded, or it is not linear: those are not taken up from their file again.
@@ -200,9 +211,10 @@ def evaluate_run(folder: Path, cache: FeatureCache, split: str, prior: str | Non
             f"{folder}: the scores of {result.method} are not known to be log probabilities, so no prior can be put to them; run "
             "retrain again where it is of an earlier version, or leave out --prior"
         )
-    each_seed = measure(cache, split, classifier, settings, prior).metrics
+    views = averaged_views(cache, split, views) if views != 1 else 1
+    each_seed = measure(cache, split, classifier, settings, prior, views).metrics
     same = result.model_dump(include=_same_for_all_splits())
-    return summarise(each_seed, result.seeds, **{**same, "split": split, "prior": prior})
+    return summarise(each_seed, result.seeds, **{**same, "split": split, "prior": prior, "test_views": views})
 
 
 def seeds_of(settings: Settings) -> list[int]:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -28,6 +29,8 @@ SIDE_BY_SIDE = ("crt", "lws", "generalized", "logit-adjusted")
 """Heads whose variants may share a program: linear ones, whose loss reads logits and labels alone."""
 SEEDLESS = ("none", "dropout", "noise", "closed-form", "stg")
 """Augmentations that draw nothing by the run's seed before training. Runs of others share a program with those of their seed."""
+MOST_RUNS = 256
+"""Runs of one program, each of which holds a lock, an open file, while it trains; a process may often open 1,024."""
 SHARE_OF_RAM = 4
 """One program takes at most this part of the memory that it may use."""
 
@@ -102,9 +105,10 @@ def _program(runs: list[Run], seeds: tuple[int, ...]) -> Program:
 
 
 def _within(whole: Iterator[Program], width: int, classes: int, limit: int | None) -> Iterator[Program]:
-    """Programs of at most `limit` bytes: halves of those above it, by their variants and, with one left, by their runs."""
+    """Programs of at most `limit` bytes and MOST_RUNS runs: halves of those above, by variants and, with one left, by runs."""
     for program in whole:
-        if limit is None or len(program.runs) == 1 or program.bytes(width, classes) <= limit:
+        fits = len(program.runs) <= MOST_RUNS and (limit is None or program.bytes(width, classes) <= limit)
+        if fits or len(program.runs) == 1:
             yield program
             continue
         for half in _halves(program):
@@ -141,11 +145,26 @@ def train_program(program: Program, cache: FeatureCache, rows_N: Tensor | None =
     return parts
 
 
-def run_program(program: Program, cache: FeatureCache) -> list[Classifier | Scored]:
-    """Train the runs of a program and write their folders; a run's seconds are an even share of the program's."""
+def run_program(program: Program, cache: FeatureCache) -> None:
+    """Train the runs of a program and write their folders; a run's seconds are an even share of the program's.
+
+    Runs that another process has made, or is making, are waited for and left out.
+    """
+    with ExitStack() as locks:
+        to_do = set()
+        for folder in sorted(
+            {run.folder for run in program.runs}
+        ):  # in one order for all processes: none waits in a circle
+            if locks.enter_context(folders.work_to_do(folder, "classifier")):
+                to_do.add(folder)
+        runs = [run for run in program.runs if run.folder in to_do]
+        for part in [program] if len(runs) == len(program.runs) else _by_seeds(runs):
+            _train_and_publish(part, cache)
+
+
+def _train_and_publish(program: Program, cache: FeatureCache) -> None:
     started = time.monotonic()
     classifiers = train_program(program, cache)
     share = (time.monotonic() - started) / len(program.runs)
     for run, classifier in zip(program.runs, classifiers, strict=True):
         publish(run, cache, classifier, time.monotonic() - share)
-    return classifiers

@@ -23,8 +23,6 @@ from pipeline.sweeping.record import Failure, SweepResult, places_of
 from pipeline.sweeping.spread import Workers, spread
 from pipeline.sweeping.work import CROSS_VALIDATION, Outcome, Task, pack, unpack
 
-SELECT_ON = ("auto", "val", CROSS_VALIDATION, "test")
-
 
 @dataclass(frozen=True)
 class Sweep:
@@ -68,6 +66,7 @@ def sweep(job: Sweep) -> tuple[Path, SweepResult]:
         metric=job.points[0].settings.choice.metric,
         why_not=why_not,
         warning=TEST_WARNING if split == "test" else None,
+        test_views=max((figures.test_views for figures in results.values()), default=1),
         varied=job.file.varied,
         points=len(job.points),
         places=places,

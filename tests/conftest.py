@@ -65,12 +65,16 @@ def write_cache(
     classes: tuple[str, ...] | None = None,
     name: str = "blobs",
     val: bool = False,
+    test_views: int = 1,
 ) -> FeatureCache:
-    """Publish the blobs' train and test splits, and with `val` a third one, as a cache and open it."""
+    """Publish the blobs' train and test splits, and with `val` a third one, as a cache and open it.
+
+    Each view has every feature .1 further than the view before.
+    """
     tests = [blobs.test_rows] * len(blobs.counts)
     data = {"train": blobs.split(blobs.counts, 1), "test": blobs.split(tests, 2)}
     data |= {"val": blobs.split(tests, 3)} if val else {}
-    views = {"train": blobs.views, "test": 0, "val": 0}
+    views = {"train": blobs.views, "test": test_views - 1, "val": test_views - 1}
     classes = classes or tuple(f"class-{c}" for c in range(len(blobs.counts)))
     identity = Identity(
         classes=classes,

@@ -10,6 +10,7 @@ Files get the mode that the umask leaves, so that the members of one's group can
 import errno
 import hashlib
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -33,6 +34,7 @@ REMEDIES = {
 }
 TEMPORARY = ".tmp"
 """The suffix of a file that is being written."""
+_TEMPORARY_NAME = re.compile(rf"\..+\.[0-9a-f]{{32}}{re.escape(TEMPORARY)}", re.DOTALL)
 IN_THE_WAY = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 
 
@@ -219,6 +221,11 @@ def _temporary(path: Path, content: bytes, sync: bool = True) -> Path:
 def _beside(path: Path) -> Path:
     # A random number, and not that of the process: two machines that share a folder may have processes of equal numbers.
     return path.with_name(f".{path.name}.{uuid.uuid4().hex}{TEMPORARY}")
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether a file is called as those are that a function here is writing; left alone, one is of a killed process."""
+    return _TEMPORARY_NAME.fullmatch(path.name) is not None and path.is_file() and not path.is_symlink()
 
 
 def _unlink(path: Path) -> None:

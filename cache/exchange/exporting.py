@@ -2,7 +2,7 @@
 
 The arrays are called `<split>/features`, `<split>/view-01` …, `<split>/labels` (int64), `<split>/sample_ids`, `classes`, and,
 where the cache has a classifier, `classifier/weight` and `classifier/bias`. Parquet is a table with a row for each sample and
-a column for each view. It has no place for a classifier.
+a column for each view. It has no place for a classifier, nor for feature maps, which are `<split>/maps` (N, D, h, w).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +19,7 @@ from cache.exchange.formats.numpy_files import write_folder, write_npz
 from cache.exchange.formats.parquet_files import write_parquet
 from cache.exchange.formats.safetensors_files import write_safetensors
 from cache.exchange.source import BLOCK_BYTES, SourceArray
+from cache.format import layout
 from cache.reader import FeatureCache, Features
 
 WRITERS = {".npz": write_npz, ".safetensors": write_safetensors, "": write_folder}
@@ -57,16 +58,24 @@ def export(
             f"{destination}: wanted .npz, .safetensors, .parquet or no suffix (a folder), found {destination.suffix}"
         )
     chosen = {
-        split: [view for view in cache.views(split) if not views or view in views] for split in splits or cache.splits
+        split: [view for view in _arrays(cache, split) if not views or view in views]
+        for split in splits or cache.splits
     }
-    known = {view for split in chosen for view in cache.views(split)}
+    known = {view for split in chosen for view in _arrays(cache, split)}
     if unknown := sorted(set(views) - known):
         raise CacheInvalid(f"cache {cache.key[:12]}: no view {unknown[0]!r}, found {', '.join(sorted(known))}")
-    chosen = {split: names for split, names in chosen.items() if names}
     classifier = cache.classifier()
     left_out: tuple[str, ...] = ()
-    if destination.suffix == ".parquet" and classifier is not None:
-        classifier, left_out = None, ("classifier",)
+    if destination.suffix == ".parquet":
+        left_out = ("classifier",) * (classifier is not None)
+        left_out += (layout.MAPS,) * any(layout.MAPS in names for names in chosen.values())
+        classifier = None
+        chosen = {split: [name for name in names if name != layout.MAPS] for split, names in chosen.items()}
+    chosen = {split: names for split, names in chosen.items() if names}
+    if not chosen:
+        raise CacheInvalid(
+            f"{destination}: Parquet has no place for feature maps; choose another format, or another view"
+        )
     with appearing(destination, destination.suffix == "") as temporary:
         if destination.suffix == ".parquet":
             write_parquet(temporary, cache, chosen, advance)
@@ -89,6 +98,10 @@ def export(
     )
 
 
+def _arrays(cache: FeatureCache, split: str) -> list[str]:
+    return [*cache.views(split), *((layout.MAPS,) if cache.manifest.identity.maps else ())]
+
+
 def _tables(cache: FeatureCache, splits: list[str]) -> Iterator[SourceArray]:
     """Class names, and the labels and ids of each split."""
     yield from _plain("", {"classes": np.array(cache.classes, dtype=str)})
@@ -109,8 +122,8 @@ def _features(
 ) -> Iterator[SourceArray]:
     identity = cache.manifest.identity
     for split, views in chosen.items():
-        shape = (identity.splits[split].rows, identity.width)
         for view in views:
+            shape = (identity.splits[split].rows, *layout.row_shape(identity, view))
             name = f"{split}/{'features' if view == 'clean' else view}"
             yield SourceArray(
                 name,
@@ -122,9 +135,11 @@ def _features(
 
 
 def blocks(cache: FeatureCache, split: str, view: str, advance: Callable[[int], None]) -> Iterator[Features]:
-    """The rows of a view, (B, D) at a time. A block is whole chunks, so that none is read twice."""
-    rows = cache.manifest.identity.splits[split].rows
-    step = cache.manifest.rows_per_chunk * max(1, BLOCK_BYTES // cache.manifest.raw_chunk_bytes)
+    """The rows of a view, (B, D) at a time, or of `maps`, (B, D, h, w). A block is whole chunks, so that none is read twice."""
+    manifest, rows = cache.manifest, cache.manifest.identity.splits[split].rows
+    step = layout.array_chunk(manifest.identity, view, manifest.rows_per_chunk)
+    step *= max(1, BLOCK_BYTES // manifest.raw_chunk_bytes)
     for start in range(0, rows, step):
-        yield cache.slice(split, view, start, min(start + step, rows))
+        stop = min(start + step, rows)
+        yield cache.maps(split, start, stop) if view == layout.MAPS else cache.slice(split, view, start, stop)
         advance(min(step, rows - start))

@@ -37,7 +37,7 @@ def read(
     out_ND: NDArray[np.floating[Any]],
     checksum_of: Callable[[int], str],
 ) -> None:
-    """Fill `out_ND` with rows of an array, from row `start` on. `array` is the path of its `zarr.json` under `root`.
+    """Fill `out_ND` with rows of an array, each flat, from row `start` on. `array` is the path of its `zarr.json` under `root`.
 
     `document` is the content of that file. `checksum_of` gives the checksum that the inventory has of the file of a number,
     or an empty text. Raises CacheCorrupt for a file that is missing, damaged, the file of other rows, or that claims to hold
@@ -49,7 +49,7 @@ def read(
     def read_file(index: int) -> None:
         first = index * grid.rows_per_file
         low, high = max(start, first), min(stop, first + grid.rows_per_file)
-        file = f"{array.removesuffix('zarr.json')}c/{index}/0"
+        file = f"{array.removesuffix('zarr.json')}c/{index}{'/0' * (len(document['shape']) - 1)}"
         try:
             with opening.opened(root, file) as opened:
                 places = _places(opened, grid, index, checksum_of(index))

@@ -6,6 +6,7 @@ is ever used.
 
 import json
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,13 @@ from cache.format.layout import ITEM_BYTES, SHARDING, ZSTD_LEVEL, chunks
 
 
 def read_document(
-    root: Path, file: str, rows: int, width: int, chunk: int, dtype: str, chunks_per_shard: int
+    root: Path, file: str, rows: int, row: tuple[int, ...], chunk: int, dtype: str, chunks_per_shard: int
 ) -> dict[str, Any]:
     """The description of an array, `file` under `root`. It must be one of the two that coattail writes, plain or with zstd.
 
     Raises CacheCorrupt for a file that is no JSON, and CacheInvalid for another description.
     """
-    wanted = [array_document(rows, width, chunk, dtype, compress, chunks_per_shard) for compress in (False, True)]
+    wanted = [array_document(rows, row, chunk, dtype, compress, chunks_per_shard) for compress in (False, True)]
     content = opening.read(root, file, layout.DOCUMENT_LIMIT)
     try:
         stored = json.loads(content)
@@ -51,9 +52,9 @@ def group_document() -> dict[str, Any]:
 
 
 def array_document(
-    rows: int, width: int, chunk: int, dtype: str, compress: bool, chunks_per_shard: int = 1
+    rows: int, row: tuple[int, ...], chunk: int, dtype: str, compress: bool, chunks_per_shard: int = 1
 ) -> dict[str, Any]:
-    """The content of the `zarr.json` of an array, (N, D).
+    """The content of the `zarr.json` of an array of rows of shape `row`: (N, D), or of maps (N, D, h, w).
 
     A chunk holds whole rows, and ends with the crc32c of its bytes. A missing chunk reads as NaN. A shard of several chunks
     holds one after another, and at its end where each lies. An array of few chunks has shards of as many.
@@ -65,25 +66,25 @@ def array_document(
         codecs.append({"name": "zstd", "configuration": {"level": ZSTD_LEVEL, "checksum": False}})
     codecs.append({"name": "crc32c"})
     if shard > 1:
-        codecs = [{"name": SHARDING, "configuration": _sharding(chunk, width, codecs)}]
+        codecs = [{"name": SHARDING, "configuration": _sharding(chunk, row, codecs)}]
     return {
         "zarr_format": 3,
         "node_type": "array",
-        "shape": [rows, width],
+        "shape": [rows, *row],
         "data_type": dtype,
-        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [chunk * shard, width]}},
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [chunk * shard, *row]}},
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
         "fill_value": "NaN",
         "codecs": codecs,
         "attributes": {},
-        "dimension_names": ["row", "feature"],
+        "dimension_names": ["row", "feature", "height", "width"][: 1 + len(row)],
         "storage_transformers": [],
     }
 
 
-def _sharding(chunk: int, width: int, codecs: list[dict[str, Any]]) -> dict[str, Any]:
+def _sharding(chunk: int, row: tuple[int, ...], codecs: list[dict[str, Any]]) -> dict[str, Any]:
     return {
-        "chunk_shape": [chunk, width],
+        "chunk_shape": [chunk, *row],
         "codecs": codecs,
         "index_codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}],
         "index_location": "end",
@@ -96,6 +97,7 @@ class Grid:
 
     rows: int
     width: int
+    """How many numbers a row has."""
     chunk: int
     """How many rows a chunk has."""
     shard: int
@@ -108,11 +110,12 @@ class Grid:
     @classmethod
     def of(cls, document: dict[str, Any]) -> "Grid":
         """The grid of an array, by the content of its `zarr.json`."""
-        (rows, width), codecs = document["shape"], document["codecs"]
+        (rows, *row), codecs = document["shape"], document["codecs"]
         per_file = document["chunk_grid"]["configuration"]["chunk_shape"][0]
         chunk = per_file
         if codecs[0]["name"] == SHARDING:
             chunk, codecs = codecs[0]["configuration"]["chunk_shape"][0], codecs[0]["configuration"]["codecs"]
+        width = prod(row)
         raw = chunk * width * ITEM_BYTES[document["data_type"]]
         return cls(rows, width, chunk, per_file // chunk, raw, codecs)
 

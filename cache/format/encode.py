@@ -22,7 +22,7 @@ def worth_compressing(chunk_BD: NDArray[np.floating[Any]]) -> bool:
 
 
 def encode(document: dict[str, Any], features_BD: NDArray[np.floating[Any]]) -> tuple[bytes, list[bytes]]:
-    """The bytes of a file of an array for these rows, (B, D), and the checksums of its chunks.
+    """The bytes of a file of an array for these rows, (B, D) with maps flat, and the checksums of its chunks.
 
     `document` is the content of the array's `zarr.json`. The last chunk is filled up with NaN.
     """

@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Iterator
+from math import prod
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cache.identity import Identity
+    from cache.identity import Identity, SplitIdentity
 
 FEATURES = "features.zarr"
 CLASSIFIER = "classifier.safetensors"
@@ -30,7 +31,10 @@ NO_CHUNK = 2**64 - 1
 ITEM_BYTES = {"float16": 2, "float32": 4}
 KEY = re.compile(r"[0-9a-f]{64}")
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
-_CHUNK = re.compile(rf"{FEATURES}/({_NAME})/(clean|view-\d\d)/c/(0|[1-9]\d{{0,11}})/0")
+_NUMBER = r"(0|[1-9]\d{0,11})"
+_CHUNK = re.compile(rf"{FEATURES}/({_NAME})/(?:(clean|view-\d\d)/c/{_NUMBER}/0|(maps)/c/{_NUMBER}/0/0/0)")
+MAPS = "maps"
+"""The array of a split's feature maps, (N, D, h, w), where a cache has them: of the images of the view `clean`."""
 
 
 def rows_per_chunk(width: int, dtype: str) -> int:
@@ -40,13 +44,35 @@ def rows_per_chunk(width: int, dtype: str) -> int:
 
 def chunks_per_shard(identity: "Identity", chunk: int) -> int:
     """How many chunks a file has: 1, or CHUNKS_PER_SHARD where there would be too many files."""
-    count = sum((split.views + 1) * chunks(split.rows, chunk) for split in identity.splits.values())
+    arrays = ((split.rows, array_chunk(identity, name, chunk)) for split, name in _arrays(identity))
+    count = sum(chunks(rows, size) for rows, size in arrays)
     return 1 if count <= MANY_CHUNKS else CHUNKS_PER_SHARD
 
 
 def view_names(views: int) -> list[str]:
     """The names of a split's views: `clean`, then `view-01`, `view-02` and so on."""
     return ["clean", *(f"view-{number:02d}" for number in range(1, views + 1))]
+
+
+def array_names(identity: "Identity", split: str) -> list[str]:
+    """The names of a split's arrays: its views, then `maps` where the cache has feature maps."""
+    return view_names(identity.splits[split].views) + ([MAPS] if identity.maps else [])
+
+
+def row_shape(identity: "Identity", name: str) -> tuple[int, ...]:
+    """The shape of one row of an array: (D,), or (D, h, w) of maps."""
+    return (identity.width, *(identity.maps or ())) if name == MAPS else (identity.width,)
+
+
+def array_chunk(identity: "Identity", name: str, chunk: int) -> int:
+    """How many rows a chunk of an array has, where one of a view has `chunk`: of maps so many fewer as a row is larger."""
+    return max(1, chunk // (prod(row_shape(identity, name)) // identity.width))
+
+
+def _arrays(identity: "Identity") -> Iterator[tuple["SplitIdentity", str]]:
+    for name, split in identity.splits.items():
+        for array in array_names(identity, name):
+            yield split, array
 
 
 def rows_file(split: str) -> str:
@@ -58,13 +84,13 @@ def array_file(split: str, view: str) -> str:
 
 
 def chunk_file(split: str, view: str, index: int) -> str:
-    return f"{FEATURES}/{split}/{view}/c/{index}/0"
+    return f"{FEATURES}/{split}/{view}/c/{index}/0{'/0/0' if view == MAPS else ''}"
 
 
 def chunk_of(file: str) -> tuple[str, str, int] | None:
     """The split, the view and the number of a file of chunks; None for any other file."""
     match = _CHUNK.fullmatch(file)
-    return (match[1], match[2], int(match[3])) if match else None
+    return (match[1], match[2] or match[4], int(match[3] or match[5])) if match else None
 
 
 def chunks(rows: int, chunk: int) -> int:
@@ -72,18 +98,22 @@ def chunks(rows: int, chunk: int) -> int:
     return -(-rows // chunk)
 
 
-def number_of_files(identity: "Identity", rows_per_file: int) -> int:
-    """How many files `files` lists. It is computed, so that a forged number of rows makes no long list."""
-    arrays = ((split.views + 1) * (chunks(split.rows, rows_per_file) + 1) for split in identity.splits.values())
+def number_of_files(identity: "Identity", chunk: int, shard: int) -> int:
+    """How many files `files` lists. It is computed, so that a forged number of rows makes no long list.
+
+    A file holds `shard` chunks; a chunk holds `chunk` rows of a view, or as many numbers of maps.
+    """
+    arrays = (chunks(split.rows, shard * array_chunk(identity, name, chunk)) + 1 for split, name in _arrays(identity))
     return 1 + 2 * len(identity.splits) + sum(arrays)
 
 
-def files(identity: "Identity", rows_per_file: int) -> Iterator[str]:
-    """Every file of a cache, except the manifest and the classifier."""
+def files(identity: "Identity", chunk: int, shard: int) -> Iterator[str]:
+    """Every file of a cache, except the manifest and the classifier; `chunk` and `shard` as in `number_of_files`."""
     yield f"{FEATURES}/zarr.json"
     for name, split in identity.splits.items():
         yield rows_file(name)
         yield f"{FEATURES}/{name}/zarr.json"
-        for view in view_names(split.views):
-            yield array_file(name, view)
-            yield from (chunk_file(name, view, index) for index in range(chunks(split.rows, rows_per_file)))
+        for array in array_names(identity, name):
+            yield array_file(name, array)
+            count = chunks(split.rows, shard * array_chunk(identity, array, chunk))
+            yield from (chunk_file(name, array, index) for index in range(count))

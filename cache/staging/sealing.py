@@ -73,8 +73,8 @@ def publish(draft: Draft, work: Path, stores: Path, written: Iterable[Entry], sy
                 durable.make_folder((sealed / file).parent, sync=False)  # `appear` syncs the folders, each once
                 durable.replace(sealed / file, content)
             known = {entry.file: entry for entry in written}
-            rows_per_file = draft.rows_per_chunk * draft.chunks_per_shard
-            files = [file for file in layout.files(draft.identity, rows_per_file) if file not in fresh]
+            cut = (draft.identity, draft.rows_per_chunk, draft.chunks_per_shard)
+            files = [file for file in layout.files(*cut) if file not in fresh]
             inventory = [_collect(work / layout.DATA, sealed, file, known.get(file)) for file in files]
             if not synced:
                 for file in files:

@@ -60,37 +60,36 @@ class Shard:
         return self.split, self.view, self.index
 
 
-def of_view(identity: Identity, split: str, view: str, rows_per_shard: int) -> Iterator[Shard]:
-    """Every shard of a view, in the order of its rows."""
+def of_view(identity: Identity, split: str, view: str, chunk: int, chunks_per_shard: int) -> Iterator[Shard]:
+    """Every shard of a view, or of `maps`, in the order of its rows; `chunk` rows of a view are a chunk."""
     rows = identity.splits[split].rows
+    rows_per_shard = layout.array_chunk(identity, view, chunk) * chunks_per_shard
     for index, start in enumerate(range(0, rows, rows_per_shard)):
         yield Shard(split, view, index, start, min(start + rows_per_shard, rows))
 
 
-def owned(identity: Identity, split: str, view: str, rows_per_shard: int, worker: int, workers: int) -> Iterator[Shard]:
+def owned(
+    identity: Identity, split: str, view: str, chunk: int, chunks_per_shard: int, worker: int, workers: int
+) -> Iterator[Shard]:
     """The shards of a view that one of several workers writes: every `workers`-th.
 
     The first shard of each view goes to another worker. So every worker gets shards where views have few.
     """
-    turn = _views(identity).index((split, view))
-    for shard in of_view(identity, split, view, rows_per_shard):
+    turn = _arrays(identity).index((split, view))
+    for shard in of_view(identity, split, view, chunk, chunks_per_shard):
         if (shard.index + turn) % workers == worker:
             yield shard
 
 
-def first_missing(identity: Identity, rows_per_shard: int, done: Container[ShardKey]) -> Shard | None:
+def first_missing(identity: Identity, chunk: int, chunks_per_shard: int, done: Container[ShardKey]) -> Shard | None:
     """The first shard of the cache that is not written yet; None where all are."""
-    for split, view in _views(identity):
-        for shard in of_view(identity, split, view, rows_per_shard):
+    for split, view in _arrays(identity):
+        for shard in of_view(identity, split, view, chunk, chunks_per_shard):
             if shard.key not in done:
                 return shard
     return None
 
 
-def _views(identity: Identity) -> list[tuple[str, str]]:
-    """Split and view of every array of the cache."""
-    return [
-        (split, view)
-        for split, split_identity in identity.splits.items()
-        for view in layout.view_names(split_identity.views)
-    ]
+def _arrays(identity: Identity) -> list[tuple[str, str]]:
+    """Split and name of every array of the cache."""
+    return [(split, name) for split in identity.splits for name in layout.array_names(identity, split)]

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -135,7 +135,7 @@ def work_to_do(folder: Path, what: str) -> Iterator[bool]:
 
 def leftovers(folder: Path) -> list[Path]:
     """Files that nobody reads any more: half-written ones of a killed process, and the checkpoint of a finished run."""
-    torn = list(folder.glob(f".*{durable.TEMPORARY}"))
+    torn = sorted(path for path in folder.glob(f".*{durable.TEMPORARY}") if durable.is_temporary(path))
     return [*torn, *(folder.glob(CHECKPOINT) if is_done(folder) else [])]
 
 
@@ -205,12 +205,29 @@ def read_result(folder: Path, model: type[Result], name: str = "metrics.json") -
         raise DataError(f"{path}: {where}: {first['msg'].removeprefix('Value error, ')}; {AGAIN}") from None
 
 
-def prove(path: Path, tensors: str, recorded: str) -> None:
+def prove(path: Path, tensors: str, recorded: str, remedy: str = AGAIN) -> None:
     """Raises DataError where the digest of a file's tensors is not the one that the run's metrics.json recorded."""
     if tensors != recorded:
         raise DataError(
-            f"{path}: changed after it was written: wanted tensors of digest {recorded[:12]!r}, found {tensors[:12]!r}; {AGAIN}"
+            f"{path}: changed after it was written: wanted tensors of digest {recorded[:12]!r}, found {tensors[:12]!r}; {remedy}"
         )
+
+
+def prove_settings(folder: Path, settings: "Settings", recorded: Mapping[str, Any]) -> None:
+    """Raises DataError where settings from a run's config.toml are not those that its metrics.json recorded.
+
+    `recorded` has sections, or parts of them. What it lacks, because an earlier version made the run, is not compared.
+    """
+    found = settings.model_dump(mode="json")
+    for section, values in recorded.items():
+        pairs = values.items() if isinstance(values, dict) else [(None, values)]
+        for name, value in pairs:
+            other = found.get(section) if name is None else found.get(section, {}).get(name, value)
+            if other != value:
+                key = section if name is None else f"{section}.{name}"
+                raise DataError(
+                    f"{folder / 'config.toml'}: changed after it was written: {key}: wanted {value!r}, found {other!r}; {AGAIN}"
+                )
 
 
 @contextmanager

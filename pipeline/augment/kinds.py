@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from pipeline.augment import generated
+from pipeline.augment import feature_maps, generated
 from pipeline.augment.transfer import Transformations
 from pipeline.features import Features, take
 from pipeline.settings import Settings
@@ -104,6 +104,8 @@ class Kind:
     """Whether a step draws a second batch of rows for it, each row as likely as any other."""
     make: "Callable[[Settings, Features], Callable[[Draw], Tensor]] | None" = None
     """For kinds that generate features: from the training rows, what makes (S, B, D) of a step."""
+    uniforms: "Callable[[Features], int] | None" = None
+    """How many uniform numbers a row of a step wants. None: one for each of the D features."""
 
 
 @dataclass(frozen=True)
@@ -192,6 +194,7 @@ KINDS: dict[str, Kind] = {
     "class-gaussian": Kind(True, True, _generated, make=generated.class_gaussian),
     "distribution-calibration": Kind(True, True, _generated, make=generated.distribution_calibration),
     "tailcalibx": Kind(True, True, _generated, make=generated.tailcalibx),
+    "feature-aug": Kind(False, True, _generated, make=feature_maps.feature_aug, uniforms=feature_maps.numbers),
 }
 UNCHANGED = Augmentation(KINDS["none"], None, torch.zeros(0))
 

@@ -12,7 +12,7 @@ from pipeline.backbones.resnet import BACKBONES, CifarBlock, CifarResNet, Imagen
 from pipeline.errors import ConfigError
 
 
-class Bilateral(Backbone):
+class Bilateral(MappedBackbone):
     """Shared blocks, then a branch each: (B, 3, S, S) -> (B, 2D), D the width of the network it is made from."""
 
     def __init__(self, network: MappedBackbone, other: MappedBackbone) -> None:
@@ -24,6 +24,11 @@ class Bilateral(Backbone):
         setattr(network, last, blocks[:-1])
         self.shared = network
         self.width = 2 * network.width
+
+    def map(self, x: Tensor) -> Tensor:
+        """The last maps of both branches for the same images, (B, 2D, H, W)."""
+        x = self.shared.map(x)
+        return torch.cat([self.conventional(x), self.reversed(x)], dim=1)
 
     def forward(self, x: Tensor, share: Tensor | None = None) -> Tensor:
         """Without `share`, both branches' features of the same images: l = 0.5, times 2.
@@ -57,7 +62,7 @@ def with_ending(network: Backbone, name: str, ending: str) -> Backbone:
     return NewBlock(network, block(network.width, 512))
 
 
-class NewBlock(Backbone):
+class NewBlock(MappedBackbone):
     """The network's feature map, frozen with its statistics, then one block that learns: (B, 3, S, S) -> (B, D)."""
 
     def __init__(self, network: MappedBackbone, block: nn.Module) -> None:
@@ -72,7 +77,11 @@ class NewBlock(Backbone):
         self.frozen.eval()
         return self
 
-    def forward(self, x: Tensor) -> Tensor:
+    def map(self, x: Tensor) -> Tensor:
+        """The new block's map, (B, D, H, W)."""
         with torch.no_grad():
             x = self.frozen.map(x)
-        return self.block(x).mean(dim=(2, 3))
+        return self.block(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.map(x).mean(dim=(2, 3))

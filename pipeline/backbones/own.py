@@ -28,7 +28,7 @@ class Own(Given):
         """(B, 3, S, S) -> (B, D). Raises DataError where the module raises, or gives something else for this batch."""
         try:
             features = self.module(x)
-        except Exception as error:  # whatever somebody's code may raise
+        except (Exception, SystemExit) as error:  # whatever somebody's code may raise
             if out_of_memory(error):
                 raise
             raise DataError(
@@ -100,7 +100,7 @@ def _tried(module: nn.Module, reference: str, size: int) -> object:
             raise TypeError("a state_dict that does not hold tensors alone")
         with torch.inference_mode():
             return module.eval()(torch.zeros(2, 3, size, size, device=device))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(
             f"--backbone-module {reference}: wanted features (B, D) of 2 images of {size} x {size} pixels, found {_reason(error)}"
         ) from None

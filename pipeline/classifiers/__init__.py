@@ -3,18 +3,20 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from cache import FeatureCache
 from pipeline.augment import UNCHANGED, augmentation_for
+from pipeline.classifiers import fixed_rule
 from pipeline.classifiers.kinds import kind
 from pipeline.classifiers.linear import Classifier
 from pipeline.classifiers.mean_shift import mean_shift
 from pipeline.classifiers.problem import Problem
 from pipeline.classifiers.scored import Scored
-from pipeline.features import corrects_the_prior, is_unseen, load, stage1_classifier, training_rows
+from pipeline.features import corrects_the_prior, is_unseen, last_maps, load, stage1_classifier, training_rows
 from pipeline.settings import Retrain, Settings
-from pipeline.settings.stage3 import VALIDATES
+from pipeline.settings.stage3 import READS_MAPS, VALIDATES
 from pipeline.stg.trained import TrainedSTG
 
 
@@ -38,9 +40,15 @@ def train_classifiers(
     those training rows are used.
     """
     settings = variants[0]
+    if follows_the_rule(settings, cache):
+        return _by_the_rule(settings, cache, rows_N)
     retrain = settled(settings, cache)
     train = training_rows(cache, settings, views=retrain.is_trained and retrain.views)
     train = train if rows_N is None else train.select(rows_N)
+    if retrain.is_trained and retrain.augmentation in READS_MAPS:
+        train = replace(
+            train, maps=last_maps(cache, f"retrain.augmentation={retrain.augmentation}", settings.ram_limit)
+        )
     stage1 = stage1_classifier(cache, train.coordinates)
     transfers = retrain.is_trained and retrain.augmentation == "transfer"
     val = None
@@ -65,6 +73,24 @@ def train_classifiers(
     return classifier if train.coordinates is None else classifier.folded(train.coordinates)
 
 
+def _by_the_rule(settings: Settings, cache: FeatureCache, rows_N: Tensor | None) -> Classifier:
+    rule = fixed_rule.by_the_rule(settings)
+    together = train_classifiers([rule], cache, fixed_rule.seeds_from(settings.seed), None, rows_N)
+    assert isinstance(together, Classifier)
+    labels_N = torch.from_numpy(cache.labels("train").astype("int64"))
+    labels_N = labels_N if rows_N is None else labels_N[rows_N]
+    return fixed_rule.averaged(together, torch.bincount(labels_N, minlength=len(cache.classes)))
+
+
+def follows_the_rule(settings: Settings, cache: FeatureCache) -> bool:
+    """Whether `auto` has no rows to choose on in this cache."""
+    return settings.retrain.head == "auto" and not _chooses(cache)
+
+
 def settled(settings: Settings, cache: FeatureCache) -> Retrain:
     """The settings of `retrain` with a number in place of each `auto` that is not chosen on rows of this cache."""
-    return settings.retrain.settled(chooses=is_unseen(cache) or "val" in cache.splits)
+    return settings.retrain.settled(chooses=_chooses(cache))
+
+
+def _chooses(cache: FeatureCache) -> bool:
+    return is_unseen(cache) or "val" in cache.splits

@@ -3,6 +3,7 @@
 With few rows a class, the arm that is likeliest on held-out rows is often not the best on new rows. The average of the likeliest
 ones is steadier; each is divided by its own temperature first, so that all are in one unit. Half of the weight goes to two arms
 that won on other data. They stand in for what held-out rows cannot tell: a class with a single row has none to hold out.
+Where held-out rows say beyond two standard errors that the likeliest arm alone is better than the average, it is taken alone.
 tests/benchmarks/bench_choice.py measures all this.
 """
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pipeline.classifiers import held_out
-from pipeline.classifiers.candidates import PLAIN, Arm, Logistic, fit, fit_all, name
+from pipeline.classifiers.candidates import PLAIN, TAUS, Arm, Logistic, fit, fit_all, name
 from pipeline.classifiers.discriminant import Transfer
 from pipeline.classifiers.selection import Choice, Score, choose
 
@@ -29,10 +30,9 @@ draws none was more than .08 below."""
 
 
 def arms(metric: str = "balanced") -> list[Arm]:
-    """The arms that are compared. Adjustments below 1 are for the metric `accuracy`, under which the training prior counts."""
-    taus = (1.0, 1.25) if metric == "balanced" else (0.0, 0.25, 0.5, 1.0)
+    """The arms that are compared, for a metric of `candidates.TAUS`."""
     grid: list[Arm] = [PLAIN, Logistic(0.01, shrinkage=None)]
-    grid += [Logistic(l2, tau, k) for k in (0.0, 1.0, 2.0) for l2 in (0.01, 0.03, 0.1) for tau in taus]
+    grid += [Logistic(l2, tau, k) for k in (0.0, 1.0, 2.0) for l2 in (0.01, 0.03, 0.1) for tau in TAUS[metric]]
     strengths = (0.0, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0)
     grid += [Transfer(r, k, corrected=correct) for r in (0.3, 0.6, 0.8) for k in strengths for correct in (False, True)]
     return grid
@@ -83,7 +83,12 @@ def elect(
     members = _members(grid, choice, USUAL if metric == "balanced" else ())
     factors = {arm: share / choice.scores[name(arm)].temperature for arm, share in members.items()}
     blended_HC = torch.stack([factor * scores[arm] for arm, factor in factors.items()]).sum(dim=0)
-    score = choose({"committee": blended_HC}, rows.labels_H, classes, metric).scores["committee"]
+    likeliest = next(arm for arm in grid if name(arm) == choice.arm)
+    duel = choose({"committee": blended_HC, "alone": scores[likeliest]}, rows.labels_H, classes, metric)
+    score = duel.scores[duel.arm if duel.certain else "committee"]
+    if duel.arm == "alone" and duel.certain:
+        members = {likeliest: 1.0}
+        factors = {likeliest: 1 / score.temperature}
     fits = fit_all(list(factors), features_ND, labels_N, classes)
     weight_CD = torch.stack([factor * fits[arm][0] for arm, factor in factors.items()]).sum(dim=0)
     bias_C = torch.stack([factor * fits[arm][1] for arm, factor in factors.items()]).sum(dim=0)

@@ -21,9 +21,8 @@ TRIED: dict[str, tuple[float, ...]] = {
     "shrinkage": (0.1, 0.3, 0.6, 0.8, 0.95),
     "transfer": (0.0, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0),
 }
-"""The values among which a head chooses where the setting is `auto`, about a factor of 2 or 3 apart."""
-TAUS = {"balanced": (1.0, 1.25), "accuracy": (0.0, 0.25, 0.5, 1.0)}
-"""The same for `tau`, by metric. Below 1 the training prior still counts, which suits those who will meet it again."""
+"""The values among which a head chooses where the setting is `auto`, about a factor of 2 or 3 apart. Those of `tau` are
+`candidates.TAUS`."""
 
 
 @on_present
@@ -86,16 +85,10 @@ def ridge(problem: Problem) -> Scored:
 def auto(problem: Problem) -> Classifier:
     """The arms that are likeliest on held-out rows, averaged; the test split has no part in it.
 
-    The held-out rows are the `val` split where there is one, else folds of the training rows where the backbone never saw them.
-    Else there are none: a backbone is right on nearly all rows it was trained on. A fixed rule is then taken, and named as such.
+    The held-out rows are the `val` split where there is one, else folds of the training rows, which the backbone must not have
+    seen. Where it has seen them, `fixed_rule` stands in.
     """
     rows_ND, labels_N, classes = clean(problem.train), problem.train.labels_N, problem.classes
-    if not problem.chooses:
-        weight_CD, bias_C = candidates.fit(candidates.SEEN, rows_ND, labels_N, classes)
-        selection = Selection(
-            on="a fixed rule: the backbone was trained on these rows", members={candidates.name(candidates.SEEN): 1.0}
-        )
-        return Classifier(weight_CD[None], bias_C[None], selection)
     elected = committee.elect(rows_ND, labels_N, classes, problem.metric, problem.seeds[0], _val(problem))
     members = {candidates.name(arm): share for arm, share in elected.members.items()}
     selection = _selection(problem, elected.on, elected.score, elected.choice, members)
@@ -113,7 +106,7 @@ def _values(problem: Problem, name: str) -> tuple[float, ...]:
     if value != "auto":
         return (float(value),)
     usual = problem.settings.number(name)
-    tried = TAUS[problem.metric] if name == "tau" else TRIED[name]
+    tried = candidates.TAUS[problem.metric] if name == "tau" else TRIED[name]
     return usual, *(other for other in tried if other != usual)
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from pipeline.classifiers.computed import clean
+from pipeline.classifiers.computed import TRIED, clean
 from pipeline.classifiers.discriminant import Transfer, held_out_scores, mean_shifts
 from pipeline.classifiers.held_out import MANY_CLASSES, compared_rows
 from pipeline.classifiers.selection import choose
@@ -11,7 +11,7 @@ from pipeline.features import Features
 from pipeline.progress import note
 from pipeline.settings.stage3 import Retrain
 
-LENDING = (0.0, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0)
+LENDING = TRIED["transfer"]
 """Values of k among which held-out rows choose. Plankton, with up to 1,385 rows a class, wants about 14."""
 
 

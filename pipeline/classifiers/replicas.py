@@ -119,8 +119,10 @@ def _blocks(
     views = features.views
     kind = augmentation.kind
     # Blocks of many seeds are too large for malloc to keep; fresh pages each time would cost as much as the numbers in them.
-    wide = (len(seeds), min(size, steps), settings.batch_size, features.width)
-    noise, uniform = (torch.empty(wide if drawn else 0) for drawn in (kind.draws_noise, kind.draws_uniform))
+    wide = (len(seeds), min(size, steps), settings.batch_size)
+    uniforms = features.width if kind.uniforms is None else kind.uniforms(features)
+    noise = torch.empty((*wide, features.width) if kind.draws_noise else 0)
+    uniform = torch.empty((*wide, uniforms) if kind.draws_uniform else 0)
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
         for start in range(0, steps, size):
             shape = (min(size, steps - start), settings.batch_size)

@@ -82,7 +82,7 @@ def import_(sources: tuple[str, ...], name: str, test_share: float, seed: int, a
 @click.argument("reference", metavar="CACHE")
 @click.argument("destination", metavar="DEST", type=HomePath())
 @click.option("--split", "splits", multiple=True, help="Only this split; may be repeated.")
-@click.option("--view", "views", multiple=True, help="Only this view: clean, view-01, …; may be repeated.")
+@click.option("--view", "views", multiple=True, help="Only this view: clean, view-01, …, maps; may be repeated.")
 @output_options
 def export(reference: str, destination: Path, splits: tuple[str, ...], views: tuple[str, ...], as_json: bool) -> None:
     """A cache -> DEST.npz, DEST.safetensors, DEST.parquet, or a folder of .npy files."""

@@ -30,7 +30,8 @@ def listings(caches: "Sequence[Listing]", place: str, now: float, whole_keys: bo
 
 
 def _listed(cache: "Listing", now: float, whole_key: bool) -> tuple[str, ...]:
-    numbers = (f"{cache.rows:,}", str(cache.width), str(cache.views)) if cache.state == "published" else ("", "", "")
+    views = f"{cache.views}, test {cache.test_views}" if cache.test_views else str(cache.views)
+    numbers = (f"{cache.rows:,}", str(cache.width), views) if cache.state == "published" else ("", "", "")
     key = cache.key if whole_key else cache.key[:SHORT]
     return key, cache.name, cache.backbone, *numbers, size(cache.bytes), age(now - cache.modified), cache.state
 
@@ -39,12 +40,13 @@ def description(manifest: "Manifest", path: Path) -> list[Part]:
     """What a cache holds and what it was made from, a line each."""
     identity, made = manifest.identity, manifest.provenance
     chunk = f"{size(manifest.raw_chunk_bytes)} or less"
+    maps = f", with maps of {identity.width} x {identity.maps[0]} x {identity.maps[1]}" if identity.maps else ""
     lines = [
         ("key", manifest.key),
         ("path", str(path)),
         ("data set", f"{made.name}, {len(identity.classes)} classes"),
         ("backbone", f"{identity.backbone}, layer {identity.layer}, weights {identity.weights[:SHORT]}"),
-        ("features", f"D = {identity.width}, {identity.dtype}, BN {identity.bn}, autocast {identity.autocast}"),
+        ("features", f"D = {identity.width}, {identity.dtype}, BN {identity.bn}, autocast {identity.autocast}{maps}"),
         ("transform", _plain(identity.transform)),
         (
             "views",

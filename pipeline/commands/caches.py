@@ -150,13 +150,16 @@ def rm(references: tuple[str, ...], yes: bool, as_json: bool) -> None:
 @click.option("--yes", is_flag=True, help="Delete; without it the candidates are only listed.")
 @output_options
 def prune(older_than: float | None, keep: tuple[str, ...], yes: bool, as_json: bool) -> None:
-    """List what is damaged, or half extracted and untouched for a day; with --yes delete it."""
+    """List what is damaged, or half extracted and untouched for a day, and what killed runs left; with --yes delete it."""
     from cache.prune import prune as candidates
+    from pipeline.artefacts.folders import runs_folder
+    from pipeline.artefacts.leftovers import prune_runs
     from pipeline.commands import cache_text
 
     stores = stores_path()
     spared = [cache_path(reference).name for reference in keep]
     offered = candidates(stores, None if older_than is None else older_than * DAY, spared, yes=yes)
+    offered += prune_runs(runs_folder(), yes)
     show([asdict(candidate) for candidate in offered], as_json, cache_text.candidates(offered, yes))
 
 

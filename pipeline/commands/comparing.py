@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline.commands.exports import Exports, export_options
-from pipeline.commands.options import Command, Options, common, output_options
+from pipeline.commands.options import Choice, Command, Options, common, output_options
 from pipeline.commands.output import show
 from pipeline.report.layout import Part
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @click.option("--baseline", help="The method that the others are compared with; by default crt.")
 @click.option(
     "--metric",
-    type=click.Choice(["accuracy", "balanced"]),
+    type=Choice(["accuracy", "balanced"]),
     default="accuracy",
     show_default=True,
     help="What is compared: every row counts alike, or every class.",
@@ -62,6 +62,8 @@ def compare(
     from pipeline.comparing.presets import DIVERGENCE, check_preset
 
     names = tuple(name.strip() for name in methods.split(",") if name.strip()) if methods else ()
+    if methods is not None and not names:
+        raise click.UsageError("--methods: wanted names such as crt,crt+stg, found none")
     chosen = Chosen(names, preset, baseline, metric)
     if preset is not None:
         check_preset(preset)
@@ -85,12 +87,14 @@ def _compare(options: Options, references: tuple[str, ...], chosen: "Chosen", ex
         overview_lines,
         overview_table,
     )
-    from pipeline.settings.used import check_stages
+    from pipeline.settings.used import check_arms
 
     runs, comparisons = runs_folder(), []
     for reference in references or (None,):
         resolved, cache = resolved_with_cache(options, reference, stores_folder())
-        check_stages(resolved.settings, resolved.given, cached=reference is not None)
+        methods = (*chosen.methods, *([chosen.baseline] if chosen.methods and chosen.baseline else []))
+        every = not chosen.methods and chosen.preset is None
+        check_arms(resolved.settings, resolved.given, reference is not None, methods, every)
         comparisons.append(pipeline.compare_arms(resolved.settings, cache, runs, chosen)[0])
     parts: list[Part] = []
     for comparison in comparisons:
@@ -155,13 +159,14 @@ def results(
     from pipeline.artefacts.folders import runs_folder
     from pipeline.progress import note
     from pipeline.report.tables import runs_table
-    from pipeline.results import check_head, collect, select
+    from pipeline.results import check_method, collect, select, unmatched
 
-    check_head(wanted["head"])
+    check_method(wanted["head"], wanted["augmentation"])
     root = runs_folder()
-    rows = select(collect(root, note), seed, **wanted)
+    every = collect(root, note)
+    rows = select(every, seed, **wanted)
     table = runs_table(rows, f"runs in {root}: top-1 % and ECE %, mean ± spread over seeds")
     exports.write(rows, table)
     if not exports.take_stdout:
-        empty = [f"no finished run of stage 3 in {root} matches"]
+        empty = [f"no finished run of stage 3 in {root} matches", *unmatched(every, seed, **wanted)]
         show({"runs": str(root), "rows": rows.to_dicts()}, as_json, [table] if len(rows) else empty)

@@ -7,15 +7,15 @@ from typing import Any
 import click
 
 from pipeline.commands.about import config_group
-from pipeline.commands.options import Command, Options, common, output_options, target_argument
+from pipeline.commands.options import Command, HomePath, Options, common, output_options, target_argument
 from pipeline.commands.output import say, show
 from pipeline.errors import ConfigError
 
 
 @config_group.command("init", cls=Command)
 @output_options
-@click.argument("images", metavar="FOLDER|TABLE", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="The file to write; by default, stdout.")
+@click.argument("images", metavar="FOLDER|TABLE", type=HomePath())
+@click.option("-o", "--output", type=HomePath(), help="The file to write; by default, stdout.")
 def config_init(images: Path, output: Path | None, as_json: bool) -> None:
     """Write a commented config for the images in a folder or a table.
 

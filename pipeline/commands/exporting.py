@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.commands.options import Command, HomePath, output_options
+from pipeline.commands.options import Choice, Command, HomePath, output_options
 from pipeline.commands.output import show
 
 KINDS = ("onnx", "safetensors", "torch-export")
@@ -13,7 +13,7 @@ KINDS = ("onnx", "safetensors", "torch-export")
 
 @click.command(cls=Command)
 @click.option("--run", "folder", required=True, type=HomePath(), help="A run folder of retrain.")
-@click.option("--to", "kind", required=True, type=click.Choice(KINDS), help="The file's format.")
+@click.option("--to", "kind", required=True, type=Choice(KINDS), help="The file's format.")
 @click.option("-o", "--output", type=HomePath(), help="The file to write; by default model.* in the run folder.")
 @click.option("--head-only", is_flag=True, help="Features in, not images: where features came from elsewhere.")
 @click.option("--only-seed", type=int, help="The classifier of one seed; by default the mean of all probabilities.")
@@ -34,9 +34,12 @@ def export(
 
     coattail export --run runs/own/crt+stg-0123456789ab --to onnx
     """
+    if head_only and backbone is not None:
+        raise click.UsageError("--backbone is for images: --head-only takes features")
     import json
 
     from pipeline.artefacts.folders import read_result, runs_folder
+    from pipeline.artefacts.outputs import output_path
     from pipeline.commands.run_cache import cache_of
     from pipeline.export import WRITERS, save_card, write_model
     from pipeline.exporting.check import check_features, check_images, sampled_test_images
@@ -54,6 +57,7 @@ def export(
         predictor, seeds = one_seed(predictor, seeds, only_seed), [only_seed]
     encoder = None if head_only else encoder_of(cache.manifest, runs_folder(), backbone)
     path = output or folder / f"model{WRITERS[kind][0]}"
+    path = output_path("-o", path)
     if path.suffix != WRITERS[kind][0]:
         raise click.UsageError(f"-o {path}: wanted a file that ends with {WRITERS[kind][0]} for --to {kind}")
     about, model = deployable(predictor, encoder, cache.manifest.identity, result.method, tuple(seeds))

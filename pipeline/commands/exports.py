@@ -35,6 +35,12 @@ def export_options(*formats: str) -> Callable[[Callable[..., Any]], Callable[...
     return declared
 
 
+def _output(name: str, file: str) -> Path:
+    from pipeline.artefacts.outputs import output_path
+
+    return output_path(f"--{name}", file)
+
+
 @dataclass(frozen=True)
 class Exports:
     """The files that the command line asks for, by format."""
@@ -43,14 +49,14 @@ class Exports:
 
     @classmethod
     def of(cls, as_json: bool, **files: str | None) -> "Exports":
-        """Raises ConfigError where two documents are to go to stdout, or Parquet is."""
+        """Raises ConfigError where two documents are to go to stdout, or Parquet is, or where a file cannot be written."""
         given = {name: file for name, file in files.items() if file is not None}
         to_stdout = [f"--{name} -" for name, file in given.items() if file == "-"] + ["--json"] * as_json
         if len(to_stdout) > 1:
             raise ConfigError(f"{' and '.join(to_stdout)}: one document goes to stdout; name files for the others")
         if given.get("parquet") == "-":
             raise ConfigError("--parquet -: Parquet is no text; name a file")
-        return cls(given)
+        return cls({name: file if file == "-" else str(_output(name, file)) for name, file in given.items()})
 
     @property
     def take_stdout(self) -> bool:

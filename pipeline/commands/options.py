@@ -13,6 +13,7 @@ import click
 from pipeline.commands.examples import EXAMPLES
 from pipeline.commands.failures import stoppable
 from pipeline.errors import ConfigError
+from pipeline.settings.suggesting import did_you_mean
 
 Function = Callable[..., Any]
 SHARED = ("train-backbone", "extract")
@@ -97,6 +98,16 @@ class Finite(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{value} is no finite number.", param, ctx)
         return float(number)
+
+
+class Choice(click.Choice):
+    """One of several names; the closest is suggested for another."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        names = [str(name) for name in self.choices]
+        if value not in names:
+            self.fail(f"{value!r}; {did_you_mean(str(value), names)}wanted one of {', '.join(names)}", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 class HomePath(click.Path):

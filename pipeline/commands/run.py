@@ -80,12 +80,16 @@ def run(
 def _show_plan(options: Options, reference: str | None) -> None:
     from pipeline.artefacts.folders import stores_folder
     from pipeline.commands.which_cache import resolve_settings, resolved_with_cache
+    from pipeline.settings.used import check_compare
 
     if reference is None:
         refuse_module(options)
-        show_images_plan(resolve_settings(options).settings, options.as_json)
+        resolved = resolve_settings(options)
+        check_compare(resolved.settings, resolved.given, cached=False)
+        show_images_plan(resolved.settings, options.as_json)
     else:
         resolved, cache = resolved_with_cache(options, reference, stores_folder())
+        check_compare(resolved.settings, resolved.given, cached=True)
         show_cache_plan(resolved.settings, cache, options.as_json)
 
 

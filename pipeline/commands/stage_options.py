@@ -23,6 +23,26 @@ def classifier_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--head", help=f"{', '.join(HEADS)}.")(command)
 
 
+def test_views_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--test-views`, as `views`: a number or `all`."""
+    return click.option(
+        "--test-views",
+        "views",
+        default="1",
+        metavar="N|all",
+        callback=lambda _context, _parameter, text: _views(text),
+        help="Average probabilities over so many views of each row: the clean one, then moved and mirrored.  [default: 1]",
+    )(command)
+
+
+def _views(text: str) -> int | str:
+    if text == "all":
+        return text
+    if not text.isdecimal() or int(text) < 1:
+        raise click.BadParameter(f"wanted all or a whole number of at least 1, found {text!r}")
+    return int(text)
+
+
 def with_settings(options: Options, chosen: dict[str, str | int | None]) -> Options:
     """The options, with the settings of stage 3 that were given as options of their own, such as `--head lws`."""
     texts = tuple(f"retrain.{name}={value}" for name, value in chosen.items() if value is not None)

@@ -11,7 +11,13 @@ from pipeline.commands.options import Command, HomePath, Options, common
 from pipeline.commands.output import show
 from pipeline.commands.planning import dry_run_option, show_retrain_plan, show_stg_plan
 from pipeline.commands.run_cache import cache_of
-from pipeline.commands.stage_options import cache_options, classifier_options, config_or_cache, with_settings
+from pipeline.commands.stage_options import (
+    cache_options,
+    classifier_options,
+    config_or_cache,
+    test_views_option,
+    with_settings,
+)
 
 
 @click.command("train-stg", cls=Command)
@@ -80,6 +86,7 @@ def retrain(
 @click.option("--data", metavar="FOLDER|TABLE|CONFIG", help="Other labelled images, their classes found by name.")
 @click.option("--cache", "reference", help="The cache, where it is not in stores/ under its key.")
 @click.option("--backbone", type=HomePath(), help="With --data: the stage-1 run folder; by default the cache's own.")
+@test_views_option
 @click.option("--prior", help="Class shares to expect: train, uniform, a .json file, or 0.5,0.3,… in class order.")
 def evaluate(
     options: Options,
@@ -88,6 +95,7 @@ def evaluate(
     data: str | None,
     reference: str | None,
     backbone: Path | None,
+    views: int | str,
     prior: str | None,
 ) -> None:
     """Figures of a finished classifier on a split of its cache, or on other labelled images with --data.
@@ -96,6 +104,12 @@ def evaluate(
     """
     from pipeline.report.tables import retrained_table
 
+    if data is not None and views != 1:
+        raise click.UsageError("--test-views is for a split of the cache: of --data the clean view alone is made")
+    if data is not None and options.config is not None:
+        raise click.UsageError(f"--data {data} and --config {options.config}: give one of them")
+    if data is None and (options.config or options.overrides or options.seed is not None):
+        raise click.UsageError("--config, --set and --seed are for --data; of its own cache, a run's own settings hold")
     if data is not None:
         from pipeline.artefacts.folders import runs_folder
         from pipeline.commands.which_cache import resolve_settings
@@ -114,7 +128,7 @@ def evaluate(
     from pipeline.stage3_retrain import evaluate_run
 
     cache = cache_of(folder, reference)
-    result = evaluate_run(folder, cache, split or "test", prior)
+    result = evaluate_run(folder, cache, split or "test", prior, views)
     show(
         {"run": str(folder), **result.model_dump()}, options.as_json, [retrained_table(result, cache.manifest, folder)]
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline.commands.exports import Exports, export_options
-from pipeline.commands.options import Command, Options, common
+from pipeline.commands.options import Choice, Command, HomePath, Options, common
 from pipeline.commands.output import show
 from pipeline.report.layout import Part
 
@@ -20,13 +20,13 @@ SELECTIONS = ("auto", "val", "cross-validation", "test")
 
 
 @click.command(cls=Command)
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=HomePath())
 @common
 @click.option("--cache", "reference", help="A cache's folder, key, start of its key, or s3://…/KEY.")
 @click.option("--jobs", type=click.IntRange(1, 1024), default=1, show_default=True, help="Processes at once.")
 @click.option(
     "--backend",
-    type=click.Choice(["joblib", "dask"]),
+    type=Choice(["joblib", "dask"]),
     default="joblib",
     show_default=True,
     help="Processes of this machine, or a Dask cluster, whose workers need the cache's address alone.",
@@ -34,7 +34,7 @@ SELECTIONS = ("auto", "val", "cross-validation", "test")
 @click.option("--scheduler", metavar="ADDRESS", help="Of the Dask cluster: tcp://HOST:PORT.")
 @click.option(
     "--select-on",
-    type=click.Choice(SELECTIONS),
+    type=Choice(SELECTIONS),
     default="auto",
     show_default=True,
     help="What the best point is chosen on; auto: val, else cross-validation where the backbone never saw the rows. test is "

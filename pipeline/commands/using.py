@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
-from pipeline.commands.options import Command, output_options
+from pipeline.commands.options import Command, HomePath, output_options
 from pipeline.commands.output import show
 from pipeline.commands.run_cache import cache_of
+from pipeline.commands.stage_options import test_views_option
 
 if TYPE_CHECKING:
     from cache import FeatureCache
@@ -23,17 +25,18 @@ NAMED = 20
 
 
 @click.command(cls=Command)
-@click.option("--run", "folder", type=click.Path(path_type=Path), help="A run folder of retrain.")
-@click.option("--model", type=click.Path(path_type=Path), help="In place of a run: a file that export wrote.")
+@click.option("--run", "folder", type=HomePath(), help="A run folder of retrain.")
+@click.option("--model", type=HomePath(), help="In place of a run: a file that export wrote.")
 @click.argument("paths", nargs=-1)
-@click.option("--features", type=click.Path(path_type=Path), help="Features (N, D) in place of images: .npy, .npz, …")
+@click.option("--features", type=HomePath(), help="Features (N, D) in place of images: .npy, .npz, …")
 @click.option(
     "--top", default=5, show_default=True, type=click.IntRange(1, 1000), help="Classes to name for each image."
 )
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="A .parquet, .csv or .jsonl file to write.")
+@click.option("-o", "--output", type=HomePath(), help="A .parquet, .csv or .jsonl file to write.")
 @click.option("--image-column", default="image", show_default=True, help="The column of Parquet files with images.")
-@click.option("--backbone", type=click.Path(path_type=Path), help="The stage-1 run folder; by default the cache's own.")
+@click.option("--backbone", type=HomePath(), help="The stage-1 run folder; by default the cache's own.")
 @click.option("--cache", "reference", help="The cache, where it is not in stores/ under its key.")
+@test_views_option
 @output_options
 def predict(
     folder: Path | None,
@@ -45,6 +48,7 @@ def predict(
     image_column: str,
     backbone: Path | None,
     reference: str | None,
+    views: int | str,
     as_json: bool,
 ) -> None:
     """The likeliest classes of images: files, folders, globs, Parquet files; or, with --features, of rows of features.
@@ -53,15 +57,22 @@ def predict(
     """
     if bool(paths) == bool(features):
         raise click.UsageError("wanted images, or --features FILE, one of the two")
+    column_given = click.get_current_context().get_parameter_source("image_column") is not ParameterSource.DEFAULT
+    if features is not None and (backbone or column_given):
+        raise click.UsageError("--backbone and --image-column are for images: --features FILE needs neither")
     if bool(folder) == bool(model):
         raise click.UsageError("wanted --run FOLDER or --model FILE, one of the two")
     if model is not None and (backbone or reference):
         raise click.UsageError("--backbone and --cache are for --run: an exported file has what it needs")
+    if views != 1 and (model is not None or features is not None):
+        raise click.UsageError(
+            "--test-views is for images and --run: features are of one view, and an exported file sees one"
+        )
     from pipeline.predict import predict_features, predict_images
     from pipeline.predicting.files import PredictionFile, as_object, names_digest
     from pipeline.progress import on_interrupt
 
-    use = _model(model, bool(paths)) if model else _run(folder, reference, backbone, bool(paths))  # type: ignore[arg-type]
+    use = _model(model, bool(paths)) if model else _run(folder, reference, backbone, bool(paths), views)  # type: ignore[arg-type]
     top = min(top, use.classes)
     made_from = {**use.made_from, "top": top}
     if features is not None:
@@ -111,7 +122,7 @@ class _Use:
     made_from: dict[str, object]
 
 
-def _run(folder: Path, reference: str | None, backbone: Path | None, of_images: bool) -> _Use:
+def _run(folder: Path, reference: str | None, backbone: Path | None, of_images: bool, views: int | str) -> _Use:
     from pipeline.artefacts.folders import runs_folder
     from pipeline.predict import predictor_of
     from pipeline.predicting.encoder import encoder_of
@@ -122,6 +133,10 @@ def _run(folder: Path, reference: str | None, backbone: Path | None, of_images: 
     note(_calibration(predictor.temperature, cache))
     encoder = encoder_of(cache.manifest, runs_folder(), backbone) if of_images and cache is not None else None
     made_from = {"classifier": predictor.digest, "temperature": predictor.temperature}
+    if views != 1 and encoder is not None and cache is not None:
+        encoder = encoder.with_views(views, len(cache.views("test")) if "test" in cache.splits else 1)
+        made_from["views"] = len(encoder.crops)
+        note(f"probabilities are averaged over {len(encoder.crops)} views of each image")
     return _Use(predictor, encoder, len(predictor.classes), made_from)
 
 

@@ -12,7 +12,7 @@ from pipeline.progress import note
 from pipeline.settings import Settings
 from pipeline.settings.method_names import label, stage1_label, stage3_method
 from pipeline.settings.problems import validate
-from pipeline.settings.stage3 import AUGMENTATIONS, DEAR, HEADS, TRAINED
+from pipeline.settings.stage3 import AUGMENTATIONS, DEAR, HEADS, READS_MAPS, TRAINED
 from pipeline.settings.suggesting import did_you_mean
 
 STAGE1_HEADS = ("stage1", "logit-adjustment", "tau-norm")
@@ -128,6 +128,11 @@ def missing(settings: Settings, cache: FeatureCache) -> str | None:
     """Why this cache cannot have such an arm; None where it can."""
     head = settings.retrain.head
     if head in STAGE1_HEADS and cache.classifier() is None:
+        return "the cache holds no stage-1 classifier"
+    reads_maps = settings.retrain.is_trained and settings.retrain.augmentation in READS_MAPS
+    if reads_maps and not cache.manifest.identity.maps:
+        return "the cache holds no feature maps: extract it with extract.maps=true"
+    if reads_maps and cache.classifier() is None:
         return "the cache holds no stage-1 classifier"
     if head == "logit-adjustment" and corrects_the_prior(cache):
         return "stage 1 was trained with the prior in its loss, which this would correct twice"

@@ -76,6 +76,7 @@ def compare_methods(
         metric=metric,
         baseline=chosen[base].name,
         test_rows=len(labels_N),
+        test_views=finished[0].result.test_views,
         groups=groups,
         limits=limits,
         replicates=statistics.REPLICATES,

@@ -79,6 +79,8 @@ class MethodComparison(BaseModel):
     metric: str
     baseline: str
     test_rows: int
+    test_views: int = 1
+    """Over how many views of each test row the probabilities of every arm were averaged."""
     groups: dict[str, int]
     limits: tuple[int, int]
     replicates: int

@@ -48,8 +48,17 @@ class Overview(BaseModel):
 
 
 def overview(comparisons: Sequence[MethodComparison]) -> Overview:
-    """The standings over the caches of these comparisons. Raises ConfigError where they have fewer than two arms in common."""
+    """The standings over the caches of these comparisons.
+
+    Raises ConfigError where they have fewer than two arms in common, or average over different numbers of views.
+    """
     first = comparisons[0]
+    views = sorted({comparison.test_views for comparison in comparisons})
+    if len(views) > 1:
+        raise ConfigError(
+            f"retrain.test_views: wanted one number of views for all caches, found {' and '.join(map(str, views))}: such figures "
+            f"are not comparable; set retrain.test_views={views[0]}"
+        )
     scores = [{_key(arm.method, arm.name): arm.score for arm in comparison.arms} for comparison in comparisons]
     common = [key for key in scores[0] if all(key in others for others in scores)]
     if len(common) < 2:

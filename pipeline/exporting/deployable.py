@@ -1,17 +1,34 @@
 """A finished classifier as one module for use elsewhere: pixels, or features, in; class probabilities out."""
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor, nn
 
+from pipeline.artefacts.figures import Finite
 from pipeline.errors import DataError
 from pipeline.predict import Predictor
 from pipeline.predicting.encoder import Encoder
 
+Above = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 ABOUT = "coattail"
 """The name in a file's metadata under which `About` stands as JSON."""
+
+
+class Look(BaseModel):
+    """The part of a transform that a reader computes with: pixels a side, how an image comes to them, and what is white."""
+
+    model_config = ConfigDict(extra="allow")
+
+    size: Annotated[int, Field(ge=1, le=4096)]
+    resize: Annotated[int, Field(ge=1, le=8192)]
+    mean: tuple[Finite, Finite, Finite]
+    std: tuple[Above, Above, Above]
+    interpolation: Literal["bilinear", "bicubic", "lanczos"] = "bilinear"
+    fit: Literal["crop", "stretch"] = "crop"
+    white: Annotated[int, Field(ge=1)] = 1
+    white_of_floats: Above = 1.0
 
 
 class About(BaseModel):
@@ -22,17 +39,17 @@ class About(BaseModel):
     format: int = 1
     classes: tuple[str, ...]
     """Class names, in the order of the columns of the probabilities."""
-    takes: str
+    takes: Literal["pixels", "features"]
     """`pixels`, uint8 (B, S, S, 3), red, green and blue; or `features`, float32 (B, D)."""
-    width: int
+    width: Annotated[int, Field(ge=1, le=1 << 20)]
     """D, the length of a feature."""
     transform: dict[str, Any]
     """How an image becomes pixels before the model, and how the model normalises them. Empty for features."""
-    features_dtype: str
+    features_dtype: Literal["float16", "float32"]
     """The type that the model rounds features to: that of the cache which the classifier was trained on."""
-    temperature: float
+    temperature: Above
     """The logits are divided by it; 1 where the probabilities are not calibrated."""
-    seeds: tuple[int, ...]
+    seeds: Annotated[tuple[int, ...], Field(min_length=1, max_length=1000)]
     """The probabilities are the mean over the classifiers of these seeds."""
     method: str
     cache: str
@@ -42,9 +59,16 @@ class About(BaseModel):
     """The network, as the cache's identity names it."""
     layer: str = "pooled"
     """Which of the network's features, as the cache's identity names them."""
-    backbone_classes: int = 0
+    backbone_classes: Annotated[int, Field(ge=0, le=1 << 20)] = 0
     backbone_settings: dict[str, Any] = {}
     """What the network is built from again; empty for features."""
+
+    @field_validator("transform")
+    @classmethod
+    def _can_be_computed_with(cls, transform: dict[str, Any]) -> dict[str, Any]:
+        if transform:
+            Look.model_validate(transform)
+        return transform
 
 
 class Deployable(nn.Module):

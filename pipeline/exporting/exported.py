@@ -108,6 +108,10 @@ def _onnx(path: Path) -> ExportedModel:
 def _safetensors(path: Path) -> ExportedModel:
     state, metadata = tensors.load(path)
     about = _about(path, metadata)
+    wanted = [len(about.seeds), about.width, len(about.classes)]
+    found = list(state["weight_RDC"].shape) if "weight_RDC" in state else []
+    if found != wanted:  # before memory is taken for what the metadata say
+        raise DataError(f"{path}: weight_RDC: wanted shape {wanted}, found {found}; export the run again")
     try:
         backbone = None
         if about.takes == "pixels":

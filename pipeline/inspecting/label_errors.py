@@ -125,26 +125,20 @@ def label_findings(cache: "FeatureCache") -> LabelFindings:
     )
 
 
-def folds_of(labels_N: Rows, seed: int = 0) -> Rows:
-    """The fold of each row, 0 to LABEL_FOLDS - 1, (N,): the rows of a class in a drawn order, dealt out in turn."""
-    draw = np.random.default_rng(seed)
-    fold_N = np.zeros(len(labels_N), dtype=np.int64)
-    first = 0
-    for c in np.unique(labels_N):
-        members = draw.permutation(np.flatnonzero(labels_N == c))
-        fold_N[members] = (first + np.arange(len(members))) % LABEL_FOLDS
-        first += len(members)  # a class of one row is not always in the first fold
-    return fold_N
-
-
 def out_of_sample(features_ND: NDArray[np.float32], labels_N: Rows, classes: int) -> NDArray[np.float64]:
-    """Probabilities (N, C) of each row by a logistic regression of the rows of the other folds; 0 for a class not among them."""
+    """Probabilities (N, C) of each row by a logistic regression of the rows of the other folds; 0 for a class not among them.
+
+    The only row of a class is held out by no fold, so all of its probabilities are 0.
+    """
+    import torch
     from sklearn.decomposition import PCA
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    fold_N = folds_of(labels_N)
+    from pipeline.classifiers.selection import stratified_folds
+
+    fold_N = stratified_folds(torch.as_tensor(labels_N, dtype=torch.long), classes, LABEL_FOLDS).numpy()
     probabilities_NC = np.zeros((len(labels_N), classes))
     steps = [StandardScaler()]
     if features_ND.shape[1] > DIRECTIONS and len(labels_N) * (LABEL_FOLDS - 1) // LABEL_FOLDS > DIRECTIONS:
@@ -199,11 +193,15 @@ def _shared(cache: "FeatureCache", train_ND: NDArray[np.float32]) -> list[Shared
 
 
 def _confused(classes: tuple[str, ...], labels_N: Rows, taken_N: Rows) -> list[ConfusedPair]:
-    """Pairs of classes of which some rows are taken for the other one, the largest share first."""
+    """Pairs of classes of which some rows are taken for the other one, the largest share first.
+
+    A class of one row is in no pair: that row was judged by nothing, and rows taken for its class say little of one row.
+    """
     counts_C = np.bincount(labels_N, minlength=len(classes))
     codes = labels_N * len(classes) + taken_N
     confusion_CC = np.bincount(codes, minlength=len(classes) ** 2).reshape(len(classes), -1)
     mutual_CC = np.triu(confusion_CC + confusion_CC.T, k=1)
+    mutual_CC[counts_C < 2] = mutual_CC[:, counts_C < 2] = 0
     pairs = [
         ConfusedPair(
             first=classes[a],

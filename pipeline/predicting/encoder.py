@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,15 @@ from pipeline.backbones import build_for
 from pipeline.backbones.backbone import Backbone
 from pipeline.backbones.classifier import ImageClassifier
 from pipeline.backbones.layers import with_layers
-from pipeline.errors import DataError
+from pipeline.errors import ConfigError, DataError
 from pipeline.images.decoding import Item
 from pipeline.images.depth import Scale
 from pipeline.images.pixels import Geometry, decode_readable
-from pipeline.images.transforms.recipe import normalise
+from pipeline.images.transforms.recipe import FixedCrop, normalise
+from pipeline.images.transforms.views import cropped, crops
 from pipeline.machine.device import autocast, device_of
 from pipeline.settings import Settings
+from pipeline.settings.stage1 import TEST_VIEWS
 
 BACKBONE = "backbone.safetensors"
 MODULE = "module:"
@@ -40,21 +42,40 @@ class Encoder:
     """Of the classifier that the backbone was trained with; the backbone is built with it again."""
     built_from: dict[str, Any] = field(default_factory=dict)
     """The sections of settings that the backbone is built from."""
+    crops: tuple[FixedCrop, ...] = (FixedCrop(),)
+    """The views of each image that probabilities are averaged over."""
 
     @torch.inference_mode()
     def features(self, items: Sequence[Item]) -> tuple[Tensor, list[int], dict[int, str]]:
-        """Features (B, D) of the images that can be decoded, in the cache's storage type and batch size; their
-        positions among the items; and for each other position the reason.
+        """Features of the images that can be decoded, in the cache's storage type and batch size; their positions among the
+        items; and for each other position the reason. They are (B, D), or (V, B, D) where there are several crops.
         """
-        transform = self.identity.transform
-        pixels_BSS3, positions, broken = pixels_of(items, transform)
-        device = next(self.backbone.parameters()).device
+        pixels_BSS3, positions, broken = pixels_of(items, self.identity.transform)
+        if len(self.crops) == 1:
+            return self._features(pixels_BSS3), positions, broken
+        return torch.stack([self._features(cropped(pixels_BSS3, crop)) for crop in self.crops]), positions, broken
+
+    def _features(self, pixels_BSS3: Tensor) -> Tensor:
+        transform, device = self.identity.transform, next(self.backbone.parameters()).device
         parts = [torch.empty(0, self.identity.width)]
         for block_BSS3 in pixels_BSS3.split(self.batch_size):
             inputs_B3SS = normalise(block_BSS3.permute(0, 3, 1, 2).to(device), transform["mean"], transform["std"])
             with autocast(self.identity.autocast, device):
                 parts.append(self.backbone(inputs_B3SS).float().cpu())
-        return torch.cat(parts).to(getattr(torch, self.identity.dtype)), positions, broken
+        return torch.cat(parts).to(getattr(torch, self.identity.dtype))
+
+    def with_views(self, wanted: int | str, cached: int) -> "Encoder":
+        """The same with so many views of each image, `all` for the number `cached` of the cache's test rows.
+
+        Raises ConfigError for more than there are of images as this backbone was trained on.
+        """
+        augmentation = Settings.model_validate(self.built_from).stage1.augmentation
+        number, most = cached if wanted == "all" else int(wanted), TEST_VIEWS[augmentation]
+        if number > most:
+            raise ConfigError(
+                f"--test-views {wanted}: wanted at most {most} for a backbone trained with stage1.augmentation={augmentation}"
+            )
+        return replace(self, crops=tuple(crops(augmentation, int(self.identity.transform["size"]), number)))
 
 
 def pixels_of(items: Sequence[Item], transform: Mapping[str, Any]) -> tuple[Tensor, list[int], dict[int, str]]:
@@ -87,9 +108,23 @@ def encoder_of(manifest: Manifest, runs: Path, folder: Path | None = None) -> En
     known: dict[str, Any] = {
         section: recorded[section] for section in ("seed", "backbone", "stage1") if section in recorded
     }
-    classes = len(json.loads(metadata["classes"])) if "classes" in metadata else len(identity.classes)
+    classes = _classes(folder, metadata) if "classes" in metadata else len(identity.classes)
     backbone = backbone_from(known, classes, weights, identity.layer, int(identity.transform["size"]))
     return Encoder(backbone, identity, manifest.provenance.batch_size or 256, classes, known)
+
+
+def _classes(folder: Path, metadata: Mapping[str, str]) -> int:
+    """How many classes the backbone was trained on. Raises DataError where its file does not say it as it is written."""
+    try:
+        names = json.loads(metadata["classes"])
+    except (ValueError, RecursionError):
+        names = None
+    if not isinstance(names, list):
+        raise DataError(
+            f"{folder / BACKBONE}: changed after it was written: wanted a list of classes in its metadata, found "
+            f"{metadata['classes'][:40]!r}; {folders.AGAIN}"
+        )
+    return len(names)
 
 
 def _folder(manifest: Manifest, runs: Path) -> Path:

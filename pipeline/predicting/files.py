@@ -10,7 +10,8 @@ from pathlib import Path
 import polars as pl
 
 from cache.disk import durable
-from pipeline.errors import ConfigError, DataError
+from pipeline.artefacts.outputs import output_path
+from pipeline.errors import ConfigError
 from pipeline.progress import note
 
 FORMATS = (".parquet", ".csv", ".jsonl")
@@ -38,9 +39,8 @@ class PredictionFile:
             raise ConfigError(
                 f"{path}: wanted a file that ends with {', '.join(FORMATS)}, found {path.suffix or 'no suffix'}"
             )
-        if not path.absolute().parent.is_dir():
-            raise DataError(f"{path}: the folder {path.absolute().parent} is not there; make it first")
-        self.path, self.part = path, path.with_name(path.name + PART)
+        path = output_path("-o", path)
+        self.path, self.part = path, output_path("-o", path.with_name(path.name + PART))
         self._header = json.dumps(made_from, sort_keys=True)
         self.done = self._resume()
 
@@ -58,6 +58,8 @@ class PredictionFile:
                 os.truncate(self.part, size)
                 note(f"{self.part}: going on after {count} predictions")
                 return count
+            if header and not _is_header(header):
+                raise ConfigError(f"{self.part}: is no part of a file of predictions; move it away, or give another -o")
         self.part.write_text(self._header + "\n", encoding="utf-8")
         return 0
 
@@ -84,6 +86,15 @@ class PredictionFile:
             else:
                 _frame(self.read(), count).write_parquet(file)
         self.part.unlink()
+
+
+def _is_header(line: bytes) -> bool:
+    """Whether the line is one that a file of predictions begins with, of whatever classifier and inputs."""
+    try:
+        header = json.loads(line)
+    except (ValueError, RecursionError):
+        return not line.endswith(b"\n")  # cut short as it was written
+    return isinstance(header, dict) and {"classifier", "inputs"} <= header.keys()
 
 
 def as_object(prediction: Prediction) -> dict[str, object]:

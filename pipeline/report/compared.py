@@ -8,7 +8,7 @@ from pipeline.comparing.divergence import Divergence
 from pipeline.comparing.record import SHOWN_FIGURES, AbsentArm, ComparedArm, Contrast, MethodComparison
 from pipeline.comparing.several import Overview
 from pipeline.report.layout import Part, Table, figures, names
-from pipeline.report.tables import CHOSEN
+from pipeline.report.tables import CHOSEN, headings, over_views
 
 BEST, NEAR_BEST = "** ", "* "
 """Before the name of the best arm, and of those that cannot be told from it."""
@@ -16,12 +16,6 @@ BEST_EPOCH = " *"
 """Behind a published figure that is of the best epoch on the test split."""
 UNSEEN = 1e-10
 """p-values below this are shown as that."""
-HEADINGS = {
-    "accuracy": "all",
-    "balanced_accuracy": "balanced",
-    "worst_tenth": "worst 10th",
-    "ece": "ECE",
-}
 
 
 def methods_table(comparison: MethodComparison) -> Table:
@@ -30,7 +24,8 @@ def methods_table(comparison: MethodComparison) -> Table:
     published = list(dict.fromkeys(column for arm in rows_published for column in arm.published))
     columns = (
         *names("method"),
-        *figures(*(HEADINGS.get(name, name) for name in SHOWN_FIGURES), "seeds", "s"),
+        *headings(SHOWN_FIGURES),
+        *figures("seeds", "s"),
         *figures(f"to {comparison.baseline}", "95 % interval", "p (Holm)"),
         *figures(*(f"published, {column}" for column in published)),
     )
@@ -47,7 +42,8 @@ def methods_table(comparison: MethodComparison) -> Table:
     ]
     empty = ("–",) * (len(SHOWN_FIGURES) + 5)
     rows += [(arm.name, *empty, *_published_cells(arm, published)) for arm in comparison.left_out if arm.published]
-    title = f"{comparison.title}, cache {comparison.cache[:12]}, {comparison.stage1}: percent on the test split"
+    what = f"percent on the test split{over_views(comparison.test_views)}"
+    title = f"{comparison.title}, cache {comparison.cache[:12]}, {comparison.stage1}: {what}"
     return Table(title, columns, tuple(rows))
 
 
@@ -71,6 +67,8 @@ def comparison_lines(comparison: MethodComparison) -> list[Part]:
         f"{comparison.replicates:,} bootstrap draws of test rows and of seeds; p of {test}, "
         f"corrected by Holm's method for {max(0, len(comparison.arms) - 1)} arms",
     ]
+    if comparison.test_views > 1:
+        lines.append("figures without averaging over views, published ones among them, are other figures")
     lines += [f"left out: {arm.name}: {arm.reason}" for arm in comparison.left_out]
     return [*lines, *comparison.notes]
 
@@ -111,6 +109,7 @@ def comparison_frame(comparison: MethodComparison) -> pl.DataFrame:
             {
                 "dataset": comparison.dataset,
                 "cache": comparison.cache,
+                "test_views": comparison.test_views,
                 "method": arm.method,
                 "name": arm.name,
                 "seeds": len(arm.seeds),

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from pipeline.progress import track
 from pipeline.report.evidence import Evidence, gather
@@ -10,26 +11,21 @@ from pipeline.report.evidence.thumbnails import Error
 from pipeline.report.evidence.words import shown_name
 from pipeline.report.figures import PICTURES, drawn
 from pipeline.report.figures.panel import Picture
-from pipeline.report.layout import Table
+from pipeline.report.layout import Table, names
 from pipeline.report.lineage import changed_settings, commands, lineage
+from pipeline.report.page import Page, Thumbnail
 from pipeline.report.subject import Subject
 from pipeline.report.summary import in_words
-from pipeline.report.tables import for_prior, results_table
+from pipeline.report.sweep_page import Swept, sweep_page
+from pipeline.report.tables import SHOWN_OF_RUN, headings, results_table, taken_for
 from pipeline.settings.method_names import stage1_label
-
-
-@dataclass(frozen=True)
-class Thumbnail:
-    """A test image that the method mistakes, as PNG, and what it is."""
-
-    content: bytes
-    text: str
 
 
 @dataclass(frozen=True)
 class Document:
     """One cache's report."""
 
+    template: ClassVar[str] = "cache.html.j2"
     key: str
     title: str
     summary: str
@@ -44,11 +40,15 @@ class Document:
     commands: tuple[str, ...]
 
 
-def documents(subjects: Sequence[Subject]) -> list[Document]:
-    """The report of each cache: computes the evidence and draws every figure."""
+def documents(subjects: Sequence[Subject | Swept]) -> list[Document | Page]:
+    """The report of each cache and sweep: computes the evidence and draws every figure."""
     with track(len(subjects) * (1 + len(PICTURES)), "report", "figures") as bar:
-        made = []
+        made: list[Document | Page] = []
         for about in subjects:
+            if isinstance(about, Swept):
+                made.append(sweep_page(about))
+                bar.advance(1 + len(PICTURES))
+                continue
             evidence = gather(about)
             bar.advance()
             pictures = {}
@@ -68,8 +68,10 @@ def _document(evidence: Evidence, pictures: dict[str, Picture]) -> Document:
         "Percent on the test split. all: over rows; balanced, many, medium, few: means over classes; ECE: expected calibration "
         "error, less is better; ± over seeds; s: seconds. The row marked > was chosen without the test split."
     )
-    if stated := for_prior(results):
+    if stated := taken_for(results):
         reading += f" Figures are those{stated}."
+    if any(result.test_views > 1 for result in results):
+        reading += " Pictures are of the clean view of each row."
     return Document(
         key=about.cache.key,
         title=f"{dataset}: {evidence.method.name}" + (f" beside {evidence.baseline.name}" if evidence.baseline else ""),
@@ -91,22 +93,12 @@ def _document(evidence: Evidence, pictures: dict[str, Picture]) -> Document:
 
 def _groups(evidence: Evidence) -> Table:
     """Baseline, method and the gain, by group."""
-    from pipeline.report.layout import figures, names
-
-    shown = {
-        "all": "accuracy",
-        "balanced": "balanced_accuracy",
-        "many": "many",
-        "medium": "medium",
-        "few": "few",
-        "ECE": "ece",
-    }
     arms = [arm for arm in (evidence.baseline, evidence.method) if arm is not None]
-    rows = [(arm.name, *(_cell(getattr(arm.result, field)) for field in shown.values())) for arm in arms]
+    rows = [(arm.name, *(_cell(getattr(arm.result, field)) for field in SHOWN_OF_RUN)) for arm in arms]
     if evidence.baseline is not None:
         before, after = (arm.result for arm in arms)
-        rows.append(("gain", *(_difference(getattr(before, field), getattr(after, field)) for field in shown.values())))
-    return Table("Accuracy in %, by group", (*names("method"), *figures(*shown)), tuple(rows))
+        rows.append(("gain", *(_difference(getattr(before, field), getattr(after, field)) for field in SHOWN_OF_RUN)))
+    return Table("Accuracy in %, by group", (*names("method"), *headings(SHOWN_OF_RUN)), tuple(rows))
 
 
 def _cell(value: float | None) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.report.document import Document
 from pipeline.report.figures.panel import Panel, as_svg
+from pipeline.report.page import Page
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 
 
-def html(documents: Sequence[Document]) -> str:
+def html(documents: Sequence[Document | Page]) -> str:
     """The page of one report or more. Every text is escaped; the policy in its head lets nothing be loaded or run besides."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup

@@ -132,6 +132,7 @@ def card_document(
             "percent": result.mean,
             "spread": result.std,
             "prior": result.prior,
+            "test_views": result.test_views,
         },
         "classes": [
             {"name": name, "training_rows": rows, "accuracy": accuracy}
@@ -149,6 +150,10 @@ def limits_of(about: About, result: RetrainResult, counts: Sequence[int]) -> lis
         f"It names one of its {len(about.classes)} classes for every input, also for one that is of none of them.",
         f"The figures are those of the {result.split} split of {printable(result.dataset)}; other images may give others.",
     ]
+    if result.test_views > 1:
+        limits.append(
+            f"The figures are averages over {result.test_views} views of each row; the file sees one, and has others."
+        )
     rare = [name for name, rows in zip(about.classes, counts, strict=True) if rows < 20]
     if rare:
         named = ", ".join(printable(name) for name in rare[:5]) + (" and others" if len(rare) > 5 else "")

@@ -10,10 +10,12 @@ from pipeline.artefacts import folders
 from pipeline.classifiers.linear import Classifier
 from pipeline.errors import ConfigError, DataError
 from pipeline.evaluate import shift_to
+from pipeline.progress import note
 from pipeline.settings import Settings
 from pipeline.settings.load import load
 from pipeline.settings.method_names import label, stage1_label
-from pipeline.stage3_record import RetrainResult, saved_classifier
+from pipeline.settings.suggesting import did_you_mean
+from pipeline.stage3_record import RetrainResult, is_of_stage3, saved_classifier
 from pipeline.stg.trained import STGResult
 
 BASELINES = ("stage1", "crt", "lws", "logistic", "ncm")
@@ -41,6 +43,16 @@ class Subject:
     settings: Settings
     """Those of the method."""
 
+    @property
+    def home(self) -> Path:
+        """The folder that a report of it is written to."""
+        return self.method.folder.parent
+
+    @property
+    def short(self) -> str:
+        """What a report of it is called by."""
+        return self.cache.key[:12]
+
     def arm(self, method: str) -> ArmRun | None:
         """The arm of this method, such as `crt+stg`."""
         return next((arm for arm in self.arms if arm.result.method == method), None)
@@ -56,14 +68,21 @@ def subject(
 ) -> Subject:
     """The runs of a cache among those in `runs`; of several of one method the newest, or the one of `chosen`, a run folder.
 
+    All have as many views of each test row as the newest or `chosen`: other figures stand in no table beside them.
+
     `digests`: those of the classifiers that are meant, None for all. `method` and `baseline` name arms, such as `crt+stg`;
     by default the arm that `auto` chose, beside the stage-1 classifier. Raises DataError where no run of the cache is
     finished, ConfigError for a name that no run has.
     """
     of_stage1 = stage1_label(cache.manifest)
     newest: dict[str, ArmRun] = {}
-    for folder, result in _finished(runs, cache.key, chosen):
-        if digests is None or result.digest in digests or folder == chosen:
+    meant = [
+        (folder, result)
+        for folder, result in _finished(runs, cache.key, chosen)
+        if digests is None or result.digest in digests or folder == chosen
+    ]
+    for folder, result in meant:
+        if result.test_views == meant[-1][1].test_views:
             newest[result.method] = ArmRun(folder, result, label(result.method, of_stage1))
     if not newest:
         raise DataError(
@@ -74,7 +93,7 @@ def subject(
     beside = [newest[name] for name in BASELINES if name in newest and newest[name] is not made]
     other = _named(newest, baseline, "--baseline") if baseline else beside[0] if beside else None
     arms = tuple(sorted(newest.values(), key=lambda arm: _place(arm.result)))
-    return Subject(cache, runs, arms, made, other, run_settings(made.folder))
+    return Subject(cache, runs, arms, made, other, run_settings(made.folder, made.result))
 
 
 def _finished(runs: Path, key: str, chosen: Path | None) -> Iterator[tuple[Path, RetrainResult]]:
@@ -83,8 +102,11 @@ def _finished(runs: Path, key: str, chosen: Path | None) -> Iterator[tuple[Path,
     places = [path.parent for path in newest_last if path.parent != chosen]
     for folder in [*places, *([chosen] if chosen else [])]:
         try:
+            if not is_of_stage3(folders.read_json(folder / "metrics.json")):
+                continue
             result = folders.read_result(folder, RetrainResult)
-        except DataError:  # a run of stage 1 or 2, or of another version
+        except DataError as error:
+            note(f"left out: {error}")
             continue
         if result.cache == key and result.split == "test":
             yield folder, result
@@ -98,7 +120,10 @@ def _default(arms: dict[str, ArmRun]) -> ArmRun:
 
 def _named(arms: dict[str, ArmRun], name: str, option: str) -> ArmRun:
     if name not in arms:
-        raise ConfigError(f"{option} {name}: no finished run of this cache has it; wanted one of {', '.join(arms)}")
+        hint = did_you_mean(name, list(arms))
+        raise ConfigError(
+            f"{option} {name}: no finished run of this cache has it; {hint}wanted one of {', '.join(arms)}"
+        )
     return arms[name]
 
 
@@ -108,9 +133,15 @@ def _place(result: RetrainResult) -> tuple[int, str]:
     return (0 if result.chosen else 1 if result.method == "stage1" else 3 if trained else 2, result.method)
 
 
-def run_settings(folder: Path) -> Settings:
-    """The settings that a run folder was made with. Raises ConfigError where its config.toml is of another version."""
-    return load(str(folder / "config.toml")).settings
+def run_settings(folder: Path, result: RetrainResult) -> Settings:
+    """The settings that a run was made with. Raises DataError where its config.toml cannot be read, or says other settings than
+    the run recorded."""
+    try:
+        settings = load(str(folder / "config.toml")).settings
+    except ConfigError as error:
+        raise DataError(f"{error.lines[0]}; {folders.AGAIN}") from None
+    folders.prove_settings(folder, settings, result.settings)
+    return settings
 
 
 def shown_classifier(arm: ArmRun, cache: FeatureCache) -> Classifier | None:
@@ -126,16 +157,20 @@ def shown_classifier(arm: ArmRun, cache: FeatureCache) -> Classifier | None:
 
 
 def generator_folder(about: Subject) -> Path | None:
-    """The stage-2 run folder of the generator that the arms used, the method's own first."""
+    """The stage-2 run folder of the generator that the arms used, the method's own first.
+
+    Raises DataError where its metrics.json was changed.
+    """
     digests: Sequence[str] = [arm.result.stg for arm in (about.method, *about.arms) if arm.result.stg]
     if not digests:
         return None
     for path in sorted(about.runs.glob("*/stg-*/metrics.json")):
         try:
-            result = folders.read_result(path.parent, STGResult)
+            content = folders.read_json(path)
         except DataError:
             continue
-        if result.digest == digests[0] and result.cache == about.cache.key:
+        if content.get("digest") == digests[0] and content.get("cache") == about.cache.key:
+            folders.read_result(path.parent, STGResult)
             return path.parent
     return None
 

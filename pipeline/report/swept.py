@@ -3,31 +3,25 @@
 from collections.abc import Sequence
 
 from pipeline.report.layout import Part, Table, figures, names
-from pipeline.report.tables import CHOSEN
+from pipeline.report.tables import CHOSEN, SHOWN_OF_RUN, headings, over_views
 from pipeline.sweeping.record import GridPlace, SweepResult
-
-FIGURES_SHOWN = {
-    "accuracy": "all",
-    "balanced_accuracy": "balanced",
-    **{name: name for name in ("many", "medium", "few")},
-    "ece": "ECE",
-}
 
 
 def sweep_table(result: SweepResult) -> Table:
     """A row a place of the grid, best first by what was chosen on; figures are of the test split."""
     varied = [key for key in result.varied if key not in ("seed", "method")]
     score = figures(f"{result.metric} on {result.selected_on}") if result.selected_on else ()
-    columns = (*names("method", *varied), *score, *figures(*FIGURES_SHOWN.values(), "seeds", "s"))
+    columns = (*names("method", *varied), *score, *headings(SHOWN_OF_RUN), *figures("seeds", "s"))
     places = sorted(result.places, key=lambda place: -(place.score or 0.0))
-    title = f"{result.file} on {result.dataset}, cache {result.cache[:12]}: percent on the test split, last epoch"
+    on = f"on the test split{over_views(result.test_views)}, last epoch"
+    title = f"{result.file} on {result.dataset}, cache {result.cache[:12]}: percent {on}"
     return Table(title, columns, tuple(_row(place, varied, bool(score)) for place in places))
 
 
 def _row(place: GridPlace, varied: Sequence[str], scored: bool) -> tuple[str, ...]:
     values = [str(place.values[key]) if key in place.values else "–" for key in varied]
     score = [_percent(place.score)] if scored else []
-    shown = [_percent(place.mean[name]) for name in FIGURES_SHOWN]
+    shown = [_percent(place.mean[name]) for name in SHOWN_OF_RUN]
     name = (CHOSEN if place.chosen else "") + place.method
     return name, *values, *score, *shown, str(len(place.seeds)), f"{place.seconds:.1f}"
 

@@ -1,5 +1,6 @@
 """The comparison that every run ends with: the method beside the baselines that cost nothing, from one cache."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -7,17 +8,34 @@ import polars as pl
 
 from cache import Manifest
 from pipeline.compare import Comparison
-from pipeline.report.layout import Part, Table, figures, names
+from pipeline.report.layout import Column, Part, Table, figures, names
 from pipeline.settings.method_names import label, stage1_label
-from pipeline.stage3_record import RetrainResult
+from pipeline.stage3_record import FIGURES, RetrainResult
 from pipeline.stg.distance import Distance
 
 NOT_LEARNT = " (not learnt)"
 """Put to the name of an arm whose generator predicts no better than no shift."""
 WHERE_CHOSEN = "held out"
 """The column of what an arm has on the rows that it was chosen on, in the metric of the choice."""
+HEADINGS = {
+    "accuracy": "all",
+    "balanced_accuracy": "balanced",
+    "many": "many",
+    "medium": "medium",
+    "few": "few",
+    "worst_tenth": "worst 10th",
+    "ece": "ECE",
+}
+"""A figure -> what its column is called, in the order of every table and page."""
+SHOWN_OF_RUN = tuple(name for name in HEADINGS if name in FIGURES)
+"""The figures that a run records, in that order."""
 CHOSEN = "> "
 """Put before the name of the arm that was chosen without the test split."""
+
+
+def headings(shown: Iterable[str]) -> tuple[Column, ...]:
+    """The columns of these figures."""
+    return figures(*(HEADINGS[name] for name in shown))
 
 
 def results_table(results: list[RetrainResult], stage1: str, title: str, learnt: bool = True) -> Table:
@@ -26,25 +44,31 @@ def results_table(results: list[RetrainResult], stage1: str, title: str, learnt:
     Where arms were compared on held-out rows, a column has their figure there beside those on the test split.
     """
     compared = figures(WHERE_CHOSEN) if any(result.selection.score is not None for result in results) else ()
-    columns = (*names("method"), *compared, *figures("all", "balanced", "many", "medium", "few", "ECE", "seeds", "s"))
+    columns = (*names("method"), *compared, *headings(SHOWN_OF_RUN), *figures("seeds", "s"))
     return Table(title, columns, tuple(_row(result, stage1, learnt, bool(compared)) for result in results))
 
 
 def retrained_table(result: RetrainResult, manifest: Manifest, folder: Path) -> Table:
     """The table of one run of stage 3 on the cache of this manifest."""
     return results_table(
-        [result], stage1_label(manifest), f"{result.dataset}, {result.split} split{for_prior([result])}: {folder}"
+        [result], stage1_label(manifest), f"{result.dataset}, {result.split} split{taken_for([result])}: {folder}"
     )
 
 
-def for_prior(results: list[RetrainResult]) -> str:
-    """`, for the class prior uniform` where figures are for a prior that the user states; else nothing."""
+def taken_for(results: list[RetrainResult]) -> str:
+    """`, for the class prior uniform` where figures are for a prior that the user states, then `over_views`."""
     stated = next((result.prior for result in results if result.prior), "")
-    return f", for the class prior {stated}" if stated else ""
+    prior = f", for the class prior {stated}" if stated else ""
+    return prior + over_views(max((result.test_views for result in results), default=1))
+
+
+def over_views(test_views: int) -> str:
+    """What a title says where probabilities were averaged over several views of each row; else nothing."""
+    return f", averaged over {test_views} views of each row" if test_views > 1 else ""
 
 
 def _row(result: RetrainResult, stage1: str, learnt: bool, compared: bool) -> tuple[str, ...]:
-    percent = [_cell(result, name) for name in ("accuracy", "balanced_accuracy", "many", "medium", "few", "ece")]
+    percent = [_cell(result, name) for name in SHOWN_OF_RUN]
     name = (CHOSEN if result.chosen else "") + label(result.method, stage1)
     name += "" if learnt or result.stg is None else NOT_LEARNT
     score = result.selection.score
@@ -67,7 +91,7 @@ def comparison_text(comparison: Comparison) -> list[Part]:
     where = "on the test split"
     if comparison.folds:
         where = f"by {comparison.folds}-fold cross-validation, {comparison.tested:,} rows tested once each"
-    on = f"{where}{for_prior(comparison.arms)}, last epoch"
+    on = f"{where}{taken_for(comparison.arms)}, last epoch"
     title = f"{comparison.dataset}, cache {comparison.cache[:12]}: top-1 % and ECE % {on}"
     return [
         results_table(comparison.arms, comparison.stage1, title, comparison.held_out.learnt),
@@ -121,25 +145,28 @@ def distance_line(distance: Distance) -> str:
 
 
 def runs_table(rows: pl.DataFrame, title: str) -> Table:
-    """A row a method, settings and split of `pipeline.results`' rows: percent, mean ± spread over the seeds."""
+    """A row a method, settings and split of `pipeline.results`' rows: percent, mean ± spread over the seeds.
+
+    Where probabilities of any were averaged over views of each row, a column has the number of views.
+    """
+    averaged = bool((rows["test_views"] > 1).any())
     columns = (
         *names("data set", "cache", "method", "run", "split"),
-        *figures("all", "balanced", "many", "medium", "few", "worst 10th", "ECE", "seeds", "s"),
+        *(figures("views") if averaged else ()),
+        *headings(HEADINGS),
+        *figures("seeds", "s"),
     )
     by = ["dataset", "cache", "method", "run", "split"]
     grouped = rows.group_by(by, maintain_order=True)
-    return Table(title, columns, tuple(_run_row(part) for _, part in grouped))
+    return Table(title, columns, tuple(_run_row(part, averaged) for _, part in grouped))
 
 
-def _run_row(part: pl.DataFrame) -> tuple[str, ...]:
+def _run_row(part: pl.DataFrame, averaged: bool) -> tuple[str, ...]:
     first = part.row(0, named=True)
     words = (first["dataset"], first["cache"][:12], first["method"], first["run"], first["split"])
-    cells = [mean_cell(part[name].drop_nulls().to_list()) for name in COLUMNS]
-    return *words, *cells, str(len(part)), f"{part['seconds'].sum():.1f}"
-
-
-COLUMNS = ("accuracy", "balanced_accuracy", "many", "medium", "few", "worst_tenth", "ece")
-"""The figures of a table, in its order."""
+    views = (str(first["test_views"]),) if averaged else ()
+    cells = [mean_cell(part[name].drop_nulls().to_list()) for name in HEADINGS]
+    return *words, *views, *cells, str(len(part)), f"{part['seconds'].sum():.1f}"
 
 
 def mean_cell(values: list[float]) -> str:

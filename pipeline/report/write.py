@@ -5,29 +5,29 @@ from pathlib import Path
 
 from cache.disk import durable
 from pipeline.artefacts.folders import write_text
+from pipeline.artefacts.outputs import output_path
 from pipeline.errors import ConfigError
 from pipeline.report.document import documents
 from pipeline.report.html import html
 from pipeline.report.markdown import in_markdown
+from pipeline.report.page import Page
 from pipeline.report.subject import Subject
+from pipeline.report.sweep_page import Swept
 
 NAMED_CACHES = 3
-"""Caches whose keys stand in a report's name."""
+"""Caches and sweeps whose keys stand in a report's name."""
 
 
-def write_report(subjects: Sequence[Subject], output: Path | None = None, as_markdown: bool = False) -> Path:
-    """Write the report of these caches: one HTML file, or Markdown with a folder of PNG files; where it is.
+def write_report(subjects: Sequence[Subject | Swept], output: Path | None = None, as_markdown: bool = False) -> Path:
+    """Write the report of these caches and sweeps: one HTML file, or Markdown with a folder of PNG files; where it is.
 
-    By default it lies beside the first method's run folder, under the caches' keys. Raises ConfigError for an `output` that is
-    a folder, CacheStorage where the disk does not take it.
+    By default it lies beside the first method's run folder, or the first sweep's, under their keys.
+    Raises ConfigError for an `output` that is a folder, CacheStorage where the disk does not take it.
     """
     ending = ".md" if as_markdown else ".html"
-    keys = "-".join(about.cache.key[:12] for about in subjects[:NAMED_CACHES])
-    path = output or subjects[0].method.folder.parent / f"report-{keys}{ending}"
-    if path.is_dir():
-        raise ConfigError(f"--output {path}: wanted a file, found a folder; give a name that ends in {ending}")
+    keys = "-".join(about.short for about in subjects[:NAMED_CACHES])
+    path = _place("--output", output or subjects[0].home / f"report-{keys}{ending}", ending)
     made = documents(subjects)
-    durable.make_folder(path.absolute().parent)
     if not as_markdown:
         write_text(path, html(made))
         return path
@@ -38,6 +38,20 @@ def write_report(subjects: Sequence[Subject], output: Path | None = None, as_mar
         durable.replace(folder / name, content)
     write_text(path, text)
     return path
+
+
+def write_pages(pages: Sequence[Page], path: Path) -> None:
+    """Write these pages as one HTML file. Raises ConfigError where `path` is a folder, CacheStorage where the disk does not
+    take it."""
+    write_text(_place("--html", path, ".html"), html(pages))
+
+
+def _place(option: str, path: Path, ending: str) -> Path:
+    """Where a page goes, in a folder that is made; what cannot be written to is found before the work."""
+    if path.is_dir():
+        raise ConfigError(f"{option} {path}: wanted a file, found a folder; give a name that ends in {ending}")
+    durable.make_folder(path.absolute().parent)
+    return output_path(option, path)
 
 
 def _address(name: str) -> str:

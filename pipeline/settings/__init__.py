@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from pipeline.settings.section import NonNegative, Section
-from pipeline.settings.stage1 import Backbone, Data, Extract, LongTail, Stage1
+from pipeline.settings.stage1 import TEST_VIEWS, Backbone, Data, Extract, LongTail, Stage1
 from pipeline.settings.stage2 import STG
 from pipeline.settings.stage3 import Choice, Evaluate, Retrain
 
@@ -62,6 +62,16 @@ class Settings(Section):
             raise ValueError(
                 f"data.val_share is for an empty data.val, found data.val_share={self.data.val_share:g} and {self.data.val}; "
                 "leave one out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _test_views_are_those_that_training_knows(self) -> "Settings":
+        most = TEST_VIEWS[self.stage1.augmentation]
+        if self.extract.test_views > most:
+            raise ValueError(
+                f"extract.test_views: wanted at most {most} where stage1.augmentation={self.stage1.augmentation}, found "
+                f"{self.extract.test_views}: images are moved and mirrored only as the backbone has seen them in training"
             )
         return self
 

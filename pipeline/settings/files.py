@@ -94,6 +94,8 @@ def _toml(value: Any) -> str:
 def read_toml(path: Path) -> dict[str, Any]:
     """The values in a TOML file. Raises ConfigError where it cannot be read, is no TOML, or is made to take for ever."""
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise ConfigError(f"config file {path}: wanted a TOML file, found no plain file")
         with path.open("rb") as file:
             content = file.read(LIMIT + 1)
         if len(content) > LIMIT:

@@ -12,6 +12,8 @@ TRAINING = (
     "momentum", "weight_decay", "schedule", "warmup_steps", "seeds",
 )  # fmt: skip
 """Settings of `retrain` that every head uses that is trained step by step."""
+FOR_ALL = ("test_views",)
+"""Settings of `retrain` that every head uses, trained or computed."""
 BORROWING = ("head_classes", "head_above", "head_share_limit", "head_share", "similarity")
 """Settings of `stg` that say which class lends to which, with or without a generator."""
 EQUATIONS = ("strength", "threshold", "augmented")
@@ -46,6 +48,8 @@ class Augmented:
     uses: frozenset[str] = field(default=frozenset())
     compared: bool = True
     """Whether it is an arm of every comparison."""
+    reads_maps: bool = False
+    """Whether it wants the feature maps of the cache, which `extract.maps` keeps, and the stage-1 classifier."""
 
 
 def _retrain(*names: str) -> frozenset[str]:
@@ -72,6 +76,7 @@ def _trained(
 
 
 _CALIBRATION = _retrain("neighbour_classes", "spread", "covariance")
+_FUSION = _retrain("neighbour_classes", "specific_above", "generic_below", "fused_rows")
 _BORROWED = frozenset(f"stg.{name}" for name in BORROWING if name != "similarity")
 HEADS: dict[str, Head] = {
     "stage1": _computed("stage 1", "post_hoc.stage1"),
@@ -128,5 +133,6 @@ AUGMENTATIONS: dict[str, Augmented] = {
     "class-gaussian": Augmented("+ class Gaussians", compared=False),
     "distribution-calibration": Augmented("+ distribution calibration", _CALIBRATION | _BORROWED, compared=False),
     "tailcalibx": Augmented("+ TailCalibX", _CALIBRATION, compared=False),
+    "feature-aug": Augmented("+ FeatureAug", _FUSION | _BORROWED, compared=False, reads_maps=True),
 }
 """Every augmentation."""

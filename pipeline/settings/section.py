@@ -7,7 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, lt=1 << 40)]
+"""A number of rows of a class or of a batch; a cache holds fewer than 2^40."""
 
 
 class Section(BaseModel):

@@ -14,6 +14,8 @@ Rows = Annotated[int, Field(ge=0, lt=1 << 40)]
 Pixels = Annotated[int, Field(ge=1, le=4096)]
 
 
+TEST_VIEWS = {"none": 1, "crop": 5, "crop-flip": 10, "resized-crop": 10}
+"""The most views of a test image, by `stage1.augmentation`: it is moved where training crops, and mirrored where it mirrors."""
 _ADDED: dict[str, Any] = {"body_factor": 1.0}
 """Settings of [stage1] that came after runs were made, at what was done before."""
 
@@ -185,8 +187,16 @@ class Extract(Section):
     `layer3`, each the mean over its places or tokens, with `:max` the maximum, with `:first` the first token."""
     views: Annotated[int, Field(ge=0, le=99)] = 4
     """Augmented views of each training image, beside the clean one."""
+    view_policy: Literal["training", "flip-crop", "trivialaugment", "randaugment"] = "training"
+    """How those are drawn: as stage 1 augments; by its crop and flip alone; or by its crop and flip, then these operations."""
+    test_views: Annotated[int, Field(ge=1, le=max(TEST_VIEWS.values()))] = 1
+    """Views of each test and val image, the clean one among them. The others are mirrored and moved, in the same way for every
+    image; `retrain.test_views` averages over them."""
     dtype: Literal["float16", "float32"] = "float16"
     batch_size: Batch = 256
     amp: Literal["auto", "off", "bf16", "fp16"] = "off"
     bn: Literal["plain", "shifted"] = "plain"
     """`shifted`: batch-norm statistics are estimated again under class-balanced sampling (MiSLAS)."""
+    maps: bool = False
+    """Whether the last feature map (D, h, w) of each clean image is kept too, for the augmentation `feature-aug`; in h x w times
+    the space of the feature. For resnets and efficientnet-lite0."""

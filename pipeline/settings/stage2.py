@@ -12,15 +12,15 @@ class STG(Section):
 
     epochs: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     """Passes over the head classes' rows. 0: until it has learnt, by its distance from the closed form on held-out head rows."""
-    batch_size: Annotated[int, Field(ge=2)] = 256
+    batch_size: Annotated[int, Field(ge=2, lt=1 << 40)] = 256
     learning_rate: Positive = 1e-3
-    head_classes: Annotated[int, Field(ge=0)] = 0
+    head_classes: Annotated[int, Field(ge=0, lt=1 << 40)] = 0
     """How many of the largest classes are head; 0: by the rules below."""
     head_above: Count = 100
     head_share_limit: Annotated[float, Field(gt=0, le=1)] = 0.6
     head_share: Annotated[float, Field(gt=0, le=1)] = 0.4
     """Head: count > `head_above`; where that covers more than `head_share_limit` of the classes, the largest `head_share`."""
-    memory: Annotated[int, Field(ge=0)] = 1200
+    memory: Annotated[int, Field(ge=0, lt=1 << 40)] = 1200
     """Features kept from earlier batches for Eq. 1."""
     full_statistics: bool = False
     """Exact class statistics of the whole split in place of batch and memory."""
@@ -29,7 +29,7 @@ class STG(Section):
     smoothing_momentum: Share = 0.9
     loss: Literal["mse-log", "mse", "kl", "nll", "l1"] = "mse-log"
     variance: Literal["log", "softplus"] = "log"
-    hidden: tuple[Positive, ...] = (2.0, 2.0)
+    hidden: Annotated[tuple[Annotated[float, Field(gt=0, le=64)], ...], Field(max_length=16)] = (2.0, 2.0)
     """Widths of the hidden layers, in feature widths."""
     token_std: NonNegative = 0.02
     similarity: Literal["l2", "cosine", "logit", "soft"] = "l2"

@@ -28,6 +28,8 @@ AUGMENTATIONS: dict[str, str] = {name: row.label for name, row in register.AUGME
 """What people call each augmentation."""
 ALWAYS_COMPARED = tuple(name for name, row in register.AUGMENTATIONS.items() if row.label and row.compared)
 """Augmentations that are arms of every comparison."""
+READS_MAPS = tuple(name for name, row in register.AUGMENTATIONS.items() if row.reads_maps)
+"""Augmentations of feature maps, for caches that hold them."""
 VALIDATES = tuple(name for name, row in register.HEADS.items() if row.reads_val)
 """Heads that learn or choose something on rows held out: on the `val` split, where the cache has one."""
 AUTOMATIC: dict[str, float] = {"tau": 1.0, "l2": 0.03, "shrinkage": 0.6, "transfer": 3.0}
@@ -42,7 +44,7 @@ ADDED: dict[str, object] = {
     "distance": "cosine", "borrow": "auto", "steps": 0, "warmup_steps": 0, "focal_gamma": 1.0, "reweight_beta": 0.9999,
     "reweight_start": 0.8, "reweight_power": 1.2, "margin": 0.5, "cosine_scale": 30.0, "cloud": 0.5, "semantic_strength": 0.5,
     "covariance": "diagonal", "meta_rate": 0.1, "max_norm": 0.1, "hidden": 512, "fused": 0.25, "neighbour_classes": 2,
-    "spread": 0.21,
+    "spread": 0.21, "test_views": 1, "specific_above": 0.8, "generic_below": 0.2, "fused_rows": 0.75,
 }  # fmt: skip
 """Settings of `retrain` that came later, with what was done before there were any: at that value they change no run's key."""
 
@@ -56,6 +58,13 @@ def _auto_log_or_k(value: object) -> object:
     return number
 
 
+def _all_or_count(value: object) -> object:
+    if value == "all" or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+        return value
+    raise ValueError(f"retrain.test_views: wanted all or a whole number of at least 1, found {value!r}")
+
+
+TestViews = Annotated[int | Literal["all"], PlainValidator(_all_or_count)]
 Borrow = Annotated[float | Literal["auto", "log"], PlainValidator(_auto_log_or_k)]
 
 
@@ -172,9 +181,18 @@ class Retrain(Section):
     fused: Share = 0.25
     """`h2t`: the share of the channels that come from a row sampled as rows are."""
     neighbour_classes: Annotated[int, Field(ge=1, le=1000)] = 2
-    """`distribution-calibration`, `tailcalibx`: from how many classes a row borrows."""
+    """`distribution-calibration`, `tailcalibx`, `feature-aug`: from how many classes a row borrows."""
     spread: NonNegative = 0.21
     """`distribution-calibration`, `tailcalibx`: what is added to the covariance that is borrowed."""
+    test_views: TestViews = 1
+    """Over how many views of each test row probabilities are averaged; 1: the clean one alone; `all`: as many as the cache has.
+    Figures of different numbers of views are not comparable."""
+    specific_above: Annotated[float, Field(ge=0, le=1)] = 0.8
+    """`feature-aug`: places of a tail row's map whose class activation is above this are of its class."""
+    generic_below: Annotated[float, Field(ge=0, le=1)] = 0.2
+    """`feature-aug`: places of a head row's map whose class activation is below this are background."""
+    fused_rows: Annotated[float, Field(ge=0, le=1)] = 0.75
+    """`feature-aug`: the share of the tail's rows that are fused; the others stay as they are."""
 
     def keyed(self) -> dict[str, Any]:
         """What a run's key is made of. A setting that came later is left out where it is at what was done before, so older

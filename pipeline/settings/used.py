@@ -12,9 +12,10 @@ from pipeline.errors import ConfigError
 from pipeline.settings import Settings, register, stage1, stage3
 from pipeline.settings.stage2 import STG
 
-TRAINED = frozenset(f"retrain.{name}" for name in register.TRAINING)
+_FOR_ALL = frozenset(f"retrain.{name}" for name in register.FOR_ALL)
+TRAINED = frozenset(f"retrain.{name}" for name in register.TRAINING) | _FOR_ALL
 """What every head uses that is trained."""
-HEADS: dict[str, frozenset[str]] = {name: row.uses for name, row in register.HEADS.items()}
+HEADS: dict[str, frozenset[str]] = {name: row.uses | _FOR_ALL for name, row in register.HEADS.items()}
 """Head -> the settings that it uses. One with `retrain.augmentation` uses what that augmentation does, too."""
 GENERATOR = frozenset(f"stg.{name}" for name in STG.model_fields)
 AUGMENTATIONS: dict[str, frozenset[str]] = {name: row.uses for name, row in register.AUGMENTATIONS.items()}
@@ -125,6 +126,40 @@ def check_compare(settings: Settings, given: Collection[str], cached: bool) -> N
         if trained_only and head in stage3.TRAINED and key not in HEADS.get(head, TRAINED):
             return f"retrain.head={head} does not use it; it is for {trained_only}"
         return None
+
+    _check(settings, given, cached, problem)
+
+
+def check_arms(
+    settings: Settings, given: Iterable[str], cached: bool, methods: Collection[str], every: bool = False
+) -> None:
+    """Raise ConfigError for settings given to a comparison whose arms have their own heads and augmentations.
+
+    `methods` are those that are named, such as `crt+stg`, none where a preset has its own. `every`: all heads are compared,
+    and every augmentation with the head of the settings.
+    """
+    used: frozenset[str] = frozenset()
+    for method in methods:
+        head, _, augmentation = method.partition("+")
+        used |= HEADS.get(head, TRAINED) | AUGMENTATIONS.get(augmentation, frozenset())
+
+    def problem(key: str) -> str | None:
+        if key == "retrain.augmentation" or (key == "retrain.head" and not every):
+            return "each arm has its own; name those that are wanted with --methods"
+        if not methods or key in used or _section(key) not in ("retrain", "stg"):
+            return None
+        users = _users(key, HEADS) or _users(key, AUGMENTATIONS)
+        return f"none of the methods uses it; it is for {users}" if users else None
+
+    _check(settings, given, cached, problem)
+
+
+def check_inspect(settings: Settings, given: Iterable[str], cached: bool) -> None:
+    """Raise ConfigError for settings given to `inspect` that are about training."""
+
+    def problem(key: str) -> str | None:
+        of_images = _section(key) in (*FROM_IMAGES, "longtail") or key in ("seed", "name", "ram_limit")
+        return None if of_images else "inspect trains nothing"
 
     _check(settings, given, cached, problem)
 

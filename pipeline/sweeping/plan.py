@@ -11,6 +11,7 @@ batch_size = 256                                                        # one va
 import copy
 import itertools
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,6 +77,11 @@ def read_sweep(path: Path) -> SweepFile:
         axes[METHOD] = methods
     for key, value in _dotted(content).items():
         axes[key] = _values(f"{path}: {key}", value, key in tuples)
+    if len(views := axes.get("retrain.test_views", ())) > 1:
+        raise ConfigError(
+            f"{path}: retrain.test_views: wanted one value, found {', '.join(map(str, views))}: figures of different numbers of "
+            "views are not comparable; make a sweep of each"
+        )
     size = math.prod(len(values) for values in axes.values())
     if size > MOST_POINTS:
         raise ConfigError(f"{path}: wanted at most {MOST_POINTS:,} points, found {size:,}; try fewer values")
@@ -113,16 +119,21 @@ def _range(where: str, value: dict[str, Any]) -> Sequence[Any]:
         )
     assert isinstance(start, (int, float))
     assert isinstance(stop, (int, float))
+    if not all(abs(n or 0) <= sys.float_info.max for n in numbers):
+        raise ConfigError(f"{where}: wanted finite numbers, found {value}")
+    steps = value.get("steps", 2)
+    if "steps" in value and not (isinstance(steps, int) and 1 <= steps <= MOST_POINTS):
+        raise ConfigError(f"{where}: steps: wanted a whole number from 1 to {MOST_POINTS}, found {steps}")
     scale = value.get("scale", "linear")
     if scale not in ("linear", "log") or (scale == "log" and min(start, stop) <= 0):
         raise ConfigError(f'{where}: wanted scale = "linear", or "log" between positive numbers, found {value}')
     if "steps" in value:
-        return _spaced(start, stop, int(value["steps"]), scale, isinstance(start, int) and isinstance(stop, int))
+        return _spaced(start, stop, steps, scale, isinstance(start, int) and isinstance(stop, int))
     step = value.get("step", 1)
     if step <= 0 or stop < start or scale == "log":
         raise ConfigError(f"{where}: wanted from <= to, a step above 0, and steps for a log scale, found {value}")
-    count = math.floor((stop - start) / step + 1e-9) + 1
-    return [start + number * step for number in range(min(count, MOST_POINTS + 1))]
+    count = math.floor(min((stop - start) / step, MOST_POINTS) + 1e-9) + 1
+    return [start + number * step for number in range(count)]
 
 
 def _spaced(start: float, stop: float, steps: int, scale: str, whole: bool) -> list[Any]:
@@ -141,7 +152,7 @@ def points(sweep: SweepFile, settings: Settings) -> list[GridPoint]:
     """Every combination of the axes' values over the settings, in the file's order; equal ones once.
 
     A value of a setting that a point's head and augmentation do not use makes no point of its own. Raises ConfigError with the
-    point's values where a combination does not hold.
+    point's values where a combination does not hold, and for an axis that no point uses.
     """
     keys = list(sweep.axes)
     distinct: dict[str, GridPoint] = {}
@@ -149,6 +160,13 @@ def points(sweep: SweepFile, settings: Settings) -> list[GridPoint]:
         given = dict(zip(keys, combination, strict=True))
         point = _point(sweep, settings, given)
         distinct.setdefault(point.settings.model_dump_json(), point)
+    if unused := [key for key in sweep.varied if not any(key in point.values for point in distinct.values())]:
+        raise ConfigError(
+            *(
+                f"{sweep.path}: {key}: has no effect here: no point's head and augmentation use it; leave it out"
+                for key in unused
+            )
+        )
     return list(distinct.values())
 
 

@@ -53,6 +53,8 @@ class SweepResult(BaseModel):
     metric: str
     why_not: str | None
     warning: str | None
+    test_views: int = 1
+    """Over how many views of each test row probabilities were averaged."""
     varied: list[str]
     points: int
     places: list[GridPlace]

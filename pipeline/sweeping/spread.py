@@ -11,8 +11,6 @@ from pipeline.errors import ConfigError
 from pipeline.progress import silently
 from pipeline.sweeping.work import Outcome, Task, perform
 
-BACKENDS = ("joblib", "dask")
-
 
 @dataclass(frozen=True)
 class Workers:

@@ -17,6 +17,7 @@ from cache.errors import CacheError
 from cache.format import layout
 from cache.sharing import pull
 from pipeline.artefacts import folders
+from pipeline.classifiers.held_out import FOLDS
 from pipeline.classifiers.selection import stratified_folds
 from pipeline.errors import PipelineError, out_of_memory
 from pipeline.evaluate import Measured, measure, measured_logits, shift_to
@@ -24,11 +25,9 @@ from pipeline.features import load
 from pipeline.settings import Settings
 from pipeline.stage3_predictions import classifier_of
 from pipeline.stage3_record import RetrainResult
-from pipeline.stage3_retrain import done_already, planned, publish_split, seeds_of, split_figures
+from pipeline.stage3_retrain import Run, done_already, planned, publish_split, seeds_of, split_figures
 from pipeline.stage3_together import Program, programs, run_program, train_program
 
-CHOICE_FOLDS = 5
-"""Folds of the cross-validation, as `auto` has them."""
 CROSS_VALIDATION = "cross-validation"
 
 Files = dict[str, bytes]
@@ -138,11 +137,14 @@ def _errors(program: Program, cache: FeatureCache) -> dict[Path, str]:
 
 def _choice_errors(program: Program, cache: FeatureCache, choose_on: str) -> dict[Path, str]:
     try:
-        measured = (
-            _cross_validated(program, cache) if choose_on == CROSS_VALIDATION else _on_split(program, cache, choose_on)
-        )
-        for run, figures in zip(program.runs, measured, strict=True):
-            publish_split(run, choose_on, figures)
+        if choose_on == CROSS_VALIDATION:
+            for run, figures in zip(program.runs, _cross_validated(program, cache), strict=True):
+                publish_split(run, choose_on, figures, test_views=1)
+            return {}
+        results = [folders.read_result(run.folder, RetrainResult) for run in program.runs]
+        measured = [_on_split(run, result, cache, choose_on) for run, result in zip(program.runs, results, strict=True)]
+        for run, result, figures in zip(program.runs, results, measured, strict=True):
+            publish_split(run, choose_on, figures, result.test_views)
     except (PipelineError, CacheError, ValueError, MemoryError, RuntimeError) as error:
         return {run.folder: f"{choose_on}: {_line(error)}" for run in program.runs}
     return {}
@@ -152,11 +154,9 @@ def _line(error: Exception) -> str:
     return out_of_memory(error) or " ".join(str(error).split()) or type(error).__name__
 
 
-def _on_split(program: Program, cache: FeatureCache, split: str) -> list[Measured]:
-    results = [(run, folders.read_result(run.folder, RetrainResult)) for run in program.runs]
-    return [
-        measure(cache, split, classifier_of(run, result, cache), run.settings, result.prior) for run, result in results
-    ]
+def _on_split(run: Run, result: RetrainResult, cache: FeatureCache, split: str) -> Measured:
+    classifier = classifier_of(run, result, cache)
+    return measure(cache, split, classifier, run.settings, result.prior, result.test_views)
 
 
 def _cross_validated(program: Program, cache: FeatureCache) -> list[Measured]:
@@ -167,10 +167,10 @@ def _cross_validated(program: Program, cache: FeatureCache) -> list[Measured]:
     settings = program.variants[0]
     train = load(cache, views=False, ram_limit=settings.ram_limit)
     counts_C = train.counts_C
-    fold_N = stratified_folds(train.labels_N, len(counts_C), CHOICE_FOLDS, settings.seed)
+    fold_N = stratified_folds(train.labels_N, len(counts_C), FOLDS, settings.seed)
     seen_N = fold_N >= 0
     logits = [torch.zeros(len(seeds_of(run.settings)), len(fold_N), len(counts_C)) for run in program.runs]
-    for fold in range(CHOICE_FOLDS):
+    for fold in range(FOLDS):
         held_N = (fold_N == fold).nonzero()[:, 0]
         if not len(held_N):
             continue

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import torch
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.artefacts import folders
@@ -19,6 +20,8 @@ from pipeline.training.steps import Done, Training
 Kind = TypeVar("Kind")
 Line = dict[str, float]
 """A finished epoch in log.jsonl: epoch (1-based), mean loss, seconds, images a second."""
+MOST_THREADS = 4096
+"""A larger number in a checkpoint is none of coattail's."""
 LINE = {"epoch", "loss", "seconds", "images_per_second"}
 
 
@@ -35,8 +38,17 @@ def save(training: Training, folder: Path, key: str, point: Point) -> None:
     """Write the checkpoint of a training that stands at `point`, and the lines of its finished epochs as log.jsonl."""
     tensors = training.state()
     text = {"key": key, "point": json.dumps(asdict(point)), "scale": json.dumps(training.scale())}
+    text["threads"] = str(torch.get_num_threads())
     checkpoint.save(folder / CHECKPOINT, tensors, {**text, "digest": checkpoint.digest(tensors)})
     folders.write_text(folder / "log.jsonl", "".join(json.dumps(line) + "\n" for line in point.history))
+
+
+def threads_of(folder: Path) -> tuple[bool, int | None]:
+    """Whether the folder has a checkpoint, and the number of threads that made it; None where it does not tell."""
+    if not (folder / CHECKPOINT).is_file():
+        return False, None
+    told = checkpoint.load(folder / CHECKPOINT)[1].get("threads", "")
+    return True, int(told) if told.isdecimal() and 0 < int(told) <= MOST_THREADS else None
 
 
 def resume(training: Training, folder: Path, key: str) -> Point:

@@ -81,6 +81,11 @@ class Training:
         self._objective = Objective(settings, counts_C.to(self.device))
         self._average = Average(model, self.stage1)
 
+    @property
+    def steps(self) -> int:
+        """Steps of the whole training."""
+        return self.stage1.epochs * len(self._plan(0))
+
     def epoch(self, start: Done, progress: Track) -> Iterator[Done]:
         """Train on from `start` to its epoch's end; at each look at the loss, what is done by then.
 

@@ -263,7 +263,7 @@ def growth(folder: Path) -> None:
                 chunks_per_shard=shard,
                 counts={"train": (rows - CLASSES + 1, *[1] * (CLASSES - 1))},
                 inventory=tuple(
-                    entry(file, min(rows, chunk * shard) * width * 2) for file in layout.files(one, chunk * shard)
+                    entry(file, min(rows, chunk * shard) * width * 2) for file in layout.files(one, chunk, shard)
                 ),
             )
             content = manifests.to_bytes(manifest)

@@ -5,7 +5,8 @@ python tests/benchmarks/bench_choice.py CACHE… FILE.npz… [--seeds N]
 A .npz holds train, y, test, yt (features and labels) of a backbone that never saw the rows. Of each, some draws: exponential
 from 30 rows a class to 1 and from 24 to 2 (classes in an order of the seed, as many rows as there are), and every row as it is.
 There `auto` is the committee elected by cross-validation. A cache that holds its stage-1 classifier was trained on its rows:
-there `auto` is the fixed rule. Test rows are for the figures printed and for nothing else.
+there `auto` is the fixed rule, and trained heads are shown beside it, the mean of three seeds. Test rows are for the figures
+printed and for nothing else.
 """
 
 import argparse
@@ -21,14 +22,15 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from cache import FeatureCache
-from pipeline.classifiers import candidates, committee
-from pipeline.classifiers.candidates import PLAIN, SEEN, Arm, Logistic
+from pipeline.classifiers import candidates, committee, train_classifier
+from pipeline.classifiers.candidates import PLAIN, Arm, Logistic
 from pipeline.classifiers.discriminant import LDA, Transfer
 from pipeline.classifiers.neighbours import fit_neighbours
 from pipeline.classifiers.post_hoc import logit_adjustment, nearest_class_mean
 from pipeline.classifiers.ridge import fit_ridge
 from pipeline.classifiers.whitening import fit_whitening
 from pipeline.rng import generator
+from pipeline.settings.load import load
 
 TAILS = ((30, 1), (24, 2))
 SHOWN: tuple[Arm, ...] = (
@@ -40,6 +42,15 @@ SHOWN: tuple[Arm, ...] = (
     Transfer(strength=2.0),
     Transfer(0.8, 1.0, corrected=True),
 )
+SHOWN_SEEN: tuple[Arm, ...] = (Logistic(0.003, transfer=0.0), Logistic(0.003, transfer=None), Transfer(0.3, None))
+TRAINED = (
+    ("crt", "none"),
+    ("crt", "transfer"),
+    ("crt", "dropout"),
+    ("logit-adjusted", "none"),
+    ("logit-adjusted", "transfer"),
+)
+TRAINED_SEEDS = (0, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -51,6 +62,7 @@ class Draw:
     test_labels_M: Tensor
     classes: int
     stage1: tuple[Tensor, Tensor] | None = None
+    cache: FeatureCache | None = None
 
 
 def draws(path: Path, seeds: int) -> list[Draw]:
@@ -60,7 +72,11 @@ def draws(path: Path, seeds: int) -> list[Draw]:
         labels = [torch.from_numpy(np.array(cache.labels(split))) for split in ("train", "test")]
         found = cache.classifier()
         stage1 = None if found is None else tuple(torch.from_numpy(found[key]).float() for key in ("weight", "bias"))
-        return [Draw(f"cache {cache.key[:12]}", arrays[0], labels[0], arrays[1], labels[1], len(cache.classes), stage1)]
+        return [
+            Draw(
+                f"cache {cache.key[:12]}", arrays[0], labels[0], arrays[1], labels[1], len(cache.classes), stage1, cache
+            )
+        ]
     with np.load(path) as held:
         train, labels, test, test_labels = (torch.from_numpy(held[key]) for key in ("train", "y", "test", "yt"))
     classes = int(torch.cat([labels, test_labels]).max()) + 1
@@ -96,13 +112,25 @@ def linear(draw: Draw, weight_CD: Tensor, bias_C: Tensor) -> tuple[float, float]
     return accuracies(draw.test_MD.double() @ weight_CD.double().T + bias_C.double(), draw.test_labels_M)
 
 
+def trained(draw: Draw, head: str, augmentation: str) -> tuple[float, float]:
+    """The figures of a head as `retrain` trains it, the mean over seeds; that of `auto` has one."""
+    assert draw.cache is not None
+    settings = load(
+        overrides=[f"retrain.head={head}", *([f"retrain.augmentation={augmentation}"] if head != "auto" else [])]
+    )
+    classifier = train_classifier(settings.settings, draw.cache, TRAINED_SEEDS if head != "auto" else (0,), None)
+    logits_RMC = classifier.logits(draw.test_MD)
+    each = [accuracies(logits_MC, draw.test_labels_M) for logits_MC in logits_RMC]
+    return sum(balanced for balanced, _ in each) / len(each), sum(overall for _, overall in each) / len(each)
+
+
 def measure(draw: Draw) -> dict[str, float]:
     """Prints the draw's table; balanced accuracy on test of each arm, `auto` among them."""
     train, labels, classes = draw.train_ND, draw.labels_N, draw.classes
     counts = torch.bincount(labels, minlength=classes)
     present = counts[counts > 0]
     print(f"\n{draw.name}: {len(labels)} rows, {classes} classes of {int(present.max())} to {int(present.min())}")
-    shown = [*SHOWN, SEEN] if draw.stage1 else list(SHOWN)
+    shown = [*SHOWN, *SHOWN_SEEN] if draw.stage1 else list(SHOWN)
     fits = candidates.fit_all(shown, train, labels, classes)
     figures = {candidates.name(arm): linear(draw, *fits[arm]) for arm in shown}
     columns = fit_whitening(train, labels, classes, shrinkage=None)
@@ -120,7 +148,8 @@ def measure(draw: Draw) -> dict[str, float]:
         weight, bias = draw.stage1
         figures["stage 1"] = linear(draw, weight, bias)
         figures["stage 1 + logit adjustment"] = linear(draw, weight, logit_adjustment(bias, counts))
-        figures["auto (fixed rule)"] = linear(draw, *candidates.fit(SEEN, train, labels, classes))
+        figures |= {f"{head} + {added}": trained(draw, head, added) for head, added in TRAINED}
+        figures["auto (fixed rule)"] = trained(draw, "auto", "none")
     else:
         elected = committee.elect(train, labels, classes)
         if elected.choice and elected.score:

@@ -21,6 +21,7 @@ CHANGES = {
     "bn": "shifted",
     "autocast": "bf16",
     "dtype": "float32",
+    "maps": (2, 3),
 }
 SPLIT_CHANGES = {"rows": 49, "samples": toys.digest("order"), "content": toys.digest("pixels"), "views": 2}
 

@@ -235,7 +235,7 @@ def test_a_manifest_without_chunk_checksums_is_read_as_before(cache_path):
 
 def test_a_compressed_chunk_that_declares_more_than_it_should_is_not_decoded(tmp_path):
     path = toys.make(tmp_path, toys.identity({"train": 16}, views=0))
-    document = description.array_document(16, toys.WIDTH, 8, "float16", compress=True)
+    document = description.array_document(16, (toys.WIDTH,), 8, "float16", compress=True)
     file = layout.array_file("train", "clean")
     out = np.empty((8, toys.WIDTH), np.float16)
     for size, message in ((1 << 24, "wanted a chunk of 128 bytes, found 16777216"), (128, None)):
@@ -255,7 +255,7 @@ def test_a_compressed_chunk_that_declares_more_than_it_should_is_not_decoded(tmp
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_a_row_that_is_missing_or_not_finite_is_named(tmp_path, dtype, value):
     path = toys.make(tmp_path, toys.identity({"train": 16}, views=0, dtype=dtype))
-    document = description.array_document(16, toys.WIDTH, 8, dtype, compress=False)
+    document = description.array_document(16, (toys.WIDTH,), 8, dtype, compress=False)
     bad = np.full((8, toys.WIDTH), np.finfo(dtype).max, dtype)
     bad[3, 5] = value
     file, chunk = layout.array_file("train", "clean"), path / layout.chunk_file("train", "clean", 1)

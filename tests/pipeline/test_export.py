@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 import pipeline
 from cache import FeatureCache
+from pipeline.artefacts import tensors as checkpoint
 from pipeline.exporting.deployable import About
 from pipeline.images.transforms.recipe import clean
 from pipeline.report import model_card
@@ -176,7 +177,7 @@ def test_a_file_that_is_no_export_is_refused(home, monkeypatch, tmp_path):
 
     with safe_open(tmp_path / "m.safetensors", framework="pt") as file:
         metadata = file.metadata()
-    save_file({name: t for name, t in tensors.items() if name != "weight_RDC"}, tmp_path / "cut.safetensors", metadata)
+    save_file({name: t for name, t in tensors.items() if name != "mean_3"}, tmp_path / "cut.safetensors", metadata)
     ended = in_process.run(
         monkeypatch, "predict", "--model", str(tmp_path / "cut.safetensors"), str(home["root"] / "test")
     )
@@ -184,6 +185,55 @@ def test_a_file_that_is_no_export_is_refused(home, monkeypatch, tmp_path):
     assert "its tensors are not those of its network" in ended.err
     ended = in_process.run(monkeypatch, "predict", str(home["root"] / "test"))
     assert (ended.code, "wanted --run FOLDER or --model FILE" in ended.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"width": 1 << 40}, "metadata coattail: width: Input should be less than or equal to 1048576"),
+        ({"width": 1 << 20}, "weight_RDC: wanted shape [2, 1048576, 3], found [2, 64, 3]"),
+        ({"seeds": [*range(1001)]}, "metadata coattail: seeds: Tuple should have at most 1000 items"),
+        ({"features_dtype": "load"}, "metadata coattail: features_dtype: Input should be 'float16' or 'float32'"),
+        ({"temperature": 0}, "metadata coattail: temperature: Input should be greater than 0"),
+        ({"takes": "x"}, "metadata coattail: takes: Input should be 'pixels' or 'features'"),
+        ({"backbone_classes": 1 << 40}, "metadata coattail: backbone_classes: Input should be less than or equal to"),
+        (
+            {"transform": {"size": 1 << 40}},
+            "metadata coattail: transform.size: Input should be less than or equal to 4096",
+        ),
+        (
+            {"transform": {"resize": -5}},
+            "metadata coattail: transform.resize: Input should be greater than or equal to 1",
+        ),
+        ({"transform": {"mean": "abc"}}, "metadata coattail: transform.mean: Input should be a valid tuple"),
+        ({"transform": {"std": [0, 0, 0]}}, "metadata coattail: transform.std.0: Input should be greater than 0"),
+        ({"transform": {"fit": "x"}}, "metadata coattail: transform.fit: Input should be 'crop' or 'stretch'"),
+    ],
+)
+def test_a_file_that_says_what_cannot_be_is_refused_before_memory_is_taken(
+    home, exported, monkeypatch, tmp_path, changes, said
+):
+    tensors, metadata = checkpoint.load(exported)
+    about = json.loads(metadata["coattail"])
+    about |= {name: about[name] | value if name == "transform" else value for name, value in changes.items()}
+    checkpoint.save(tmp_path / "m.safetensors", tensors, {**metadata, "coattail": json.dumps(about)})
+    ended = in_process.run(
+        monkeypatch, "predict", "--model", str(tmp_path / "m.safetensors"), str(home["root"] / "test")
+    )
+    assert (ended.code, len(ended.err.splitlines())) == (1, 1)
+    assert f"{tmp_path / 'm.safetensors'}: {said}" in ended.err
+    assert ended.err.endswith("; export the run again\n")
+
+
+@pytest.fixture(scope="module")
+def exported(made):
+    """The run as one safetensors file."""
+    path = made["root"] / "exported.safetensors"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COATTAIL_RUNS", str(made["root"] / "runs"))
+        patch.setenv("COATTAIL_STORES", str(made["root"] / "stores"))
+        _export(made, patch, path)
+    return path
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])

@@ -15,6 +15,8 @@ from pipeline.commands.which_cache import sample_path
 from pipeline.predict import fit_temperature
 from pipeline.predicting import encoder
 from pipeline.predicting.files import PredictionFile
+from pipeline.stage1_backbone import stage1
+from pipeline.stage1_extract import extract
 from pipeline.stage3_record import RetrainResult
 from tests.support import in_process
 from tests.support.finished_run import finished_run
@@ -75,6 +77,50 @@ def test_images_give_what_the_cached_rows_give_to_the_last_bit(home, monkeypatch
         assert table[f"probability_{place + 1}"].to_list() == values_NK[rows, place].tolist()
         wanted = [CLASSES[c] for c in classes_NK[rows, place].tolist()]
         assert table[f"class_{place + 1}"].to_list() == wanted
+
+
+def test_probabilities_over_views_are_the_mean_of_those_of_cached_views(home, monkeypatch, tmp_path):
+    """The views of an extraction from the same backbone, weighed by the classifier, to the last bit."""
+    settings = home["settings"]
+    five = settings.model_copy(update={"extract": settings.extract.model_copy(update={"test_views": 5})})
+    cache = FeatureCache.open(extract(five, stage1(five, home["root"] / "runs"), tmp_path / "stores"))
+    test = home["root"] / "test"
+    ended = in_process.run(
+        monkeypatch, "predict", "--run", str(home["run"]), str(test), "--test-views", "5", "-o", str(tmp_path / "p.csv")
+    )
+    assert ended.code == 0, ended.err
+    assert "probabilities are averaged over 5 views of each image" in ended.err
+    clean = FeatureCache.open(home["cache"])
+    val_RNC = _expected(home, torch.from_numpy(clean.features("val", "clean")).float())[0]
+    used = fit_temperature(val_RNC, torch.tensor(clean.labels("val")))
+    mean_NC = torch.stack(
+        [
+            (_expected(home, torch.from_numpy(cache.features("test", view)).float())[0] / used).softmax(-1).mean(0)
+            for view in cache.views("test")
+        ]
+    ).mean(0)
+    table = pl.read_csv(tmp_path / "p.csv")
+    order = {path: row for row, path in enumerate(cache.rows("test")["path"].to_list())}
+    rows = [order[name.removeprefix(f"{test}/")] for name in table["name"].to_list()]
+    np.testing.assert_allclose(table["probability_1"].to_numpy(), mean_NC.max(dim=1).values[rows].numpy(), rtol=1e-6)
+    every = in_process.run(
+        monkeypatch, "predict", "--run", str(home["run"]), str(test), "--test-views", "all", "--json"
+    )
+    assert "averaged over 1 views" in every.err  # the run's own cache has one
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (("{root}/test", "--test-views", "6"), 2, "--test-views 6: wanted at most 5 for a backbone trained with stage1.augmentation=crop"),
+        (("{root}/test", "--test-views", "0"), 2, "wanted all or a whole number of at least 1, found '0'"),
+        (("--features", "x.npy", "--test-views", "2"), 2, "--test-views is for images and --run: features are of one view, and"),
+    ],
+)  # fmt: skip
+def test_views_that_cannot_be_had_are_refused(home, monkeypatch, arguments, code, text):
+    given = [argument.format(root=home["root"]) for argument in arguments]
+    ended = in_process.run(monkeypatch, "predict", "--run", str(home["run"]), *given)
+    assert (ended.code, text in ended.err) == (code, True), ended.err
 
 
 def test_broken_images_are_listed_and_the_others_predicted(home, monkeypatch, tmp_path):
@@ -149,7 +195,7 @@ def test_features_of_a_file_and_class_names_that_a_spreadsheet_would_run(home, m
             2,
             "p.xls: wanted a file that ends with .parquet, .csv, .jsonl, found .xls",
         ),
-        (("{root}/test", "-o", "{root}/no/p.csv"), 1, "{root}/no is not there; make it first"),
+        (("{root}/test", "-o", "{root}/no/p.csv"), 2, "{root}/no is not there; make it first"),
         (("{root}/test", "--backbone", "{root}/nowhere"), 1, "{root}/nowhere/backbone.safetensors"),
     ],
 )

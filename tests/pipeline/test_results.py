@@ -9,7 +9,7 @@ from in_process import run
 from pipeline import retrain
 from pipeline.artefacts import folders
 from pipeline.errors import ConfigError
-from pipeline.results import SCHEMA, check_head, collect, parquet, select, settings_digest
+from pipeline.results import SCHEMA, check_method, collect, parquet, select, settings_digest, unmatched
 from pipeline.settings.load import load
 from pipeline.stage3_predictions import predictions
 from pipeline.stage3_retrain import MADE_BY, PREDICTIONS, done_already, planned
@@ -61,8 +61,16 @@ def test_filters(runs, cache):
     assert len(select(table, cache=cache.key[:6])) == 4
     assert len(select(table, cache="zz")) == 0
     assert len(select(table, 1)) == 1
-    with pytest.raises(ConfigError, match="--head nmc: no such head; wanted one of stage1, "):
-        check_head("nmc")
+    with pytest.raises(ConfigError, match=r"--head nmc: no such head; did you mean ncm\? wanted one of stage1, "):
+        check_method("nmc", None)
+    with pytest.raises(
+        ConfigError, match=r"--augmentation nois: no such augmentation; did you mean noise\? wanted one of none, "
+    ):
+        check_method("crt", "nois")
+    assert unmatched(table, 7, split="tset", head="crt", cache=cache.key[:6]) == [
+        "--split tset: no run has it; did you mean test? found test",
+        "--seed 7: no run has it; found 0, 1, 2",
+    ]
 
 
 def test_files_hold_the_same_table(runs):
@@ -124,6 +132,10 @@ def test_predictions_of_something_else_are_refused(cache, tmp_path):
     tensors.save(path, {"test": (tensors.load(path)[0]["test"] + 1) % 5})
     with pytest.raises(DataError) as error:
         predictions(planned(settings(), cache, tmp_path), result, cache)
+    assert str(error.value).startswith(f"{path}: changed after it was written: wanted tensors of digest '")
+    earlier = result.model_copy(update={"predictions": None})  # a run that did not record the digest
+    with pytest.raises(DataError) as error:
+        predictions(planned(settings(), cache, tmp_path), earlier, cache)
     assert str(error.value) == (
         f"{path}: wanted predictions of 1 seeds for 100 rows that give the accuracy in metrics.json, found others, [1, 100]; "
         "delete the file and run the command again"

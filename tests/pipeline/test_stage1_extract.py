@@ -11,7 +11,9 @@ from small_runs import small
 from cache import CacheCorrupt, CacheInvalid, CacheWriter, FeatureCache
 from pipeline.artefacts import tensors as checkpoint
 from pipeline.backbones import build
-from pipeline.errors import LineageError
+from pipeline.backbones.backbone import Backbone
+from pipeline.backbones.maps import map_size
+from pipeline.errors import ConfigError, LineageError
 from pipeline.images.dataset import load
 from pipeline.images.pixels import RamImages
 from pipeline.images.transforms.recipe import PLAIN, Recipe, draw
@@ -74,6 +76,38 @@ def test_clean_features_are_the_frozen_backbone_s(run, extracted):
         np.testing.assert_allclose(extracted.features(name), _features(run, _pixels(split)), rtol=1e-4, atol=1e-4)
 
 
+def test_the_mean_of_a_cached_map_is_the_cached_feature(run, extracted, tmp_path):
+    mapped = FeatureCache.open(extract(extracting(dtype="float32", maps=True), run, tmp_path))
+    assert mapped.manifest.identity.maps == (2, 2)
+    for split in mapped.splits:
+        maps_NDhw = mapped.maps(split)
+        assert maps_NDhw.shape == (*mapped.features(split).shape, 2, 2)
+        np.testing.assert_allclose(maps_NDhw.mean(axis=(2, 3)), mapped.features(split), rtol=1e-5, atol=1e-5)
+        for view in extracted.views(split):
+            np.testing.assert_array_equal(mapped.features(split, view), extracted.features(split, view))
+    assert mapped.key != extracted.key
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        (
+            {"layers": ("layer2", "pooled")},
+            "extract.maps: wanted extract.layers=pooled, the mean of the last map, found layer2+pooled; leave one of them out",
+        ),
+        (
+            {},
+            "extract.maps: wanted a backbone whose feature is the mean of its last map, a resnet or efficientnet-lite0, found "
+            "resnet20; set extract.maps=false",
+        ),
+    ],
+)
+def test_maps_that_cannot_be_had_are_refused(changes, error):
+    with pytest.raises(ConfigError) as caught:
+        map_size(extracting(maps=True, **changes), Backbone())
+    assert str(caught.value) == error
+
+
 def test_a_view_is_the_training_augmentation_of_its_own_seed(run, extracted):
     train = load(small()).splits["train"]
     padded = torch.nn.functional.pad(_pixels(train), (1, 1, 1, 1))
@@ -87,6 +121,16 @@ def test_a_view_is_the_training_augmentation_of_its_own_seed(run, extracted):
         found[view] = extracted.features("train", view)
         np.testing.assert_allclose(found[view], _features(run, torch.stack(crops)), rtol=1e-4, atol=1e-4)
     assert not np.allclose(found["view-01"], found["view-02"])
+
+
+def test_views_of_the_test_split_are_moved_images_and_the_other_arrays_stay(run, extracted, tmp_path):
+    cache = FeatureCache.open(extract(extracting(dtype="float32", test_views=2), run, tmp_path))
+    assert (cache.views("train"), cache.views("test")) == (["clean", "view-01", "view-02"], ["clean", "view-01"])
+    for split, view in (("train", "view-02"), ("test", "clean")):
+        assert np.array_equal(cache.features(split, view), extracted.features(split, view))
+    padded = torch.nn.functional.pad(_pixels(load(small()).splits["test"]), (1, 1, 1, 1))
+    wanted = _features(run, padded[:, :, :8, :8])
+    np.testing.assert_allclose(cache.features("test", "view-01"), wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_stage_1_s_classifier_lies_in_the_cache(run, extracted):

@@ -1,10 +1,13 @@
 """Runs that train side by side: which may, that each is what it would be alone, and the memory that is said beforehand."""
 
+import shutil
+from threading import Thread
+
 import pytest
 import torch
 
 from pipeline import retrain
-from pipeline.artefacts import tensors
+from pipeline.artefacts import folders, tensors
 from pipeline.settings.load import load
 from pipeline.stage3_retrain import planned
 from pipeline.stage3_together import programs, run_program
@@ -57,6 +60,29 @@ def test_each_is_what_it_would_be_alone(cache, tmp_path, head, changes):
         here, there = (tensors.load(path / "classifier.safetensors")[0] for path in (run.folder, folder))
         torch.testing.assert_close(here, there, atol=1e-6, rtol=1e-5)
         assert result.seeds == retrain(run.settings, cache, tmp_path / "together")[1].seeds
+
+
+def test_runs_that_another_process_makes_are_waited_for_and_not_trained_again(cache, tmp_path):
+    runs = [planned(settings(f"retrain.noise={noise}", "retrain.seeds=1"), cache, tmp_path) for noise in (0.1, 0.2)]
+    (program,) = programs(runs, cache)
+    with folders.alone(runs[0].folder, "classifier"):
+        other = Thread(target=run_program, args=(program, cache))
+        other.start()
+        other.join(0.5)
+        assert other.is_alive()
+        retrained = retrain(runs[0].settings, cache, tmp_path / "elsewhere")[0]
+        for path in retrained.glob("[!.]*"):
+            shutil.copy(path, runs[0].folder)
+        proof = (runs[0].folder / "metrics.json").stat().st_mtime_ns
+    other.join()
+    assert (runs[0].folder / "metrics.json").stat().st_mtime_ns == proof
+    assert folders.is_done(runs[1].folder)
+
+
+def test_a_program_holds_no_more_locks_than_a_process_may_open_files(cache, tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.stage3_together.MOST_RUNS", 2)
+    runs = [planned(settings(f"seed={seed}"), cache, tmp_path) for seed in range(5)]
+    assert sorted(len(program.runs) for program in programs(runs, cache)) == [1, 2, 2]
 
 
 def test_a_program_is_halved_until_it_fits(cache, tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from cache import CacheWriter, Identity, Provenance, SplitIdentity
-from cache.format.layout import view_names
+from cache.format.layout import array_names, row_shape
 from cache.identity import samples_digest
 
 WIDTH = 8
@@ -59,9 +59,9 @@ def frame(split: str, rows: int, classes: int = 3) -> pl.DataFrame:
 
 
 def expected(cache_identity: Identity, split: str, view: str) -> np.ndarray:
-    """The features that every writer here stores, (N, D); those of layer `relu` have zeros, so that zstd is worth it."""
+    """The features, or maps, that every writer here stores, (N, D) or (N, D, h, w); those of layer `relu` have zeros, so that zstd is worth it."""
     seed = int(digest(f"{split} {view}")[:8], 16)
-    shape = (cache_identity.splits[split].rows, cache_identity.width)
+    shape = (cache_identity.splits[split].rows, *row_shape(cache_identity, view))
     features_ND = np.random.default_rng(seed).normal(size=shape).astype(cache_identity.dtype)
     return np.maximum(features_ND - 1, 0) if cache_identity.layer == "relu" else features_ND
 
@@ -74,8 +74,8 @@ def fill(writer: CacheWriter, limit: int | None = None) -> int:
     classes = len(cache_identity.classes)
     writer.write_classifier({"weight": np.ones((classes, cache_identity.width)), "bias": np.arange(classes)})
     written = 0
-    for split, description in cache_identity.splits.items():
-        for view in view_names(description.views):
+    for split in cache_identity.splits:
+        for view in array_names(cache_identity, split):
             for shard in writer.pending(split, view):
                 if written == limit:
                     return written

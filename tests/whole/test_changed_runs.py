@@ -1,13 +1,18 @@
 """Weights and figures of a finished run that were changed afterwards are noticed by every command that reads them."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import write_cache
+from in_process import Ended
+from in_process import run as command
+from reported import Reported, reported
 from small_runs import small
 
 from cache import FeatureCache
@@ -123,6 +128,136 @@ def test_the_ranges_of_figures_hold_without_a_checksum_too(run, tmp_path, values
     change(run.folder, **values)
     said = refusal(lambda: finished(small(), tmp_path, run.folder))
     assert said == f"{run.folder}/metrics.json: {problem}; {AGAIN}"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Reported:
+    """Finished runs, made as `compare` and `sweep` below make them."""
+    made = reported(tmp_path_factory.mktemp("whole"), arms=(("lda", "none"), ("crt", "stg")))
+    np.save(made.runs.parent / "features.npy", np.zeros((2, 12), np.float32))
+    return made
+
+
+SETTINGS = ("--set", "name=toy", "--set", "stg.epochs=2", "--set", "retrain.epochs=2")
+READERS = {
+    "retrain": ("retrain", "--cache", "KEY", "--seeds", "2", *SETTINGS),
+    "evaluate": ("evaluate", "--run", "RUN"),
+    "predict": ("predict", "--run", "RUN", "--features", "features.npy"),
+    "export": ("export", "--run", "RUN", "--to", "safetensors", "--head-only", "-o", "x.safetensors"),
+    "report of a run": ("report", "RUN"),
+    "report of a cache": ("report", "KEY", "--method", "crt+stg"),
+    "compare": ("compare", "--cache", "KEY", "--methods", "lda,crt+stg", "--seeds", "2", *SETTINGS),
+    "sweep": ("sweep", "sweep.toml", "--cache", "KEY", "--select-on", "test"),
+    "results": ("results", "--json"),
+}
+PASS_OVER = ("results", "report of a cache")
+"""Readers of many runs: one whose figures were changed is left out with a line."""
+SWEPT = 'name = "toy"\nmethods = ["crt+stg"]\n[stg]\nepochs = 2\n[retrain]\nepochs = 2\nseeds = 2\n'
+
+
+def read_by(whole: Reported, folder: Path, patch: pytest.MonkeyPatch, reader: str, file: str, damage) -> Ended:
+    """What a command says of a copy of the runs whose `file` was changed; `+` in it is the run that is named."""
+    shutil.copytree(whole.runs.parent, folder)
+    (folder / "sweep.toml").write_text(SWEPT)
+    patch.chdir(folder)
+    damage(next(folder.glob(f"runs/toy/{file}")))
+    names = {"KEY": whole.cache.key, "RUN": str(next(folder.glob("runs/toy/crt+stg-*")))}
+    return command(patch, *(names.get(word, word) for word in READERS[reader]))
+
+
+def swap_two_errors(path: Path) -> None:
+    """Wrong predictions of another class: as many errors, and so the same accuracy."""
+    tensors, metadata = checkpoint.load(path)
+    tensors["test"][:, 0] = (tensors["test"][:, 0] + 1) % 5
+    checkpoint.save(path, tensors, metadata)
+
+
+DAMAGES: dict[str, tuple[str, Callable[[Path], object], str, tuple[str, ...]]] = {
+    "classifier": (
+        "crt+stg-*/classifier.safetensors",
+        lambda path: flip_signs(path, "weight"),
+        "/classifier.safetensors: changed after it was written: wanted tensors of digest ",
+        tuple(reader for reader in READERS if reader != "results"),
+    ),
+    "figures": (
+        "crt+stg-*/metrics.json",
+        lambda path: change(path.parent, accuracy=12.5),
+        "/metrics.json: changed after it was written: wanted the checksum ",
+        tuple(reader for reader in READERS if reader not in PASS_OVER),
+    ),
+    "settings": (
+        "crt+stg-*/config.toml",
+        lambda path: path.write_text(path.read_text().replace("strength = 1.5", "strength = 0.5", 1)),
+        "/config.toml: changed after it was written: retrain.strength: wanted 1.5, found 0.5; ",
+        ("report of a run", "report of a cache"),
+    ),
+    "predictions": (
+        "crt+stg-*/predictions.safetensors",
+        swap_two_errors,
+        "/predictions.safetensors: changed after it was written: wanted tensors of digest ",
+        ("compare",),
+    ),
+    "generator": (
+        "stg-*/stg.safetensors",
+        lambda path: flip_signs(path, "stg.tokens_HD"),
+        "/stg.safetensors: changed after it was written: wanted tensors of digest ",
+        ("retrain", "report of a run", "report of a cache", "compare", "sweep"),
+    ),
+    "figures of the generator": (
+        "stg-*/metrics.json",
+        lambda path: change(path.parent, loss=0.125),
+        "/metrics.json: changed after it was written: wanted the checksum ",
+        ("retrain", "report of a run", "report of a cache", "compare", "sweep"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("damaged", "reader"), [(name, reader) for name in DAMAGES for reader in DAMAGES[name][3]])
+def test_every_command_that_reads_a_changed_file(whole, tmp_path, monkeypatch, damaged, reader):
+    file, damage, said, _ = DAMAGES[damaged]
+    done = read_by(whole, tmp_path / "copy", monkeypatch, reader, file, damage)
+    assert done.code == 1, done.err
+    assert done.err.count("coattail: ") <= 1  # a sweep goes on with its other points
+    assert said in done.err
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_those_commands_read_what_was_not_changed(whole, tmp_path, monkeypatch, reader):
+    done = read_by(whole, tmp_path / "copy", monkeypatch, reader, "crt+stg-*/metrics.json", lambda path: None)
+    assert done.code == 0, done.err
+
+
+def test_results_and_the_report_of_a_cache_leave_a_changed_run_out_and_say_so(whole, tmp_path, monkeypatch):
+    for number, reader in enumerate(PASS_OVER):
+        done = read_by(
+            whole,
+            tmp_path / str(number),
+            monkeypatch,
+            reader,
+            "lda-*/metrics.json",
+            lambda path: change(path.parent, ece=1.0),
+        )
+        assert done.code == 0, done.err
+        assert "left out: " in done.err
+        assert "/metrics.json: changed after it was written: wanted the checksum " in done.err
+        assert '"lda"' not in done.out
+
+
+def test_classes_of_a_backbone_that_are_not_those_recorded(run, tmp_path):
+    path = run.folder / "backbone.safetensors"
+    tensors, metadata = checkpoint.load(path)
+    checkpoint.save(path, tensors, {**metadata, "classes": metadata["classes"].replace("7", "x")})
+    assert refusal(lambda: extract(small(), run, tmp_path / "stores")) == (
+        f"{path}: changed after it was written: wanted the 10 classes that metrics.json has, found others; {AGAIN}"
+    )
+
+
+def test_settings_of_a_backbone_that_are_not_those_recorded(run, tmp_path):
+    path = run.folder / "config.toml"
+    path.write_text(path.read_text().replace("batch_size = 16", "batch_size = 32"))
+    assert refusal(lambda: extract(small(), run, tmp_path / "stores")) == (
+        f"{path}: changed after it was written: stage1.batch_size: wanted 16, found 32; {AGAIN}"
+    )
 
 
 def test_the_checksum_is_over_the_values_not_over_the_text(tmp_path):

@@ -9,12 +9,16 @@ import sys
 import time
 from pathlib import Path
 
+import click
+import numpy as np
 import pytest
 import torch
 import toy_caches as toys
 from conftest import ROOT
 from in_process import run
+from toy_images import write_folder
 
+import cli
 import pipeline.progress
 import pipeline.settings.load
 
@@ -107,7 +111,41 @@ BAD = {
     "number": "9" * 5000,
     "brackets": "[" * 3000,
     "folder": "/proc/self/fd",
+    "zero": "zero",  # a link to /dev/zero, which never ends
+    "pipe": "pipe",  # nobody writes into it
 }
+BEHIND = {
+    "run": {"--cache": "KEY", "--head": "ncm", "--dry-run": ""},
+    "retrain": {"--cache": "KEY", "--head": "ncm"},
+    "train-stg": {"--cache": "KEY", "--dry-run": ""},
+    "train-backbone": {"--config": "digits-lt", "--dry-run": ""},
+    "extract": {"--config": "digits-lt"},
+    "evaluate": {"--run": "RUN"},
+    "predict": {"--run": "RUN", "--features": "features.npy"},
+    "export": {"--run": "RUN", "--to": "safetensors", "--head-only": ""},
+    "inspect": {"--cache": "KEY", "--no-labels": ""},
+    "compare": {"--cache": "KEY", "--methods": "ncm,stage1"},
+    "sweep": {"sweep.toml": "", "--cache": "KEY"},
+    "report": {"RUN": ""},
+    "cache push": {"place": "", "KEY": ""},
+    "cache pull": {"place": "", "KEY": ""},
+    "cache import": {"features.npy": ""},
+    "cache export": {"KEY": "", "x.npz": ""},
+    "cache ls": {},
+    "cache show": {"KEY": ""},
+    "cache verify": {"KEY": ""},
+    "cache explain": {"KEY": "", "--config": "digits-lt"},
+    "cache rm": {"--yes": "", "0123": ""},
+    "cache prune": {},
+    "config show": {},
+    "config init": {"images": ""},
+    "config validate": {"--config": "digits-lt"},
+    "config diff": {"digits-lt": "", "cifar10-lt": ""},
+    "demo": {"--config": "digits-lt", "--set": "stage1.epochs=-1"},
+    "results": {},
+    "doctor": {},
+}
+"""What a command wants beside the option that is bad."""
 COMMANDS = [
     "cache ls BAD",
     "cache push BAD",
@@ -165,14 +203,65 @@ COMMANDS = [
     "retrain --cache KEY --seeds BAD",
     "BAD",
     "cache BAD",
+    "run BAD",
+    "run BAD --dry-run",
+    "predict --run RUN BAD",
+    "predict --run RUN --features BAD -o x.csv",
+    "predict --model BAD --features features.npy",
+    "predict --model BAD.onnx --features features.npy",
+    "predict --run RUN --features features.npy -o BAD.csv",
+    "export --run RUN --to safetensors --head-only -o BAD.safetensors",
+    "evaluate --run RUN --data BAD",
+    "evaluate --run RUN --prior BAD.json",
+    "inspect BAD",
+    "inspect --config digits-lt --set data.source=BAD",
+    "sweep BAD --cache KEY",
+    "report BAD",
+    "report RUN --output BAD/x.html",
+    "compare --cache KEY --methods ncm+BAD",
+    "config init BAD",
+    "config init images -o BAD",
+    "config validate BAD",
+    "config diff BAD digits-lt",
+    "config diff digits-lt BAD",
+    "doctor BAD",
 ]
+
+
+def each_command(group: click.Group = cli.cli, words: tuple[str, ...] = ()):
+    """Every command of the tree: its words, such as `cache ls`, and what click knows of it."""
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from each_command(command, (*words, name))
+        else:
+            yield " ".join((*words, name)), command
+
+
+def with_a_bad_option():
+    """A row for every option of every command that takes a value."""
+    for words, command in each_command():
+        for option in command.params:
+            if isinstance(option, click.Option) and not option.is_flag:
+                names = (*option.opts, *option.secondary_opts)
+                rest = [f"{name} {value}" for name, value in BEHIND[words].items() if name not in names]
+                yield " ".join([words, *rest, option.opts[0], "BAD"]).replace("  ", " ")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A working folder with one cache."""
+    """A working folder with a cache, a finished run, features, images, a sweep file, and two files that never end."""
     made = tmp_path_factory.mktemp("bad")
-    toys.make(made / "stores")
+    key = toys.make(made / "stores").name
+    np.save(made / "features.npy", np.zeros((2, toys.WIDTH), dtype=np.float32))
+    (made / "sweep.toml").write_text('methods = ["ncm"]\n')
+    write_folder(made / "images", {"cat": 4, "dog": 4})
+    (made / "zero").symlink_to("/dev/zero")
+    os.mkfifo(made / "pipe")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(made)
+        done = run(patch, "retrain", "--cache", key, "--head", "ncm", "--json")
+    assert done.code == 0, done.err
+    (made / "run").symlink_to(done.json["run"])
     return made
 
 
@@ -181,6 +270,7 @@ def here(folder, monkeypatch, tmp_path):
     """In that folder, with logs in a folder of their own."""
     monkeypatch.chdir(folder)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     for name in ("COATTAIL_STORES", "COATTAIL_RUNS"):
         monkeypatch.delenv(name, raising=False)
     return folder
@@ -197,16 +287,43 @@ def one_line(done, logs: Path) -> None:
     if done.code and not done.out:  # `doctor` and `verify` report on stdout
         assert lines
         assert lines[-1].startswith(("coattail: ", "Error: ")) or lines[0].startswith("Usage: "), lines
-        said = [line for line in lines if not line.startswith("data.")]  # notes on what was found
+        said = [line for line in lines if line.startswith("coattail: ")]  # others are notes on what was found or done
         assert done.code == 2 or len(said) == 1, lines
 
 
-@pytest.mark.parametrize("kind", BAD)
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_with_every_kind_of_bad_input(here, monkeypatch, tmp_path, command, kind):
+def words_of(command: str, kind: str, here: Path) -> list[str]:
     key = next(path.name for path in (here / "stores").iterdir() if len(path.name) == 64)
-    words = [word.replace("BAD", BAD[kind]).replace("KEY", key) for word in command.split(" ")]
-    one_line(run(monkeypatch, *words), tmp_path)
+    names = {"BAD": BAD[kind], "KEY": key, "RUN": "run"}
+    return [re.sub("BAD|KEY|RUN", lambda name: names[name[0]], word) for word in command.split(" ")]
+
+
+@pytest.mark.parametrize("kind", BAD)
+@pytest.mark.parametrize("command", [*COMMANDS, *with_a_bad_option()])
+def test_every_command_with_every_kind_of_bad_input(here, monkeypatch, tmp_path, command, kind):
+    one_line(run(monkeypatch, *words_of(command, kind, here)), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("words", "command"), list(each_command()), ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_no_argument_of_a_command_is_without_a_row_of_bad_input(words, command):
+    rows = [row.removeprefix(words).split() for row in COMMANDS if f"{row} ".startswith(f"{words} ")]
+    tried = set()
+    for row in rows:
+        values, _, _ = command.make_parser(click.Context(command)).parse_args(args=row)
+        tried |= {name for name, value in values.items() if "BAD" in str(value)}
+    missing = {each.name for each in command.params if isinstance(each, click.Argument)} - tried
+    assert not missing, f"add rows to COMMANDS with {', '.join(sorted(missing))} bad"
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, *with_a_bad_option()])
+def test_under_json_every_failure_is_one_document(here, monkeypatch, tmp_path, command):
+    for kind in ("long", "folder"):
+        done = run(monkeypatch, *words_of(command, kind, here), "--json")
+        one_line(done, tmp_path)
+        if done.code:
+            document = json.loads(done.out)
+            assert isinstance(document, list) or "error" in document, done.out
 
 
 @pytest.mark.parametrize("kind", [kind for kind in BAD if kind != "nul"])
@@ -233,6 +350,52 @@ def test_a_toml_with_what_is_no_path(here, monkeypatch, tmp_path, text):
         done = run(monkeypatch, *command, "--config", str(tmp_path / "own.toml"))
         assert (done.code, len(done.err.splitlines())) == (2, 1), done.err
         assert done.err.startswith(f"coattail: {tmp_path}/own.toml: data.train")
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (
+            "evaluate --run RUN --seed 3",
+            "--config, --set and --seed are for --data; of its own cache, a run's own settings hold",
+        ),
+        (
+            "evaluate --run RUN --data images --config digits-lt",
+            "--data images and --config digits-lt: give one of them",
+        ),
+        (
+            "export --run RUN --to safetensors --head-only --backbone x",
+            "--backbone is for images: --head-only takes features",
+        ),
+        (
+            "export --run RUN --to onx",
+            "Invalid value for '--to': 'onx'; did you mean onnx? wanted one of onnx, safetensors, ",
+        ),
+        (
+            "predict --run RUN --features features.npy --image-column x",
+            "--backbone and --image-column are for images: --features FILE needs neither",
+        ),
+        ("report KEY --cache KEY", "a cache is named without it"),
+        ("compare --cache KEY --methods ,", "--methods: wanted names such as crt,crt+stg, found none"),
+        (
+            "compare --cache KEY --methods ncm --set retrain.strength=3",
+            "none of the methods uses it; it is for closed-form, stg",
+        ),
+        (
+            "run --cache KEY --dry-run --set data.train=x",
+            "data.train: has no effect here: the features of --cache are made",
+        ),
+        (
+            "inspect --cache KEY --set retrain.tau=3",
+            "retrain.tau: has no effect here: inspect trains nothing; leave it out",
+        ),
+    ],
+)
+def test_an_option_that_cannot_matter_is_refused(here, monkeypatch, tmp_path, command, said):
+    done = run(monkeypatch, *words_of(command, "empty", here))
+    one_line(done, tmp_path)
+    assert done.code == 2
+    assert said in done.err
 
 
 def test_a_pipe_whose_reader_has_gone_ends_quietly(here):

@@ -12,7 +12,8 @@ from small_runs import small
 from cache.explain import explain
 from pipeline.artefacts import folders as runs
 from pipeline.artefacts import tensors as checkpoint
-from pipeline.backbones import build
+from pipeline.backbones import build, build_for
+from pipeline.backbones.maps import map_size
 from pipeline.commands.which_cache import INDIFFERENT
 from pipeline.errors import DataError
 from pipeline.images.dataset import load
@@ -41,17 +42,20 @@ ROWS = {
     "stage1.policy": "identity.view_transform.policy",
     "stage1.cutout": "identity.view_transform.cutout",
     "extract.views": "identity.splits.train.views",
+    "extract.view_policy": "identity.view_transform.policy",
+    "extract.test_views": "identity.splits.test.views",
     "extract.dtype": "identity.dtype",
     "extract.amp": "identity.autocast",
     "extract.bn": "identity.bn",
     "extract.layers": "identity.layer",
+    "extract.maps": "identity.maps",
 }
 """Settings that change rows by themselves, and a field of the identity that says so."""
 FILES = {"source", "train", "val", "test", "root", "image_column", "label_column", "split_column"}
 """Of `data`: which files are read, and how. What they hold changes rows, where they lie does not."""
 WORK = {
-    "name", "ram_limit", "data.download", "data.on_bad", "data.bad_limit", "data.ram_limit", "data.workers", "longtail.many_above",
-    "longtail.few_below", "stage1.device", "stage1.compile", "stage1.checkpoint_minutes", "extract.batch_size",
+    "name", "ram_limit", "data.download", "data.on_bad", "data.bad_limit", "data.ram_limit", "data.decoded", "data.workers",
+    "longtail.many_above", "longtail.few_below", "stage1.device", "stage1.compile", "stage1.checkpoint_minutes", "extract.batch_size",
 }  # fmt: skip
 """How the work is done, or what is made of the rows afterwards, as in all of `stg` and `retrain`."""
 
@@ -72,6 +76,7 @@ OTHERS = {
     "stage1.amp": "bf16",
     "stage1.device": "cpu",
     "extract.amp": "bf16",
+    "extract.view_policy": "trivialaugment",
     "extract.layers": ("pooled", "layer2"),
 }
 """Other values, where one cannot be told from the setting's type."""
@@ -102,7 +107,8 @@ def changed(settings: Settings, key: str) -> Settings:
 
 def identity(settings: Settings, dataset=None):
     """What would be extracted with these settings by a backbone of given weights."""
-    return _identity(settings, dataset or load(settings), "0" * 64, 64)
+    maps = map_size(settings, build_for(settings, 10).backbone) if settings.extract.maps else None
+    return _identity(settings, dataset or load(settings), "0" * 64, 64, maps)
 
 
 @pytest.fixture(scope="module")
@@ -177,6 +183,14 @@ def test_shifted_statistics_are_of_augmented_images_also_without_views(base):
     settings = Settings.model_validate(base[0].model_dump() | {"extract": {"views": 0, "bn": "shifted"}})
     before, after = identity(settings), identity(changed(settings, "stage1.augmentation"))
     assert {difference.field for difference in explain(before, after)} == {"identity.view_transform.flip"}
+
+
+def test_views_of_another_policy_beside_shifted_statistics_tell_of_both_recipes(base):
+    raw = base[0].model_dump()
+    views = {"views": 1, "bn": "shifted", "view_policy": "trivialaugment"}
+    settings = Settings.model_validate(raw | {"extract": views})
+    before, after = identity(settings), identity(changed(settings, "stage1.policy"))
+    assert {difference.field for difference in explain(before, after)} == {"identity.view_transform.statistics"}
 
 
 @pytest.mark.parametrize("name", ["operations", "magnitude"])

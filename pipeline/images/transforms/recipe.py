@@ -10,9 +10,29 @@ from torchvision.transforms import v2
 from pipeline.images.transforms.policies import Policy, draw_operations, transform
 from pipeline.rng import generator
 from pipeline.settings import Settings
+from pipeline.settings.stage1 import Stage1
 
 JITTER = 0.4
 """Brightness, contrast and saturation of ImageNet-LT and Places-LT (Liu et al., 2019)."""
+
+
+def policy_of(name: str, stage1: Stage1) -> Policy | None:
+    """The policy that `stage1.policy` names; RandAugment's number and level are those of the settings."""
+    policies = {
+        "none": None,
+        "trivialaugment": Policy("trivialaugment"),
+        "randaugment": Policy("randaugment", stage1.randaugment_operations, stage1.randaugment_magnitude),
+    }
+    return policies[name]
+
+
+@dataclass(frozen=True)
+class FixedCrop:
+    """A crop that is the same for every image: pixels from the middle of the padded image, and whether it is mirrored."""
+
+    down: int = 0
+    right: int = 0
+    mirrored: bool = False
 
 
 @dataclass(frozen=True)
@@ -25,18 +45,15 @@ class Recipe:
     cutout: int = 0
     fill_3: tuple[int, ...] = (0, 0, 0)
     """Red, green and blue, 0 … 255, of the pixels that cutout blanks."""
+    fixed: FixedCrop | None = None
+    """Where to crop; None: drawn for each image."""
 
     @staticmethod
     def of(settings: Settings) -> "Recipe":
-        """The recipe of training and of augmented views. Cutout fills with the data's mean, which normalisation makes 0."""
+        """The recipe of training. Cutout fills with the data's mean, which normalisation makes 0."""
         stage1 = settings.stage1
-        policy = {
-            "none": None,
-            "trivialaugment": Policy("trivialaugment"),
-            "randaugment": Policy("randaugment", stage1.randaugment_operations, stage1.randaugment_magnitude),
-        }[stage1.policy]
         fill_3 = tuple(round(255 * mean) for mean in settings.data.mean) if stage1.cutout else (0, 0, 0)
-        return Recipe(stage1.augmentation, policy, stage1.cutout, fill_3)
+        return Recipe(stage1.augmentation, policy_of(stage1.policy, stage1), stage1.cutout, fill_3)
 
 
 PLAIN = Recipe()
@@ -71,9 +88,12 @@ def draw(recipe: Recipe, rows: int, size: int, seed: int, time: int) -> Draws:
     pad = padding(size)
     top_N, left_N = torch.full((2, rows), pad)
     flip_N = torch.zeros(rows, dtype=torch.bool)
-    if recipe.crop in ("crop", "crop-flip"):
+    if recipe.fixed:
+        top_N, left_N = top_N + recipe.fixed.down, left_N + recipe.fixed.right
+        flip_N = torch.full((rows,), recipe.fixed.mirrored)
+    elif recipe.crop in ("crop", "crop-flip"):
         top_N, left_N = torch.randint(0, 2 * pad + 1, (2, rows), generator=source)
-    if recipe.crop == "crop-flip":
+    if recipe.crop == "crop-flip" and not recipe.fixed:
         flip_N = torch.randint(0, 2, (rows,), generator=source).bool()
     operation_LN, magnitude_LN = torch.zeros(0, rows, dtype=torch.long), torch.zeros(0, rows)
     if recipe.policy:

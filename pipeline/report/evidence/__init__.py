@@ -110,7 +110,7 @@ def gather(about: Subject) -> Evidence:
     swallowed = [] if swallowing is None else worst_pairs(labels_N, swallowing.predicted_N, PAIRS, counts)
     remaining = [] if second is None else worst_pairs(labels_N, second.predicted_N, PAIRS)
     errors = [] if second is None else worst_errors(labels_N, second.predicted_N, second.confidence_N, ERRORS)
-    images, no_images = thumbnails(cache, settings, [error.row for error in errors])
+    images, no_images = thumbnails(cache, settings, [("test", error.row) for error in errors])
     tail, no_generator = _tail(about)
     example = None if tail is None else example_class(tail)
     plane_classes = _plane_classes(counts, tested, swallowed, example)

@@ -22,8 +22,11 @@ class Curve:
 
 def curve(stage: str, folder: Path) -> Curve | None:
     """The curve that the log of a run folder holds; None where there is no log, or it holds no epochs with a finite loss."""
+    log = folder / "log.jsonl"
+    if not log.is_file():
+        return None
     try:
-        with (folder / "log.jsonl").open("rb") as file:
+        with log.open("rb") as file:
             lines = file.read(LOG_LIMIT).decode("utf-8", "replace").splitlines()
     except OSError:
         return None

@@ -1,7 +1,9 @@
 """Names that others wrote, as a report shows them: on one line, and short. Pure."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from pipeline.report.layout import Table
 from pipeline.report.printable import printable
 
 NAME_LENGTH = 28
@@ -19,3 +21,9 @@ def shown_names(classes: Sequence[str]) -> tuple[str, ...]:
     short = [shown_name(name) for name in classes]
     same = {name for name in short if short.count(name) > 1} if len(set(short)) < len(short) else set()
     return tuple(f"{c}: {name}" if name in same or not name.strip() else name for c, name in enumerate(short))
+
+
+def shown_table(table: Table, limit: int) -> Table:
+    """The table with every cell, and every column's name, as `shown_name` has it."""
+    columns = tuple(replace(column, name=shown_name(column.name, limit)) for column in table.columns)
+    return Table(table.title, columns, tuple(tuple(shown_name(cell, limit) for cell in row) for row in table.rows))

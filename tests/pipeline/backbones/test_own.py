@@ -120,6 +120,7 @@ IMPORTED = "wanted module:attribute that can be imported from {folder}, found {}
         (NET.format("return x"), FEATURES.format("shape (2, 3, 8, 8)")),
         (NET.format("return None"), FEATURES.format("a NoneType")),
         (NET.format("raise KeyError('a\\nb')"), TRIED.format("KeyError: 'a\\nb'")),
+        (NET.format("raise SystemExit(0)"), TRIED.format("SystemExit: 0")),
         (NET.format("return torch.zeros(3)[x]"), None),
         ("def Net():\n    raise ZeroDivisionError('no')", RETURNS.format("ZeroDivisionError: no")),
         ("Net = 3", "wanted an nn.Module, found int"),

@@ -4,13 +4,21 @@ import pytest
 import torch
 
 from pipeline.classifiers import candidates, committee, held_out
-from pipeline.classifiers.candidates import PLAIN, SEEN, Logistic
+from pipeline.classifiers.candidates import PLAIN, Logistic
 from pipeline.classifiers.discriminant import LDA, Transfer
 from pipeline.classifiers.logistic import fit_logistic
 from pipeline.classifiers.selection import stratified_folds
 from pipeline.classifiers.whitening import fit_whitening
 
-ARMS = [PLAIN, SEEN, Logistic(), Logistic(0.1, 0.5, 2.0), LDA, Transfer(), Transfer(corrected=True)]
+ARMS = [
+    PLAIN,
+    Logistic(0.003, transfer=None),
+    Logistic(),
+    Logistic(0.1, 0.5, 2.0),
+    LDA,
+    Transfer(),
+    Transfer(corrected=True),
+]
 
 
 def rows(counts: list[int], width: int = 5, seed: int = 0, spread: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -72,6 +80,20 @@ def test_a_committee_is_the_average_its_members_make():
     torch.testing.assert_close(elected.weight_CD, weight, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(elected.bias_C, bias, rtol=1e-3, atol=1e-3)
     assert torch.equal(elected.weight_CD, committee.elect(features, labels, 5).weight_CD)
+
+
+def test_the_likeliest_arm_stands_alone_where_held_out_rows_say_so_beyond_two_standard_errors(monkeypatch):
+    good = Logistic(0.01)
+    poor = [Logistic(0.01, tau=4 + step / 10) for step in range(9)]  # the rarest class is predicted nearly always
+    monkeypatch.setattr(committee, "arms", lambda metric: [good, *poor])
+    monkeypatch.setattr(committee, "USUAL", ())
+    features, labels = rows([400, 100, 30], spread=0.8)
+    elected = committee.elect(features, labels, 3)
+    assert elected.members == {good: 1.0}
+    assert elected.score == elected.choice.scores[candidates.name(good)]
+    weight, bias = candidates.fit(good, features, labels, 3)
+    torch.testing.assert_close(elected.weight_CD * elected.score.temperature, weight, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(elected.bias_C * elected.score.temperature, bias, rtol=1e-3, atol=1e-3)
 
 
 def test_it_says_more_of_new_rows_than_chance_and_val_rows_decide_where_there_are_any():

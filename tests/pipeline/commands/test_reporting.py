@@ -69,7 +69,7 @@ def test_the_commands_of_a_report_repeat_its_runs(here, monkeypatch):
         (["STG"], 1, "report wants a run folder of retrain, or a cache"),
         (["KEY", "--method", "knn"], 2, "--method knn: no finished run of this cache has it; wanted one of stage1, lda, crt, crt+stg"),
         (["KEY", "--output", "."], 2, "--output .: wanted a file, found a folder; give a name that ends in .html"),
-        ([], 2, "Missing argument 'RUN|CACHE…'"),
+        ([], 2, "Missing argument 'RUN|SWEEP|CACHE…'"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_reported_is_one_line(here, monkeypatch, arguments, code, text):

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from pipeline.classifiers.selection import stratified_folds
 from pipeline.errors import DataError
-from pipeline.inspecting.label_errors import LABEL_FOLDS, folds_of, label_findings, out_of_sample
+from pipeline.inspecting.label_errors import LABEL_FOLDS, _confused, label_findings, out_of_sample
 from tests.support import in_process
 
 CLASSES = ("ants", "bees", "birds", "cats", "lonely")
@@ -67,10 +69,7 @@ def test_planted_labels_shared_rows_and_close_classes_come_first():
 
 def test_a_row_is_judged_by_a_classifier_that_did_not_see_it():
     features_ND, labels_N = _rows(counts=(20, 15, 15, 10, 0))
-    fold_N = folds_of(labels_N)
-    for c in range(4):
-        sizes = np.bincount(fold_N[labels_N == c], minlength=LABEL_FOLDS)
-        assert sizes.max() - sizes.min() <= 1
+    fold_N = stratified_folds(torch.from_numpy(labels_N), 5, LABEL_FOLDS).numpy()
     probabilities_NC = out_of_sample(features_ND, labels_N, 5)
     kept = fold_N != 2
     scaler = StandardScaler().fit(features_ND[kept])
@@ -78,6 +77,19 @@ def test_a_row_is_judged_by_a_classifier_that_did_not_see_it():
     expected = model.predict_proba(scaler.transform(features_ND[~kept]))
     assert np.allclose(probabilities_NC[~kept][:, :4], expected, atol=1e-6)
     assert (probabilities_NC[:, 4] == 0).all()
+
+
+def test_a_class_of_one_row_is_hard_to_tell_from_none():
+    """Its row was judged by nothing, and the others are not held against it."""
+    features_ND, labels_N = _rows(counts=(20, 15, 15, 10, 1))
+    lone = len(labels_N) - 1
+    assert (out_of_sample(features_ND, labels_N, 5)[lone] == 0).all()
+    taken_N = labels_N.copy()
+    taken_N[:3], taken_N[lone] = 4, 0  # three ants taken for the lonely one, and the lonely one for an ant
+    taken_N[21] = 0
+    assert [(pair.first, pair.second, pair.rows) for pair in _confused(CLASSES, labels_N, taken_N)] == [
+        ("ants", "bees", 1)
+    ]
 
 
 def test_one_class_alone_cannot_be_judged():

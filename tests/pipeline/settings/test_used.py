@@ -15,7 +15,9 @@ from pipeline.settings.used import (
     DRAW,
     FROM_IMAGES,
     HEADS,
+    check_arms,
     check_compare,
+    check_inspect,
     check_retrain,
     check_stages,
 )
@@ -153,6 +155,33 @@ def test_a_comparison_uses_what_any_of_its_arms_uses():
     ]
     assert len(refused(check_compare, "backbone.name=resnet20")) == 1
     assert refused(check_compare, "backbone.name=resnet20", cached=False) == []
+
+
+def test_named_arms_use_what_one_of_them_uses():
+    texts = ("retrain.tau=2", "retrain.noise=1", "retrain.seeds=3", "retrain.head=lws")
+    named = refused(check_arms, *texts, methods=("ncm", "crt+noise"))
+    own = "each arm has its own; name those that are wanted with --methods"
+    tau = "none of the methods uses it; it is for logit-adjustment, tau-norm, logistic, logit-adjusted"
+    assert named == [no_effect("retrain.tau", tau), no_effect("retrain.head", own)]
+    assert refused(check_arms, "retrain.seeds=3", methods=("ncm",)) == [
+        no_effect("retrain.seeds", "none of the methods uses it; it is for heads that are trained")
+    ]
+    assert refused(check_arms, *texts, methods=(), every=True) == []
+    assert refused(check_arms, "retrain.head=lws", "retrain.augmentation=noise", methods=()) == [
+        no_effect("retrain.head", own),
+        no_effect("retrain.augmentation", own),
+    ]
+    assert len(refused(check_arms, "backbone.name=resnet20", methods=())) == 1
+
+
+def test_inspect_refuses_what_is_about_training():
+    nothing = "inspect trains nothing"
+    assert refused(check_inspect, "retrain.tau=2", "longtail.few_below=3", "stg.epochs=2") == [
+        no_effect("retrain.tau", nothing),
+        no_effect("stg.epochs", nothing),
+    ]
+    assert refused(check_inspect, "data.workers=1", "backbone.name=resnet20", cached=False) == []
+    assert len(refused(check_inspect, "data.workers=1")) == 1
 
 
 def test_stages_that_make_a_cache_take_what_later_ones_read_from_it():

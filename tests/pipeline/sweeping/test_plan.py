@@ -53,7 +53,7 @@ def test_points_are_the_grid_without_what_a_method_does_not_use(written):
 
 def test_a_point_has_the_settings_of_its_place(written):
     swept = written(
-        "seed = [3]\n[retrain]\nhead = ['lws', 'generalized']\naugmentation = 'noise'\nnoise = 0.2\n[stg]\nmemory=[0,600]"
+        "seed = [3]\n[retrain]\nhead = ['lws', 'generalized']\naugmentation = 'noise'\nnoise = 0.2\n[stg]\nmemory=[600]"
     )
     found = points(swept, Settings())
     assert [(point.settings.retrain.head, point.settings.seed) for point in found] == [("lws", 3), ("generalized", 3)]
@@ -64,6 +64,11 @@ def test_a_point_has_the_settings_of_its_place(written):
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
+        (
+            "[retrain]\ntest_views = [1, 4]",
+            "retrain.test_views: wanted one value, found 1, 4: figures of different numbers of views are not comparable; make a "
+            "sweep of each",
+        ),
         ("[retrain]\nnoise = []", "retrain.noise: wanted one value at least, found an empty list"),
         (
             "[retrain]\nnoise = { from = 2, to = 1 }",
@@ -74,6 +79,22 @@ def test_a_point_has_the_settings_of_its_place(written):
             'retrain.noise: wanted scale = "linear", or "log" between positive numbers, '
             "found {'from': 0, 'to': 1, 'steps': 3, 'scale': 'log'}",
         ),
+        (
+            "[retrain]\nnoise = { from = 0, to = 1, steps = 1000000000000 }",
+            f"retrain.noise: steps: wanted a whole number from 1 to {MOST_POINTS}, found 1000000000000",
+        ),
+        (
+            "[retrain]\nnoise = { from = 0, to = 1, steps = -3 }",
+            f"retrain.noise: steps: wanted a whole number from 1 to {MOST_POINTS}, found -3",
+        ),
+        (
+            "[retrain]\nnoise = { from = nan, to = 1 }",
+            "retrain.noise: wanted finite numbers, found {'from': nan, 'to': 1}",
+        ),
+        (
+            "[retrain]\nnoise = { from = 0.1, to = 1e308, step = 1e-300 }",
+            "wanted at most 10,000 points, found 10,001; try fewer values",
+        ),
         ("methods = 'crt'", """methods: wanted a list such as ["crt", "crt+stg"], found 'crt'"""),
         ("cache = 3", "cache: wanted a name in quotes, found 3"),
         (f"seed = {{ from = 0, to = {MOST_POINTS} }}", "wanted at most 10,000 points, found 10,001; try fewer values"),
@@ -83,6 +104,17 @@ def test_what_is_wrong_with_a_file(written, tmp_path, text, problem):
     with pytest.raises(ConfigError) as error:
         written(text)
     assert str(error.value) == f"{tmp_path / 'sweep.toml'}: {problem}"
+
+
+def test_an_axis_that_no_point_uses_is_refused(written, tmp_path):
+    with pytest.raises(ConfigError) as error:
+        points(
+            written("methods = ['ncm', 'crt']\n[retrain]\nstrength = [1.0, 2.0]\nlearning_rate = [0.1, 0.2]"),
+            Settings(),
+        )
+    assert str(error.value) == (
+        f"{tmp_path / 'sweep.toml'}: retrain.strength: has no effect here: no point's head and augmentation use it; leave it out"
+    )
 
 
 def test_a_combination_that_does_not_hold_is_named(written, tmp_path):

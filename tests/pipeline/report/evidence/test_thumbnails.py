@@ -38,7 +38,7 @@ def test_the_most_confident_wrong_rows_come_first():
 
 
 def test_images_are_those_of_the_rows(digits):
-    images, reason = thumbnails(cache_of(digits), SETTINGS, [7, 3])
+    images, reason = thumbnails(cache_of(digits), SETTINGS, [("test", 7), ("test", 3)])
     assert reason == ""
     for row, content in zip([7, 3], images, strict=True):
         (pixels,) = digits.splits["test"].take(np.array([row]))
@@ -58,8 +58,8 @@ def test_without_images_there_is_a_sentence(digits, tmp_path):
         (cache_of(digits, settings={}), SETTINGS, imported),
         (cache_of(digits, (raw.labels_N + 1) % 10), SETTINGS, "The images that the settings name are not those that the cache was made from."),
     ):  # fmt: skip
-        assert thumbnails(cache, settings, [0]) == ([], text)
-    images, reason = thumbnails(cache_of(digits), moved, [0])
+        assert thumbnails(cache, settings, [("test", 0)]) == ([], text)
+    images, reason = thumbnails(cache_of(digits), moved, [("test", 0)])
     assert images == []
     assert reason.startswith("The images are not at hand (data.train ")
     assert reason.endswith("), so none can be shown.")
