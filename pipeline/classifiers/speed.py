@@ -12,9 +12,9 @@ from pipeline.features import Features
 from pipeline.progress import silently
 from pipeline.settings.stage3 import Retrain
 
-PROBED = (10, 60)
+TIMED_STEPS = (10, 60)
 """Steps of the two trainings whose difference tells what a step takes; what else a training does is in both."""
-PROBE_SECONDS = 1.0
+LONG_SECONDS = 1.0
 """Where the shorter takes as long as this, the longer is left out."""
 
 
@@ -37,10 +37,10 @@ def training_seconds(settings: Retrain, rows: int, width: int, classes: int) -> 
             kind("crt")(problem)
         return time.perf_counter() - started
 
-    few, many = PROBED
+    few, many = TIMED_STEPS
     seconds(1)  # what only the first training of a process does
     short = seconds(few)
-    each = max((seconds(many) - short) / (many - few), 0.0) if short < PROBE_SECONDS else short / few
+    each = max((seconds(many) - short) / (many - few), 0.0) if short < LONG_SECONDS else short / few
     if settings.steps or settings.epochs:
         steps = steps_of(settings, rows)
         return short + steps * each, f"{steps:,} steps"

@@ -9,7 +9,7 @@ from pipeline.settings.stage2 import STG
 from pipeline.stg.fit import CEILING, EPOCHS, FLOOR, build
 from pipeline.stg.generator import regression_loss
 
-PROBED, PROBE_SECONDS = 10, 3.0
+STEPS, LIMIT_SECONDS = 10, 3.0
 
 
 def learning_seconds(settings: STG, width: int, head_counts: Sequence[int]) -> tuple[float, str]:
@@ -31,7 +31,7 @@ def learning_seconds(settings: STG, width: int, head_counts: Sequence[int]) -> t
         regression_loss(mean_BD, variance_BD, target_BD, target_BD.square() + 1e-3, settings.loss).backward()
         optimizer.step()
 
-    each = seconds_each(step, PROBED, PROBE_SECONDS)
+    each = seconds_each(step, STEPS, LIMIT_SECONDS)
     most = min(max(EPOCHS * (rows // batch), FLOOR), CEILING)
     steps = settings.epochs * -(-rows // batch) if settings.epochs else FLOOR
     if settings.epochs or most == FLOOR:
