@@ -16,7 +16,7 @@ ABOUT = "coattail"
 """The name in a file's metadata under which `About` stands as JSON."""
 
 
-class Look(BaseModel):
+class ReadTransform(BaseModel):
     """The part of a transform that a reader computes with: pixels a side, how an image comes to them, and what is white."""
 
     model_config = ConfigDict(extra="allow")
@@ -67,7 +67,7 @@ class About(BaseModel):
     @classmethod
     def _can_be_computed_with(cls, transform: dict[str, Any]) -> dict[str, Any]:
         if transform:
-            Look.model_validate(transform)
+            ReadTransform.model_validate(transform)
         return transform
 
 
