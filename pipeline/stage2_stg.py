@@ -16,15 +16,20 @@ from pipeline.settings.stage2 import STG
 from pipeline.stg import trained as stg_file
 from pipeline.stg.distance import Distance, distance
 from pipeline.stg.episodes import fit_soft, split_heads
-from pipeline.stg.fit import HeadRows, fit, head_rows
+from pipeline.stg.fit import HeadRows, fit, head_rows, is_narrow
 from pipeline.stg.generator import SemanticTransformationGenerator
 from pipeline.stg.statistics import split_statistics
 
 
 def stg_folder(settings: Settings, cache: FeatureCache, root: Path) -> Path:
     """The run folder of the generator that these settings learn from this cache."""
+    narrow = is_narrow(cache.manifest.identity.width, settings.stg)
     key = folders.key_of(
-        stage="stg", stg=settings.stg, coordinates=settings.coordinates, seed=settings.seed, cache=cache.key
+        stage="stg",
+        stg=settings.stg.model_dump(mode="json", exclude={"network"}) | ({"network": "narrow"} if narrow else {}),
+        coordinates=settings.coordinates,
+        seed=settings.seed,
+        cache=cache.key,
     )
     return folders.run_folder(root, settings.name, "stg", key)
 

@@ -24,8 +24,11 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(autouse=True)
 def _heard(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Notes are said in every test, also after one that ran a command with -q in this process."""
+    """Notes are said in every test, also after one that ran a command with -q in this process or interrupted one."""
+    from pipeline.progress import INTERRUPTED
+
     monkeypatch.setattr("pipeline.progress._verbosity", 1)
+    monkeypatch.setattr("pipeline.progress._interrupted", INTERRUPTED)
 
 
 def digest(*parts: object) -> str:

@@ -8,6 +8,9 @@ import click
 
 from pipeline.commands.options import Options
 
+DIGITS = 9
+"""Digits of a number of views, at most; of a longer text so many characters are shown."""
+
 
 def cache_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """`--cache`, by default the cache that the config's settings made."""
@@ -38,8 +41,8 @@ def test_views_option(command: Callable[..., Any]) -> Callable[..., Any]:
 def _views(text: str) -> int | str:
     if text == "all":
         return text
-    if not text.isdecimal() or int(text) < 1:
-        raise click.BadParameter(f"wanted all or a whole number of at least 1, found {text!r}")
+    if not text.isdecimal() or len(text) > DIGITS or int(text) < 1:
+        raise click.BadParameter(f"wanted all or a whole number of at least 1, found {text[:DIGITS]!r}")
     return int(text)
 
 

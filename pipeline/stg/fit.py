@@ -20,6 +20,10 @@ from pipeline.stg.statistics import closed_form, split_statistics
 
 EPOCHS, FLOOR, CEILING = 200, 500, 20_000
 """Passes over the head rows after which an open-ended training ends, within so many steps."""
+NARROW_CEILING = 2_000
+"""The ceiling for narrow networks: of wide features a step costs more."""
+WIDE, NARROW = 512, 128
+"""Features of more than WIDE channels get hidden layers of NARROW units, where `stg.network` and `stg.hidden` leave it open."""
 PATIENCE = 2.0
 """An open-ended training ends once this many times the best steps brought nothing better."""
 
@@ -71,7 +75,8 @@ def fit(
     optimizer = torch.optim.Adam(stg.parameters(), lr=settings.learning_rate, fused=True)
     estimator = TargetEstimator(rows.fit, settings)
     best = None if settings.epochs else Best(rows, settings)
-    epochs = settings.epochs or _most_epochs(len(rows.fit.labels_N), settings.batch_size)
+    ceiling = NARROW_CEILING if is_narrow(rows.fit.width, settings) else CEILING
+    epochs = settings.epochs or _most_epochs(len(rows.fit.labels_N), settings.batch_size, ceiling)
     steps, mean_loss = 0, float("nan")
     with track(epochs * len(rows.fit.labels_N), "train-stg", "rows") as bar:
         for epoch in range(epochs):
@@ -93,9 +98,21 @@ def fit(
     return stg.eval(), steps, mean_loss
 
 
-def _most_epochs(rows: int, batch_size: int) -> int:
+def _most_epochs(rows: int, batch_size: int, ceiling: int) -> int:
     an_epoch = max(1, rows // batch_size)
-    return math.ceil(min(max(EPOCHS * an_epoch, FLOOR), CEILING) / an_epoch)
+    return math.ceil(min(max(EPOCHS * an_epoch, FLOOR), ceiling) / an_epoch)
+
+
+def is_narrow(width: int, settings: STG) -> bool:
+    """Whether features of D = `width` channels get narrow networks in place of the paper's, which grow as D^2."""
+    return width > WIDE and settings.network == "auto" and settings.similarity != "soft"
+
+
+def hidden_layers(width: int, settings: STG) -> tuple[float, ...]:
+    """The widths of the hidden layers, in feature widths: those of the settings, or NARROW units where they are narrow."""
+    if not is_narrow(width, settings):
+        return settings.hidden
+    return tuple(min(factor, NARROW / width) for factor in settings.hidden)
 
 
 @dataclass
@@ -140,7 +157,8 @@ def build(width: int, heads: int, settings: STG, seed: int) -> SemanticTransform
     """A new generator, initialised from the seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "stg-init"))
-        return SemanticTransformationGenerator(width, heads, settings.hidden, settings.variance, settings.token_std)
+        hidden, offset = hidden_layers(width, settings), is_narrow(width, settings)
+        return SemanticTransformationGenerator(width, heads, hidden, settings.variance, settings.token_std, offset)
 
 
 def _epoch(

@@ -16,6 +16,9 @@ class SemanticTransformationGenerator(nn.Module):
     """Eq. 2: (features_BD, head_index_B) -> (mean_BD, variance_BD) of each sample's semantic transformations.
 
     Two MLPs, D -> 2D -> 2D -> D, BatchNorm and ReLU on the hidden layers, read feature + token of the head class.
+
+    With `offset`, which is no part of the paper, the first network gives mean_y and the feature is taken off it. By Eq. 1 the
+    mean is mean_y - a_i, and a narrow network cannot carry a_i through.
     """
 
     def __init__(
@@ -25,9 +28,10 @@ class SemanticTransformationGenerator(nn.Module):
         hidden: tuple[float, ...] = (2.0, 2.0),
         variance: str = "log",
         token_std: float = 0.02,
+        offset: bool = False,
     ) -> None:
         super().__init__()
-        self.variance = variance
+        self.variance, self.offset = variance, offset
         self.tokens_HD = nn.Parameter(torch.randn(heads, width) * token_std)
         self.mean_net = _mlp(width, hidden)
         self.variance_net = _mlp(width, hidden)
@@ -38,7 +42,8 @@ class SemanticTransformationGenerator(nn.Module):
         variance_BD = (
             functional.softplus(raw_BD) if self.variance == "softplus" else raw_BD.clamp(*LOG_VARIANCE_RANGE).exp()
         )
-        return self.mean_net(inputs_BD), variance_BD
+        mean_BD = self.mean_net(inputs_BD)
+        return mean_BD - features_BD.float() if self.offset else mean_BD, variance_BD
 
 
 def _mlp(width: int, hidden: tuple[float, ...]) -> nn.Sequential:

@@ -16,6 +16,7 @@ from pipeline.artefacts.figures import Digest, Finite, Natural, Seconds
 from pipeline.errors import LineageError
 from pipeline.settings import Settings
 from pipeline.stg.distance import Distance
+from pipeline.stg.fit import hidden_layers, is_narrow
 from pipeline.stg.generator import SemanticTransformationGenerator
 from pipeline.stg.soft import Lenders, SoftGenerator
 
@@ -57,10 +58,11 @@ def save(folder: Path, trained: TrainedSTG, settings: Settings, cache: FeatureCa
         "stage": "stg",
         "cache": cache.key,
         "dataset": cache.manifest.provenance.name,
-        "hidden": json.dumps(settings.stg.hidden),
+        "hidden": json.dumps(hidden_layers(trained.centroids_HD.shape[1], settings.stg)),
         "variance": settings.stg.variance,
         "coordinates": settings.coordinates,
         **({"similarity": "soft"} if isinstance(trained.stg, SoftGenerator) else {}),
+        **({"network": "narrow"} if is_narrow(trained.centroids_HD.shape[1], settings.stg) else {}),
     }
     checkpoint.save(folder / NAME, tensors, metadata)
     return checkpoint.digest(tensors)
@@ -80,7 +82,9 @@ def _unfilled(
             table_HD, rows_H = torch.zeros(heads, width), torch.zeros(heads, dtype=torch.int64)
             return SoftGenerator(Lenders(table_HD, table_HD, rows_H, torch.zeros(width))), heads, width
         hidden = tuple(json.loads(metadata["hidden"]))
-        return SemanticTransformationGenerator(width, heads, hidden, metadata["variance"]), heads, width
+        narrow = metadata.get("network") == "narrow"
+        generator = SemanticTransformationGenerator(width, heads, hidden, metadata["variance"], offset=narrow)
+        return generator, heads, width
 
 
 def proved(folder: Path) -> STGResult:

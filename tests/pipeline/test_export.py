@@ -205,7 +205,7 @@ def test_a_file_that_is_no_export_is_refused(home, monkeypatch, tmp_path):
             {"transform": {"resize": -5}},
             "metadata coattail: transform.resize: Input should be greater than or equal to 1",
         ),
-        ({"transform": {"mean": "abc"}}, "metadata coattail: transform.mean: Input should be a valid tuple"),
+        ({"transform": {"mean": "abc"}}, "metadata coattail: transform.mean: Input should be a valid array"),
         ({"transform": {"std": [0, 0, 0]}}, "metadata coattail: transform.std.0: Input should be greater than 0"),
         ({"transform": {"fit": "x"}}, "metadata coattail: transform.fit: Input should be 'crop' or 'stretch'"),
     ],

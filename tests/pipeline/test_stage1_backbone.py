@@ -182,7 +182,9 @@ def test_a_second_process_waits_and_takes_what_the_first_has_trained(done, tmp_p
 def test_what_killed_processes_left_is_taken_away(done, tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
-    names = [".config.toml.0a.tmp", ".metrics.json.0a.tmp", ".backbone.safetensors.0a.tmp", ".log.jsonl.0a.tmp"]
+    names = [
+        f".{name}.{'0a' * 16}.tmp" for name in ("config.toml", "metrics.json", "backbone.safetensors", "log.jsonl")
+    ]
     for name in names:
         (folder / name).write_text("half")
     train_backbone(small(epochs=1), folder)

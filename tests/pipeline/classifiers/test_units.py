@@ -17,7 +17,9 @@ from pipeline.stg.trained import TrainedSTG
 COUNTS = torch.tensor((60, 40, 9, 5))
 STAGE2 = STG(head_classes=2, epochs=4, batch_size=32)
 ARMS = [(head, "none") for head in KINDS if head not in TRAINED]
-ARMS += [(head, "none") for head in TRAINED] + [("crt", name) for name in AUGMENTATIONS]
+ARMS += [(head, "none") for head in TRAINED] + [
+    ("crt", name) for name in AUGMENTATIONS if name != "feature-aug"
+]  # which wants maps
 SPREAD = torch.tensor([1.0, 0.2, 4.0, 1.0, 1.0, 2.0])
 UNITS = {"a hundredth": (0.01, 0.0), "a hundredfold": (100.0, 0.0), "1,000 spreads away": (1.0, 1000.0)}
 

@@ -137,7 +137,7 @@ def test_a_short_epoch_is_saved_at_its_end_alone(tmp_path, monkeypatch, often):
 def test_what_a_kill_left_half_written_is_removed(tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
-    (folder / ".checkpoint.safetensors.123.tmp").write_bytes(b"half")
+    (folder / f".checkpoint.safetensors.{'0a' * 16}.tmp").write_bytes(b"half")
     train_backbone(small(epochs=1), folder)
     assert {file.name for file in folder.iterdir()} - {".lock"} == {
         "config.toml",
