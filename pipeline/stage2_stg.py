@@ -10,7 +10,7 @@ from pipeline.artefacts import folders
 from pipeline.errors import TrainingError
 from pipeline.features import Features, training_rows
 from pipeline.machine.threads import same_bits
-from pipeline.progress import note
+from pipeline.progress import note, on_interrupt
 from pipeline.settings import Settings
 from pipeline.settings.stage2 import STG
 from pipeline.stg import trained as stg_file
@@ -19,6 +19,9 @@ from pipeline.stg.episodes import fit_soft, split_heads
 from pipeline.stg.fit import HeadRows, fit, head_rows, is_narrow
 from pipeline.stg.generator import SemanticTransformationGenerator
 from pipeline.stg.statistics import split_statistics
+
+STG_NOT_KEPT = "of this generator nothing is kept, the same command learns it from the start"
+"""The message of an interrupted stage 2: what its next start does."""
 
 
 def stg_folder(settings: Settings, cache: FeatureCache, root: Path) -> Path:
@@ -44,7 +47,8 @@ def train_stg(settings: Settings, cache: FeatureCache, root: Path) -> tuple[Path
     folder = stg_folder(settings, cache, root)
     with folders.work_to_do(folder, "STG") as to_do:
         if to_do:
-            return folder, _learn(settings, cache, folder)
+            with on_interrupt(STG_NOT_KEPT):
+                return folder, _learn(settings, cache, folder)
     return folder, stg_file.proved(folder)
 
 

@@ -14,7 +14,7 @@ from pipeline.errors import DataError, LineageError, TrainingError
 from pipeline.evaluate import Measured, NotFinite, expected_shares, measure
 from pipeline.features import averaged_views
 from pipeline.metrics import Metrics
-from pipeline.progress import note
+from pipeline.progress import note, on_interrupt
 from pipeline.settings import Settings
 from pipeline.settings.method_names import stage3_method
 from pipeline.settings.stage3 import uses_stg
@@ -30,6 +30,10 @@ SPLIT_FIGURES = "figures-{split}.json"
 """In a run folder, beside metrics.json of the test split: the figures on another split."""
 PREDICTIONS = "predictions.safetensors"
 """In a run folder: the class predicted for each test row by each seed, int32 (R, N), so that runs can be compared by row."""
+CLASSIFIER_NOT_KEPT = (
+    "of this classifier nothing is kept, the same command trains it from the start; what was finished before it stays"
+)
+"""The message of an interrupted training: what its next start does."""
 NUMBERS = {"retrain.learning_rate", "retrain.tau", "retrain.weight_decay", "retrain.classifier_factor", "retrain.l2"}
 """Settings of a head that have no upper bound, so that a classifier can overflow."""
 
@@ -106,7 +110,8 @@ def retrain(settings: Settings, cache: FeatureCache, root: Path, stg: Path | Non
     with folders.work_to_do(run.folder, "classifier") as to_do:
         if to_do:
             started = time.monotonic()
-            classifier = train_classifier(settings, cache, seeds_of(settings), run.generator)
+            with on_interrupt(CLASSIFIER_NOT_KEPT):
+                classifier = train_classifier(settings, cache, seeds_of(settings), run.generator)
             return run.folder, publish(run, cache, classifier, started)
     return run.folder, _result(run.folder)
 

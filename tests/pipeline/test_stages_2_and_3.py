@@ -15,6 +15,7 @@ from pipeline.artefacts import folders
 from pipeline.artefacts import tensors as checkpoint
 from pipeline.errors import ConfigError, DataError, LineageError, TrainingError
 from pipeline.metrics import expected_calibration_error
+from pipeline.progress import interrupted_text
 from pipeline.settings.load import load
 from pipeline.settings.method_names import label, stage3_method
 from pipeline.settings.stage3 import ADDED, Retrain
@@ -275,6 +276,31 @@ def test_a_prior_that_stage_1_corrected_is_not_corrected_again(stores, tmp_path)
     assert "logit-adjustment" not in [arm.method for arm in found.arms]
     auto = next(arm for arm in found.arms if arm.chosen)
     assert auto.selection.on == "a fixed rule: the backbone was trained on these rows"
+
+
+@pytest.mark.parametrize(
+    ("work", "within", "kept"),
+    [
+        (
+            train_stg,
+            "pipeline.stage2_stg._learn",
+            "of this generator nothing is kept, the same command learns it from the start",
+        ),
+        (
+            retrain,
+            "pipeline.stage3_retrain.train_classifier",
+            "of this classifier nothing is kept, the same command trains it from the start; what was finished before it stays",
+        ),
+    ],
+)
+def test_an_interrupt_says_what_the_next_start_does(cache, tmp_path, monkeypatch, work, within, kept):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(within, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        work(_settings("retrain.augmentation=none"), cache, tmp_path)
+    assert interrupted_text() == f"interrupted; {kept}"
 
 
 @pytest.mark.parametrize(("work", "what"), [(train_stg, "STG"), (retrain, "classifier")])
