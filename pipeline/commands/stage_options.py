@@ -8,7 +8,7 @@ import click
 
 from pipeline.commands.options import Options
 
-DIGITS = 9
+VIEW_DIGITS = 9
 """Digits of a number of views, at most; of a longer text so many characters are shown."""
 
 
@@ -41,8 +41,8 @@ def test_views_option(command: Callable[..., Any]) -> Callable[..., Any]:
 def _views(text: str) -> int | str:
     if text == "all":
         return text
-    if not text.isdecimal() or len(text) > DIGITS or int(text) < 1:
-        raise click.BadParameter(f"wanted all or a whole number of at least 1, found {text[:DIGITS]!r}")
+    if not text.isdecimal() or len(text) > VIEW_DIGITS or int(text) < 1:
+        raise click.BadParameter(f"wanted all or a whole number of at least 1, found {text[:VIEW_DIGITS]!r}")
     return int(text)
 
 
