@@ -39,7 +39,14 @@ class Options:
     """The short name of a backbone, as `--backbone` has it."""
 
 
-class Command(click.Command):
+class _WithHelp(click.Command):
+    """-h is --help, also where a command is called without the program that it belongs to: click keeps what it sees first."""
+
+    def get_help_option_names(self, ctx: click.Context) -> list[str]:
+        return ["-h", "--help"]
+
+
+class Command(_WithHelp):
     """A command that refuses text which cannot be a path, and an option that is given twice (click would take the last silently).
 
     Its help begins with an example.
@@ -66,7 +73,7 @@ class Command(click.Command):
         return super().parse_args(ctx, args)
 
 
-class Commands(click.Group):
+class Commands(_WithHelp, click.Group):
     """A group that suggests the closest command and shows whole summaries."""
 
     command_class = Command
