@@ -20,7 +20,9 @@ from pipeline.stg.fit import HeadRows, fit, head_rows, is_narrow
 from pipeline.stg.generator import SemanticTransformationGenerator
 from pipeline.stg.statistics import split_statistics
 
-STG_NOT_KEPT = "of this generator nothing is kept, the same command learns it from the start"
+STG_NOT_KEPT = (
+    "of this generator nothing is kept, the same command learns it from the start; what was finished before it stays"
+)
 """The message of an interrupted stage 2: what its next start does."""
 
 

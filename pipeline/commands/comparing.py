@@ -1,10 +1,13 @@
 """Compare, results."""
 
+import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from pipeline.commands.done import say_if_done
 from pipeline.commands.exports import Exports, export_options
 from pipeline.commands.options import Choice, Command, Options, common, output_options
 from pipeline.commands.output import show
@@ -89,6 +92,7 @@ def _compare(options: Options, references: tuple[str, ...], chosen: "Chosen", ex
     )
     from pipeline.settings.used import check_arms
 
+    started = time.time()
     runs, comparisons = runs_folder(), []
     for reference in references or (None,):
         resolved, cache = resolved_with_cache(options, reference, stores_folder())
@@ -96,6 +100,7 @@ def _compare(options: Options, references: tuple[str, ...], chosen: "Chosen", ex
         every = not chosen.methods and chosen.preset is None
         check_arms(resolved.settings, resolved.given, reference is not None, methods, every)
         comparisons.append(pipeline.compare_arms(resolved.settings, cache, runs, chosen)[0])
+    say_if_done((Path(arm.run) / "metrics.json" for each in comparisons for arm in each.arms), started)
     parts: list[Part] = []
     for comparison in comparisons:
         parts += [*comparison_lines(comparison), ""]

@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -18,6 +19,9 @@ from pipeline.settings.suggesting import did_you_mean
 Function = Callable[..., Any]
 SHARED = ("train-backbone", "extract")
 """Commands whose work the processes of torchrun share."""
+KEEP_NOTHING = ("evaluate", "predict", "export", "inspect", "report")
+"""Commands whose work is lost where they are interrupted. With -o FILE, predict keeps it, and says so."""
+NOTHING_KEPT = "nothing is kept, the same command begins again"
 SUMMARY = 1000
 """Characters of a command's summary in --help: the whole sentence."""
 
@@ -53,12 +57,7 @@ class Command(_WithHelp):
     """
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        words: list[str] = []
-        within: click.Context | None = ctx
-        while within is not None and within.parent is not None:  # the outermost is the program, whatever it is called
-            words.insert(0, within.info_name or "")
-            within = within.parent
-        if example := EXAMPLES.get(" ".join(words)):
+        if example := EXAMPLES.get(_words(ctx)):
             formatter.write(f"Example: coattail {example}\n\n")
         super().format_help(ctx, formatter)
 
@@ -171,17 +170,28 @@ def output_options(command: Function) -> Function:
     @functools.wraps(command)
     def wrapped(quiet: bool, verbose: bool, **arguments: Any) -> Any:
         from pipeline.machine.rank import rank, world
-        from pipeline.progress import set_verbosity
+        from pipeline.progress import on_interrupt, set_verbosity
 
         name = click.get_current_context().command.name
         if world() > 1 and name not in SHARED:
             raise click.UsageError(f"torchrun is for {' and '.join(SHARED)}; run {name} without it")
         # Of several processes on one terminal, the first one talks.
         set_verbosity(0 if quiet or rank() else 2 if verbose else 1)
-        with stoppable():
+        keeps_nothing = _words(click.get_current_context()) in KEEP_NOTHING
+        with stoppable(), on_interrupt(NOTHING_KEPT) if keeps_nothing else nullcontext():
             return command(**arguments)
 
     return functools.reduce(lambda inner, option: option(inner), reversed(declared), wrapped)
+
+
+def _words(ctx: click.Context) -> str:
+    """The words that a command is called by, such as `cache ls`."""
+    words: list[str] = []
+    within: click.Context | None = ctx
+    while within is not None and within.parent is not None:  # the outermost is the program, whatever it is called
+        words.insert(0, within.info_name or "")
+        within = within.parent
+    return " ".join(words)
 
 
 def _check_text(text: str) -> None:

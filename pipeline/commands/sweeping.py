@@ -1,11 +1,13 @@
 """Sweep."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from pipeline.commands.done import say_if_done
 from pipeline.commands.exports import Exports, export_options
 from pipeline.commands.options import Choice, Command, HomePath, Options, common
 from pipeline.commands.output import show
@@ -85,7 +87,10 @@ def sweep(
     ]
     for each in jobs_by_cache:
         choose_on(each.select_on, each.cache)  # what cannot be chosen on is refused before the training
+    started = time.time()
     results = [run_sweep(each) for each in jobs_by_cache]
+    folders = (folder for _, result in results for place in result.places for folder in place.runs)
+    say_if_done((Path(folder) / "metrics.json" for folder in folders), started)
     _show(results, options, exports)
     if any(result.failures for _, result in results):
         raise SystemExit(1)

@@ -17,7 +17,7 @@ from pipeline.comparing.record import LEVEL, SHOWN_FIGURES, AbsentArm, ComparedA
 from pipeline.errors import ConfigError, DataError, LineageError
 from pipeline.longtail import groups_with_test_rows
 from pipeline.metrics import worst_tenth
-from pipeline.progress import note, silently, track
+from pipeline.progress import note, on_interrupt, silently, track
 from pipeline.settings import Settings
 from pipeline.settings.method_names import stage1_label
 from pipeline.settings.stage3 import uses_stg
@@ -28,6 +28,9 @@ from pipeline.stage3_together import programs, run_program
 
 Generator = Callable[[Settings], Path]
 """From settings to the run folder of the generator they want, learnt where it is not there."""
+
+ARMS_KEPT = "finished methods are kept, the same command goes on with the others"
+"""The message of an interrupted comparison: what its next start does."""
 
 
 def compare_methods(
@@ -140,7 +143,7 @@ def _train(waiting: Sequence[Run], cache: FeatureCache, strict: bool) -> dict[Pa
     failed: dict[Path, str] = {}
     grouped = programs(waiting, cache)
     several = len(grouped) > 1
-    with track(len(waiting), "compare", "arms", shown=several) as bar:
+    with on_interrupt(ARMS_KEPT), track(len(waiting), "compare", "arms", shown=several) as bar:
         for program in grouped:
             try:
                 with silently(several):

@@ -284,7 +284,7 @@ def test_a_prior_that_stage_1_corrected_is_not_corrected_again(stores, tmp_path)
         (
             train_stg,
             "pipeline.stage2_stg._learn",
-            "of this generator nothing is kept, the same command learns it from the start",
+            "of this generator nothing is kept, the same command learns it from the start; what was finished before it stays",
         ),
         (
             retrain,
