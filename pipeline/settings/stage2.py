@@ -32,8 +32,8 @@ class STG(Section):
     hidden: Annotated[tuple[Annotated[float, Field(gt=0, le=64)], ...], Field(max_length=16)] = (2.0, 2.0)
     """Widths of the hidden layers, in feature widths."""
     network: Literal["auto", "paper"] = "auto"
-    """`paper`: the paper's two networks at any width. `auto`: narrow ones where features have over 512 channels, which come as
-    close to the closed form on held-out head rows in a part of the time."""
+    """`paper`: the paper's two networks at any width. `auto`: narrow ones where features have over 512 channels and `stg.hidden`
+    is at its default. They come as close to the closed form on held-out head rows in a part of the time."""
     token_std: NonNegative = 0.02
     similarity: Literal["l2", "cosine", "logit", "soft"] = "l2"
     """How the nearest head class of a tail sample is found, as in the paper; or `soft`: a class borrows from a mixture of head

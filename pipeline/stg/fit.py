@@ -105,14 +105,15 @@ def _most_epochs(rows: int, batch_size: int, ceiling: int) -> int:
 
 def is_narrow(width: int, settings: STG) -> bool:
     """Whether features of D = `width` channels get narrow networks in place of the paper's, which grow as D^2."""
-    return width > WIDE and settings.network == "auto" and settings.similarity != "soft"
+    left_open = settings.network == "auto" and settings.hidden == STG().hidden and settings.similarity != "soft"
+    return left_open and width > WIDE
 
 
 def hidden_layers(width: int, settings: STG) -> tuple[float, ...]:
     """The widths of the hidden layers, in feature widths: those of the settings, or NARROW units where they are narrow."""
     if not is_narrow(width, settings):
         return settings.hidden
-    return tuple(min(factor, NARROW / width) for factor in settings.hidden)
+    return tuple(NARROW / width for _ in settings.hidden)
 
 
 @dataclass

@@ -25,7 +25,7 @@ def test_hidden_layers_stop_growing_above_512_channels():
     assert hidden_layers(512, STG()) == (2.0, 2.0)
     assert [round(factor * 2048) for factor in hidden_layers(2048, STG())] == [NARROW, NARROW]
     assert hidden_layers(2048, STG(network="paper")) == (2.0, 2.0)
-    assert hidden_layers(2048, STG(hidden=(0.01,))) == (0.01,)
+    assert hidden_layers(2048, STG(hidden=(1.0,))) == (1.0,)
     narrow, paper = (
         sum(p.numel() for p in build(2048, 500, STG(network=n), 0).parameters()) for n in ("auto", "paper")
     )
