@@ -28,10 +28,13 @@ def run(
 
     `module`: a backbone of one's own, `module:attribute`, whose code runs. `folds`: of a cross-validation, 0 for none; None:
     some where no test split is given, classes are small, and the backbone never saw the images. Of several processes, the
-    first goes on alone after the cache; None in the others.
+    first goes on alone after the cache; None in the others. Raises ConfigError for folds of images that stage 1 trains on.
     """
+    from pipeline.comparing.folds import check_stage1
     from pipeline.images.dataset import load
 
+    if module is None:
+        check_stage1(settings, folds or 0)
     dataset = load(settings)
     cache = make_features(settings, stores, runs, module, dataset)
     if cache is None:

@@ -17,6 +17,7 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.features import is_unseen
 from pipeline.longtail import group_limits, shot_groups
 from pipeline.metrics import pooled
+from pipeline.settings import Settings
 from pipeline.settings.stage1 import LongTail
 from pipeline.stage3_record import RetrainResult, summarise
 from pipeline.stg.distance import Distance
@@ -24,6 +25,19 @@ from pipeline.stg.distance import Distance
 USUAL_FOLDS = 5
 FOLD_SEED = 0
 """One for all runs, so that runs of different seeds are measured on the same folds."""
+SAY_NOTHING = (
+    "so folds of them say nothing of new images; leave --folds out, or take a backbone as it is, such as --backbone "
+    "efficientnet-lite0"
+)
+
+
+def check_stage1(settings: Settings, folds: int) -> None:
+    """Raises ConfigError, before hours of training, where stage 1 trains the backbone on the images that folds would test."""
+    if folds and settings.stage1.epochs:
+        raise ConfigError(
+            f"--folds {folds}: stage 1 trains the backbone on the training images (stage1.epochs={settings.stage1.epochs}), "
+            f"{SAY_NOTHING}"
+        )
 
 
 def cache_folds(cache: FeatureCache, folds: int) -> list[Fold]:
@@ -33,8 +47,7 @@ def cache_folds(cache: FeatureCache, folds: int) -> list[Fold]:
     """
     if not is_unseen(cache):
         raise ConfigError(
-            f"--folds {folds}: cache {cache.key[:12]}: its backbone was trained on the training rows, so folds of them say "
-            "nothing of new images; leave --folds out, or take a backbone as it is, such as --backbone efficientnet-lite0"
+            f"--folds {folds}: cache {cache.key[:12]}: its backbone was trained on the training rows, {SAY_NOTHING}"
         )
     rows = PooledRows(cache)
     fold_N = stratified_folds(torch.from_numpy(rows.labels_N), len(cache.classes), folds, FOLD_SEED).numpy()

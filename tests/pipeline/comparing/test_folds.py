@@ -98,6 +98,18 @@ def test_folds_of_rows_that_the_backbone_saw_are_refused(tmp_path):
         cache_folds(seen, 5)
 
 
+def test_folds_of_images_that_stage_1_would_train_on_are_refused_before_it_does(monkeypatch, tmp_path):
+    monkeypatch.setenv("COATTAIL_STORES", str(tmp_path / "stores"))
+    monkeypatch.setenv("COATTAIL_RUNS", str(tmp_path / "runs"))
+    ended = run(monkeypatch, "run", "digits-lt", "--folds", "2", "--set", "stage1.epochs=3")
+    assert ended.code == 2
+    assert ended.err.splitlines()[-1].endswith(
+        "--folds 2: stage 1 trains the backbone on the training images (stage1.epochs=3), so folds of them say nothing of new "
+        "images; leave --folds out, or take a backbone as it is, such as --backbone efficientnet-lite0"
+    )
+    assert not list(tmp_path.iterdir())
+
+
 def test_more_folds_than_rows_are_refused(cache):
     with pytest.raises(
         DataError, match=r"--folds 90: .*wanted a row in each fold, found 62 rows in classes of more than one"
