@@ -31,9 +31,19 @@ SAY_NOTHING = (
 )
 
 
-def check_stage1(settings: Settings, folds: int) -> None:
-    """Raises ConfigError, before hours of training, where stage 1 trains the backbone on the images that folds would test."""
-    if folds and settings.stage1.epochs:
+def check_folds(settings: Settings, folds: int) -> None:
+    """Raises ConfigError where test rows are to be averaged over views, of which folds have the clean one alone."""
+    if settings.retrain.test_views not in (1, "all"):
+        raise ConfigError(
+            f"--folds {folds}: of the rows of folds the clean view alone is tested, found retrain.test_views="
+            f"{settings.retrain.test_views}; leave one of the two out"
+        )
+
+
+def check_folds_of_images(settings: Settings, folds: int) -> None:
+    """As `check_folds`; raises ConfigError too, before hours of training, where stage 1 trains the backbone on the images."""
+    check_folds(settings, folds)
+    if settings.stage1.epochs:
         raise ConfigError(
             f"--folds {folds}: stage 1 trains the backbone on the training images (stage1.epochs={settings.stage1.epochs}), "
             f"{SAY_NOTHING}"

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+import pipeline
 from cache import FeatureCache
 from pipeline.artefacts.folders import read_json
 from pipeline.commands.which_cache import sample_path, settings_and_cache
@@ -108,6 +109,14 @@ def test_folds_of_images_that_stage_1_would_train_on_are_refused_before_it_does(
         "images; leave --folds out, or take a backbone as it is, such as --backbone efficientnet-lite0"
     )
     assert not list(tmp_path.iterdir())
+
+
+def test_folds_have_no_views_of_test_rows(cache, tmp_path):
+    with pytest.raises(ConfigError) as error:
+        pipeline.run_folds(Settings.model_validate({"retrain": {"test_views": 3}}), cache, tmp_path, 2)
+    assert str(error.value) == (
+        "--folds 2: of the rows of folds the clean view alone is tested, found retrain.test_views=3; leave one of the two out"
+    )
 
 
 def test_more_folds_than_rows_are_refused(cache):
