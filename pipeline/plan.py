@@ -3,28 +3,26 @@
 Nothing here writes a file. Times are estimated from a few batches of random pixels through the backbone on this machine.
 """
 
-import shutil
-import time
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from cache import FeatureCache, catalog
+from cache.format.layout import ITEM_BYTES
 from pipeline.artefacts import folders
+from pipeline.artefacts.reuse import why_not_reused
 from pipeline.backbones import build_for
 from pipeline.backbones.maps import map_size
 from pipeline.backbones.speed import probed
 from pipeline.classifiers.speed import training_seconds
-from pipeline.errors import ConfigError
 from pipeline.images.bad import unlisted
 from pipeline.images.dataset import Dataset, load
-from pipeline.images.looking import look_at
+from pipeline.images.disk_space import free_bytes
+from pipeline.images.speed import decoding_seconds
 from pipeline.images.transforms.views import recipes
 from pipeline.longtail import head_classes
 from pipeline.machine.device import on_this_machine
 from pipeline.settings import Settings
-from pipeline.settings.files import flat, read_toml
 from pipeline.settings.method_names import stage3_method
 from pipeline.settings.stage3 import ALWAYS_COMPARED, uses_stg
 from pipeline.stage1_backbone import stage1_key
@@ -32,12 +30,6 @@ from pipeline.stage1_identity import identity_wanted
 from pipeline.stage2_stg import stg_folder
 from pipeline.stage3_retrain import planned
 from pipeline.stg.speed import learning_seconds
-
-DECODED = 20
-"""Images whose decoding is timed."""
-NAMED = 3
-"""Differing settings that a sentence names at most. The others are counted."""
-BYTES = {"float16": 2, "float32": 4}
 
 
 class Step(BaseModel):
@@ -79,7 +71,7 @@ def plan_images(settings: Settings, stores: Path, runs: Path, extracts: bool = T
         key = identity_wanted(settings, runs).key() if is_done and extracts else ""
     published = catalog.published(stores, key) if key else None
     train_rate, forward_rate, width = (0.0, 0.0, 0) if published else probed(settings, len(dataset.classes))
-    decoding = 0.0 if published else _decoding_seconds(dataset)
+    decoding = 0.0 if published else decoding_seconds(dataset.splits["train"].images)
     steps = [_stage1(settings, dataset, folder, train_rate, decoding)]
     if extracts:
         steps.append(_extraction(settings, dataset, published, is_done, forward_rate, decoding, width))
@@ -124,8 +116,7 @@ def plan_retrain(settings: Settings, cache: FeatureCache, stores: Path, runs: Pa
 
 
 def _plan(settings: Settings, steps: list[Step], stores: Path) -> Plan:
-    place = next(folder for folder in (stores, *stores.parents) if folder.is_dir())
-    return Plan(name=settings.name, steps=tuple(steps), free_bytes=shutil.disk_usage(place).free, stores=str(stores))
+    return Plan(name=settings.name, steps=tuple(steps), free_bytes=free_bytes(stores), stores=str(stores))
 
 
 def _stage1(settings: Settings, dataset: Dataset, folder: Path, rate: float, decoding: float) -> Step:
@@ -148,38 +139,8 @@ def _stage1(settings: Settings, dataset: Dataset, folder: Path, rate: float, dec
             bytes_written=written,
             seconds=seconds,
         )
-    why = _why_not_reused(settings, folder)
+    why = why_not_reused(settings, folder)
     return Step(name=name, does="run", why=why, images=images, bytes_written=written, seconds=seconds)
-
-
-def _why_not_reused(settings: Settings, folder: Path) -> str:
-    """The settings in which the newest finished backbone of this name differs, as text; or that there is no such backbone."""
-    others = [path for path in folder.parent.glob("backbone-*") if folders.is_done(path) and path != folder]
-    if not others:
-        return f"there is no finished backbone of {settings.name} yet"
-    newest = max(others, key=lambda path: (path / "metrics.json").stat().st_mtime)
-    try:
-        recorded = flat(read_toml(newest / "config.toml"))
-    except ConfigError:
-        return f"{newest.name} does not say what it was made with"
-    sections = ("data", "longtail", "backbone", "stage1")
-    wanted = flat(settings.model_dump(mode="json", include={"seed", *sections}))
-    differing = [
-        f"{key} ({_shown(recorded[key])}, now {_shown(value)})"
-        for key, value in wanted.items()
-        if key in recorded
-        and recorded[key] != value
-        and key not in ("data.workers", "data.ram_limit", "data.decoded", "data.on_bad")
-    ]
-    more = f" and {len(differing) - NAMED} more" if len(differing) > NAMED else ""
-    if not differing:
-        return f"{newest.name} was trained with these settings on other images or labels"
-    return f"{newest.name} differs in {', '.join(differing[:NAMED])}{more}"
-
-
-def _shown(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."
 
 
 def _extraction(
@@ -203,7 +164,7 @@ def _extraction(
         clean = sum(len(split) for split in dataset.splits.values())
         images, values = images + clean, values + clean * width * size[0] * size[1]
     seconds = images / rate + images * decoding if rate else None
-    written = values * BYTES[settings.extract.dtype]
+    written = values * ITEM_BYTES[settings.extract.dtype]
     return Step(name=name, does="run", why=why, images=images, bytes_written=written, seconds=seconds)
 
 
@@ -255,12 +216,3 @@ def _later_steps(settings: Settings, cache: FeatureCache, runs: Path) -> list[St
     )
     stage3 = Step(name="stage 3: classifiers", does="run", why=why, seconds=seconds)
     return [_stage2(settings, cache, runs), stage3]
-
-
-def _decoding_seconds(dataset: Dataset) -> float:
-    """Seconds that an image takes to decode, over a few training images."""
-    items = dataset.splits["train"].images.sample(DECODED)
-    started = time.perf_counter()
-    for item in items:
-        look_at(item)
-    return (time.perf_counter() - started) / max(len(items), 1)

@@ -57,7 +57,7 @@ def test_what_is_done_is_reused_and_what_differs_is_named(places, monkeypatch):
     before = files(places)
     ended = run(monkeypatch, "train-backbone", "--config", "own.toml", "--dry-run", "--json", "-q")
     assert [step["does"] for step in ended.json["steps"]] == ["reuse", "reuse"]
-    again = ("--config", "own.toml", "--set", "stage1.epochs=2", "--dry-run")
+    again = ("--config", "own.toml", "--set", "stage1.epochs=2", "--set", "stage1.checkpoint_minutes=7", "--dry-run")
     ended = run(monkeypatch, "run", *again, "--json", "-q")
     assert [step["does"] for step in ended.json["steps"]] == ["run", "run", "run"]
     assert ended.json["steps"][0]["why"].endswith(" differs in stage1.epochs (1, now 2)")

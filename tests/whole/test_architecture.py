@@ -58,7 +58,7 @@ TWICE = {
     "available": "configs; samples",
     "candidates": "paths of an image; caches to prune, as text",
     "NAME": "of a file that a module writes, or the pattern of a name",
-    "MADE_BY": "the settings that a cache, that a classifier comes from",
+    "MADE_BY": "the settings that a cache, that a backbone, that a classifier comes from",
     "LIMIT": "bytes that a module reads at most of a file of its kind",
     "AUGMENTATIONS": "the register; what people call each; what settings each uses",
     "begin tensors objective finish": "what a Training is made of, in the file of each head",
