@@ -108,11 +108,10 @@ def run_folds(
     Raises ConfigError for a backbone that was trained on those rows, and for `retrain.test_views`, which folds do not have.
     """
     from pipeline.compare import compare_folds
-    from pipeline.comparing.folds import cache_folds, check_folds
+    from pipeline.comparing.folds import cache_folds
     from pipeline.progress import note
 
-    check_folds(settings, folds)
-    parts = cache_folds(cache, folds)
+    parts = cache_folds(cache, settings, folds)
     comparisons = []
     for number, part in enumerate(parts, 1):
         note(f"fold {number} of {folds}")

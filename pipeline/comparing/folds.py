@@ -50,15 +50,21 @@ def check_folds_of_images(settings: Settings, folds: int) -> None:
         )
 
 
-def cache_folds(cache: FeatureCache, folds: int) -> list[Fold]:
-    """The cache's training and test rows in so many folds, each class spread over them; a class's only row is in none's test.
-
-    Raises ConfigError for a backbone that was trained on the rows, and DataError for too few rows.
-    """
+def check_folds_of_cache(cache: FeatureCache, settings: Settings, folds: int) -> None:
+    """As `check_folds`; raises ConfigError too for a backbone that was trained on the rows."""
+    check_folds(settings, folds)
     if not is_unseen(cache):
         raise ConfigError(
             f"--folds {folds}: cache {cache.key[:12]}: its backbone was trained on the training rows, {SAY_NOTHING}"
         )
+
+
+def cache_folds(cache: FeatureCache, settings: Settings, folds: int) -> list[Fold]:
+    """The cache's training and test rows in so many folds, each class spread over them; a class's only row is in none's test.
+
+    Raises what `check_folds_of_cache` raises, and DataError for too few rows.
+    """
+    check_folds_of_cache(cache, settings, folds)
     rows = PooledRows(cache)
     fold_N = stratified_folds(torch.from_numpy(rows.labels_N), len(cache.classes), folds, FOLD_SEED).numpy()
     if len(np.unique(fold_N[fold_N >= 0])) < folds:
