@@ -73,7 +73,9 @@ def _labels(
         from pipeline.report.write import page_path
 
         if wanted is False:
-            raise click.UsageError("--html and --no-labels: the page shows what was found in the labels; give one of them")
+            raise click.UsageError(
+                "--html and --no-labels: the page shows what was found in the labels; give one of them"
+            )
         page, wanted = page_path(page), True
     if wanted is None and not is_quick(cache):
         return {}, ["", "labels are not looked at, which takes long here; add --labels"]
