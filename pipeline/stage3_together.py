@@ -128,6 +128,11 @@ def _halves(program: Program) -> tuple[list[Run], list[Run]]:
     )
 
 
+def separate(program: Program) -> list[Program]:
+    """Each run as a program of its own."""
+    return [Program((run,), (run.settings,), tuple(seeds_of(run.settings))) for run in program.runs]
+
+
 def train_program(program: Program, cache: FeatureCache, rows_N: Tensor | None = None) -> list[Classifier | Scored]:
     """The classifier of each run, one replica a seed of its own; with `rows_N` trained on those training rows alone."""
     together = train_classifiers(program.variants, cache, program.seeds, program.runs[0].generator, rows_N)

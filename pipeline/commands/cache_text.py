@@ -88,6 +88,7 @@ ASPECTS = {
     "number format": ("dtype",),
     "autocast": ("autocast",),
     "batch normalisation": ("bn",),
+    "feature maps": ("maps",),
 }
 """What people call the fields of an identity."""
 DIGESTS = ("weights", "samples", "content", "backbone_run")
