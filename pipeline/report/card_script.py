@@ -112,7 +112,7 @@ if t["head.memory"]:
 }
 """The lines that compute logits (seeds, rows, classes) in a safetensors file's script, by the classifier's architecture. Those of
 classifiers that are no linear map stand between the features' coordinates and the temperature."""
-AROUND = """\
+NOT_LINEAR = """\
 x = (features - t["head.offset"]) * t["head.factor"]
 {scores}
 logits = scores / {temperature} + t["shift_C"]"""
@@ -144,4 +144,4 @@ def _square(transform: Mapping[str, Any]) -> str:
 
 def _scores(about: About) -> str:
     scores = SCORES[about.architecture]
-    return scores if about.architecture == LINEAR else AROUND.format(scores=scores, temperature=about.temperature)
+    return scores if about.architecture == LINEAR else NOT_LINEAR.format(scores=scores, temperature=about.temperature)
