@@ -148,6 +148,24 @@ def test_methods_that_there_are_not(cache, tmp_path):
     )
 
 
+def test_a_loss_that_corrects_the_prior_is_not_compared_on_class_balanced_rows(cache, tmp_path, capsys):
+    balanced = settings("retrain.sampling=balanced")
+    wanted = (
+        "method balanced-softmax: retrain.head=balanced-softmax corrects the training prior in its loss, and retrain.sampling=balanced would "
+        "correct it again; set retrain.sampling=instance or auto"
+    )
+    for chosen in (Chosen(("crt", "balanced-softmax")), Chosen(("crt",), baseline="balanced-softmax")):
+        with pytest.raises(ConfigError) as error:
+            pipeline.compare_arms(balanced, cache, tmp_path, chosen)
+        assert str(error.value) == wanted
+    arms, _ = every(balanced, cache)
+    assert {arm.settings.retrain.sampled for arm in arms if arm.method in ("crt", "lws")} == {"balanced"}
+    assert {arm.settings.retrain.sampled for arm in arms if arm.method in ("ldam", "marc")} == {"instance"}
+    assert "marc, disalign, max-norm: on rows as they are, since their loss corrects the training prior" in (
+        capsys.readouterr().err
+    )
+
+
 def test_balanced_scores_on_unequal_classes_are_tested_by_random_flips(stores, tmp_path):
     cache = write_cache(stores, Blobs())
     comparison, _ = compared(cache, tmp_path, "crt", "ncm", metric="balanced")
