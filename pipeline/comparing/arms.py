@@ -50,6 +50,8 @@ class LeftOut:
     reason: str
     published: Mapping[str, float] = field(default_factory=dict)
     best_epoch: bool | None = None
+    method: str = ""
+    """Such as `crt+stg`, where it is one."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,9 @@ def named(
     if baseline and not any(arm.is_called(baseline) for arm in arms):
         arms.append(_baseline(settings, cache, baseline, arms))
     reasons = [missing(arm.settings, cache) for arm in arms]
-    left_out = [LeftOut(arm.name, reason) for arm, reason in zip(arms, reasons, strict=True) if reason]
+    left_out = [
+        LeftOut(arm.name, reason, method=arm.method) for arm, reason in zip(arms, reasons, strict=True) if reason
+    ]
     return [arm for arm, reason in zip(arms, reasons, strict=True) if not reason], left_out
 
 

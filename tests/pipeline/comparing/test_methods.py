@@ -13,7 +13,7 @@ from pipeline.comparing.divergence import kl_divergence
 from pipeline.comparing.presets import available_presets, preset_arms, read_preset
 from pipeline.comparing.several import one_backbone_note, overview
 from pipeline.comparing.statistics import exact_p
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, DataError
 from pipeline.metrics import worst_tenth
 from pipeline.report.compared import comparison_frame, comparison_lines, methods_table, overview_lines
 from pipeline.settings.load import load
@@ -166,6 +166,21 @@ def test_a_loss_that_corrects_the_prior_is_not_compared_on_class_balanced_rows(c
     )
 
 
+def test_without_a_baseline_it_is_an_arm_that_the_cache_allows(stores, tmp_path):
+    cache = write_cache(stores, Blobs(), classifier=False)
+    comparison, _ = compared(cache, tmp_path, "stage1", "ncm", "lda")
+    assert (comparison.baseline, len(comparison.arms)) == ("nearest class mean", 2)
+    with pytest.raises(DataError) as error:
+        compared(cache, tmp_path, "crt+feature-aug")
+    assert str(error.value) == (
+        f"compare: no arm can be run on cache {cache.key[:12]}: the cache holds no feature maps: extract it with "
+        "extract.maps=true"
+    )
+    with pytest.raises(ConfigError) as error:
+        compared(cache, tmp_path, "ncm", baseline="stage1")
+    assert str(error.value) == "--baseline stage1: left out: the cache holds no stage-1 classifier"
+
+
 def test_balanced_scores_on_unequal_classes_are_tested_by_random_flips(stores, tmp_path):
     cache = write_cache(stores, Blobs())
     comparison, _ = compared(cache, tmp_path, "crt", "ncm", metric="balanced")
@@ -212,7 +227,7 @@ def test_table_and_files(cache, tmp_path):
     frame = comparison_frame(comparison)
     assert frame.filter(pl.col("method") == "ncm")["to_baseline_p"].item() == comparison.arms[1].to_baseline.p
     text = "\n".join(part for part in comparison_lines(comparison) if isinstance(part, str))
-    assert "corrected by Holm's method for 1 arms" in text
+    assert "corrected by Holm's method for 1 other arm" in text
 
 
 def test_several_caches_are_ranked(stores, tmp_path):
