@@ -154,8 +154,9 @@ def compare_arms(
             wanted = [arm for arm in chosen_arms if preset.baseline in (arm.method, arm.name)] or chosen_arms
             baseline = wanted[0].name if wanted else preset.baseline
     elif chosen.methods:
-        baseline = baseline or (arms.PLAIN_HEAD if arms.PLAIN_HEAD in chosen.methods else chosen.methods[0])
         chosen_arms, left_out = arms.named(settings, cache, chosen.methods, baseline)
+        allowed = [arm.method for arm in chosen_arms]
+        baseline = baseline or (arms.PLAIN_HEAD if arms.PLAIN_HEAD in allowed else next(iter(allowed), arms.PLAIN_HEAD))
     else:
         baseline = baseline or arms.PLAIN_HEAD
         chosen_arms, left_out = arms.every(settings, cache, baseline)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -104,6 +104,13 @@ class Classifier:
     """How much of the training prior is in the logits: they are log probabilities, up to a constant a row, where class c has the
     prior n_c^power. 0 is a flat prior, 1 the training rows' own; None: the scores are no log probabilities."""
 
+    architecture = "linear"
+
+    @property
+    def width(self) -> int:
+        """D, numbers of a feature."""
+        return self.weight_RCD.shape[2]
+
     def logits(self, features_BD: Tensor) -> Tensor:
         """(B, D) -> (R, B, C)."""
         pairs = zip(self.weight_RCD, self.bias_RC, strict=True)
@@ -112,6 +119,15 @@ class Classifier:
     def folded(self, coordinates: Coordinates) -> "Classifier":
         """The same classifiers on raw features; these act on features in the coordinates."""
         return Classifier(*coordinates.fold(self.weight_RCD, self.bias_RC), self.selection, self.prior_power)
+
+    def only(self, replicas: Sequence[int]) -> "Classifier":
+        """The classifiers of these replicas, by their numbers."""
+        chosen = list(replicas)
+        return replace(self, weight_RCD=self.weight_RCD[chosen], bias_RC=self.bias_RC[chosen])
+
+    def moved(self, shift_C: Tensor) -> "Classifier":
+        """With these numbers added to its logits, (C,)."""
+        return replace(self, bias_RC=self.bias_RC + shift_C)
 
     def tensors(self) -> dict[str, Tensor]:
         """What is saved."""

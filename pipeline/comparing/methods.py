@@ -50,6 +50,11 @@ def compare_methods(
     `baseline` is a method's name or an arm's. An arm that fails is left out with its reason; `strict` raises instead. The second
     value are the run folders and their results, in the order of the arms.
     """
+    if not arms:
+        raise DataError(f"compare: no arm can be run on cache {cache.key[:12]}: {left_out[0].reason}")
+    for lost in left_out:
+        if baseline in (lost.name, lost.method):
+            raise ConfigError(f"--baseline {baseline}: left out: {lost.reason}")
     _position(arms, baseline)  # a wrong name is refused before the training
     finished, absent = _run_all(arms, cache, root, generator, strict)
     for lost in [*left_out, *absent]:

@@ -25,7 +25,7 @@ def cache(tmp_path_factory):
 def test_hostile_names_are_text_and_plain_rows_stand_without_images(cache):
     row = SuspiciousRow(row=0, sample_id=HOSTILE[2] * 9, label=HOSTILE[0], taken_for=HOSTILE[4], margin=-0.5)
     shared = SharedRow(split="test", row=1, sample_id=HOSTILE[1], train_row=2, train_sample_id="a", same_label=False)
-    findings = LabelFindings(suspicious=(row,), negative=1, shared=(shared,), confused=(), unranked=2)
+    findings = LabelFindings(suspicious=(row,), negative=1, shared=(shared,), in_two_splits=1, confused=(), unranked=2)
     page = label_page(cache, Settings(), findings)
     assert page.sections[0].text.endswith("The features were imported without images, so none can be shown.")
     assert page.summary.endswith(
@@ -52,7 +52,9 @@ def test_each_image_stands_over_its_own_row(cache, monkeypatch):
         SuspiciousRow(row=row, sample_id=f"id-{row}", label="cat", taken_for="dog", margin=-0.25) for row in (4, 2)
     )
     pair = SharedRow(split="val", row=7, sample_id="v-7", train_row=9, train_sample_id="t-9", same_label=False)
-    findings = LabelFindings(suspicious=suspicious, negative=2, shared=(pair,), confused=(), unranked=0)
+    findings = LabelFindings(
+        suspicious=suspicious, negative=2, shared=(pair,), in_two_splits=1, confused=(), unranked=0
+    )
     page = label_page(cache, Settings(), findings)
     assert asked == [("train", 4), ("train", 2), ("val", 7), ("train", 9)]
     assert [(image.content, image.text) for section in page.sections for image in section.gallery] == [
