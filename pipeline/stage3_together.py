@@ -65,7 +65,8 @@ def programs(runs: Sequence[Run], cache: FeatureCache, limit: int | None = None)
     groups: dict[str, list[Run]] = {}
     for position, run in enumerate(runs):
         retrain = run.settings.retrain
-        alone = retrain.head not in SIDE_BY_SIDE or (is_unseen(cache) and not retrain.epochs)
+        searched = is_unseen(cache) and not retrain.epochs and not retrain.steps
+        alone = retrain.head not in SIDE_BY_SIDE or searched
         key = str(position) if alone else _shape(run)
         groups.setdefault(key, []).append(run)
     width, classes = cache.manifest.identity.width, len(cache.classes)
