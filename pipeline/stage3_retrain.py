@@ -14,7 +14,6 @@ from pipeline.classifiers.scored import Scored, Selection
 from pipeline.errors import DataError, LineageError, TrainingError
 from pipeline.evaluate import Measured, NotFinite, expected_shares, measure
 from pipeline.features import averaged_views
-from pipeline.metrics import Metrics
 from pipeline.progress import note, on_interrupt
 from pipeline.settings import Settings
 from pipeline.settings.method_names import stage3_method
@@ -195,13 +194,9 @@ def split_figures(run: Run, split: str) -> RetrainResult | None:
 def publish_split(run: Run, split: str, measured: Measured, test_views: int) -> None:
     """Keep a finished run's figures on another split than test, of so many views of each row, beside metrics.json."""
     result = folders.read_result(run.folder, RetrainResult)
-    same = result.model_dump(include=_same_for_all_splits())
+    same = result.beside_figures()
     figures_there = summarise(measured.metrics, result.seeds, **{**same, "split": split, "test_views": test_views})
     folders.write_json(run.folder / SPLIT_FIGURES.format(split=split), figures_there)
-
-
-def _same_for_all_splits() -> set[str]:
-    return {*RetrainResult.model_fields} - {*Metrics.model_fields, "mean", "std", "each_seed", "seeds", "predictions"}
 
 
 def evaluate_run(
@@ -231,7 +226,7 @@ def evaluate_run(
         )
     views = averaged_views(cache, split, views) if views != 1 else 1
     each_seed = measure(cache, split, classifier, settings, prior, views).metrics
-    same = result.model_dump(include=_same_for_all_splits())
+    same = result.beside_figures()
     return summarise(each_seed, result.seeds, **{**same, "split": split, "prior": prior, "test_views": views})
 
 

@@ -7,7 +7,7 @@ from pipeline.artefacts import folders
 from pipeline.errors import ConfigError
 from pipeline.settings import Settings
 from pipeline.settings.files import flat, read_toml
-from pipeline.settings.used import INDIFFERENT
+from pipeline.settings.made_by import INDIFFERENT
 
 NAMED = 3
 """Differing settings that a sentence names at most. The others are counted."""

@@ -14,10 +14,10 @@ from pipeline.errors import ConfigError, DataError, PipelineError
 from pipeline.settings import Settings, load
 from pipeline.settings.files import CONFIGS, config_paths
 from pipeline.settings.files import available as config_names
+from pipeline.settings.made_by import DRAW, FROM_IMAGES, INDIFFERENT
 from pipeline.settings.paths import home_expanded
 from pipeline.settings.problems import with_new_names
 from pipeline.settings.suggesting import did_you_mean
-from pipeline.settings.used import DRAW, FROM_IMAGES, INDIFFERENT
 
 MADE_BY = ("seed", "data", "longtail", "backbone", "stage1", "extract")
 """The sections of settings that a cache's rows come from. Those of stages 2 and 3 do not touch it."""

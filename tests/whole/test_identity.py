@@ -17,7 +17,7 @@ from pipeline.backbones.maps import map_size
 from pipeline.errors import DataError
 from pipeline.images.dataset import load
 from pipeline.settings import Settings, problems
-from pipeline.settings.used import INDIFFERENT
+from pipeline.settings.made_by import INDIFFERENT
 from pipeline.stage1_backbone import NAME, finished, stage1_key
 from pipeline.stage1_extract import extract
 from pipeline.stage1_identity import _identity, identity_wanted
