@@ -56,7 +56,7 @@ class Elsewhere:
             lines.append(f"no image of {len(self.missing)} of {total} classes: {listed(list(self.missing), 5)}")
         if self.broken:
             texts = [f"{name} ({reason})" for name, reason in self.broken.items()]
-            lines.append(f"{len(self.broken)} images cannot be decoded and are left out: {listed(texts, 5)}")
+            lines.append(f"{len(self.broken)} images cannot be decoded and are left out: {listed(texts)}")
         return lines
 
 
@@ -94,7 +94,7 @@ def evaluate_images(
     """The figures of a finished run on these images; groups by the training counts of its cache.
 
     As in `evaluate_run`, logits are taken as they are: calibration changes no figure but ECE. Raises DataError where no image
-    can be decoded, or the classifier is no linear map.
+    can be decoded.
     """
     started = time.monotonic()
     result = folders.read_result(folder, RetrainResult)

@@ -20,7 +20,7 @@ from pipeline.settings import Settings
 from pipeline.settings.method_names import stage3_method
 from pipeline.settings.stage3 import uses_stg
 from pipeline.settings.used import AUGMENTATIONS, HEADS
-from pipeline.stage3_record import CLASSIFIER, RetrainResult, saved_classifier, summarise
+from pipeline.stage3_record import CLASSIFIER, INCOMPLETE, RetrainResult, saved_classifier, summarise
 from pipeline.stg import trained as stg_file
 
 TRANSFER_RULES = {"head_classes", "head_above", "head_share_limit", "head_share", "similarity"}
@@ -139,7 +139,13 @@ def publish(run: Run, cache: FeatureCache, classifier: Classifier | Scored, star
         prior = ""
     measured = _measured(settings, cache, classifier, prior)
     tensors = classifier.tensors()
-    metadata = {"stage": "classifier", "method": run.method, "cache": cache.key, "stg": run.generator_digest or ""}
+    metadata = {
+        "stage": "classifier",
+        "method": run.method,
+        "architecture": classifier.architecture,
+        "cache": cache.key,
+        "stg": run.generator_digest or "",
+    }
     checkpoint.save(run.folder / CLASSIFIER, tensors, metadata)
     predicted = {"test": measured.predicted_RN}
     checkpoint.save(run.folder / PREDICTIONS, predicted, {"cache": cache.key})
@@ -206,7 +212,7 @@ def evaluate_run(
     `prior` as in `evaluate.prior`; None: that of the run, empty: none. `views` as `retrain.test_views`, whatever the run has.
 
     Raises LineageError for another cache, DataError where the cache lacks the split, the classifier is not the one that the
-    run recorded, or it is not linear: those are not taken up from their file again.
+    run recorded, or its file does not hold all of it.
     """
     result = folders.read_result(folder, RetrainResult)
     if result.cache != cache.key:
@@ -215,10 +221,7 @@ def evaluate_run(
         )
     classifier = saved_classifier(folder, result)
     if classifier is None:
-        head = result.method.partition("+")[0]
-        raise DataError(
-            f"{folder / CLASSIFIER}: {result.method} is no linear classifier; run retrain with --head {head} again"
-        )
+        raise DataError(f"{folder / CLASSIFIER}: {INCOMPLETE}")
     settings = Settings.model_validate({"longtail": result.settings.get("longtail", {})})
     prior = result.prior if prior is None else prior
     if prior and result.prior_power is None:

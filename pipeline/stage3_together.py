@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -130,20 +130,23 @@ def _halves(program: Program) -> tuple[list[Run], list[Run]]:
     )
 
 
+def separate(program: Program) -> list[Program]:
+    """Each run as a program of its own."""
+    return [Program((run,), (run.settings,), tuple(seeds_of(run.settings))) for run in program.runs]
+
+
 def train_program(program: Program, cache: FeatureCache, rows_N: Tensor | None = None) -> list[Classifier | Scored]:
     """The classifier of each run, one replica a seed of its own; with `rows_N` trained on those training rows alone."""
     together = train_classifiers(program.variants, cache, program.seeds, program.runs[0].generator, rows_N)
     if len(program.runs) == 1:
         return [together]
-    assert isinstance(together, Classifier)
     place = {_variant(variant): number for number, variant in enumerate(program.variants)}
     parts: list[Classifier | Scored] = []
     for run in program.runs:
         first = place[_variant(run.settings)] * len(program.seeds)
         replicas = [first + program.seeds.index(seed) for seed in seeds_of(run.settings)]
-        weight_RCD, bias_RC = together.weight_RCD[replicas], together.bias_RC[replicas]
         power = prior_power(settled(run.settings, cache))
-        parts.append(Classifier(weight_RCD, bias_RC, together.selection, power))
+        parts.append(replace(together.only(replicas), prior_power=power))
     return parts
 
 

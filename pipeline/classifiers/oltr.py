@@ -1,12 +1,15 @@
 """OLTR on vectors: a feature is joined by a memory of class centroids, as far as it wants to, and scaled by its reach."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from pipeline.classifiers.architecture import Architecture
 from pipeline.classifiers.linear import LinearHeads
 from pipeline.classifiers.problem import Problem
 from pipeline.classifiers.scored import Scored
@@ -155,14 +158,37 @@ def feature_means(heads: MemoryHeads, train: Features) -> Tensor:
     return sum_RCF / train.counts_C.clamp(min=1)[:, None]
 
 
-def finish(heads: MemoryHeads, _problem: Problem) -> Scored:
-    """No linear map."""
+class Remembering(Architecture):
+    """The heads as they are saved; `memory` is 1 where training came to the memory, which it does at half of its steps."""
 
-    def scores(features_BD: Tensor) -> Tensor:
-        blocks = [heads.logits(block.expand(heads.replicas, *block.shape)) for block in features_BD.split(4096)]
-        return torch.cat(blocks, dim=1)
+    NAME = "oltr"
+    SHAPES: ClassVar = {
+        "feature_weight": "RFD",
+        "feature_bias": "RF",
+        "plain_weight": "RCF",
+        "plain_bias": "RC",
+        "selector_weight": "RFF",
+        "selector_bias": "RF",
+        "class_weight": "RCF",
+        "centroids": "RCF",
+        "memory": "",
+    }
+    WHOLE: ClassVar = frozenset({"memory"})
 
-    return Scored(scores, heads.parts())
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        super().__init__(tensors)
+        self._with_memory = bool(tensors["memory"])
+
+    def scores(self, inputs_BD: Tensor) -> Tensor:
+        parts = [getattr(self, name) for name in self.SHAPES if name != "memory"]
+        heads = MemoryHeads(*parts)
+        heads.with_memory = self._with_memory
+        return heads.logits(inputs_BD[None].expand(heads.replicas, -1, -1))
+
+
+def finish(heads: MemoryHeads, problem: Problem) -> Scored:
+    tensors = {**heads.parts(), "memory": torch.tensor(int(heads.with_memory))}
+    return Scored(Remembering.on_these(tensors, problem.train.width))
 
 
 OLTR = Training(tensors, objective=objective, begin=begin, finish=finish)

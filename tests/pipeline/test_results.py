@@ -112,6 +112,8 @@ def test_the_command(monkeypatch, tmp_path, cache):
     assert pl.read_parquet(tmp_path / "all.parquet")["accuracy"].to_list() == [
         row["accuracy"] for row in done.json["rows"]
     ]
+    header, _, first = run(monkeypatch, "results").out.splitlines()[2:5]
+    assert (header.split()[0], first.split()[0]) == ("method", "crt")
     assert "no finished run of stage 3 in" in run(monkeypatch, "results", "--head", "lda").out
     assert run(monkeypatch, "results", "--csv", "-").out.splitlines()[0] == ",".join(SCHEMA)
     twice = run(monkeypatch, "results", "--csv", "-", "--json")

@@ -86,6 +86,8 @@ def test_it_learns_and_is_saved_with_all_its_parts():
     logits = classifier.logits(test.features_VND[0])
     assert logits.shape == (2, 120, 3)
     assert float((logits.argmax(dim=2) == test.labels_N).float().mean()) > 0.8
+    assert classifier.network.sizes == {"R": 2, "F": 16, "D": WIDTH, "C": 3}
+    assert int(classifier.tensors()["memory"]) == 1
     assert {name: list(tensor.shape[1:]) for name, tensor in classifier.tensors().items()} == {
         "feature_weight": [16, WIDTH],
         "feature_bias": [16],
@@ -95,4 +97,7 @@ def test_it_learns_and_is_saved_with_all_its_parts():
         "selector_bias": [16],
         "class_weight": [3, 16],
         "centroids": [3, 16],
+        "memory": [],
+        "offset": [],
+        "factor": [],
     }

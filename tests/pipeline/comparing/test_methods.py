@@ -10,14 +10,17 @@ from in_process import run
 import pipeline
 from pipeline.comparing.arms import Chosen, MethodArm, every, named, with_method
 from pipeline.comparing.divergence import kl_divergence
+from pipeline.comparing.methods import compare_methods
 from pipeline.comparing.presets import available_presets, preset_arms, read_preset
 from pipeline.comparing.several import one_backbone_note, overview
 from pipeline.comparing.statistics import exact_p
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import ConfigError, DataError, TrainingError
 from pipeline.metrics import worst_tenth
 from pipeline.report.compared import comparison_frame, comparison_lines, methods_table, overview_lines
 from pipeline.settings.load import load
 from pipeline.settings.stage3 import AUGMENTATIONS, DEAR, HEADS
+from pipeline.stage3_retrain import planned
+from pipeline.stage3_together import programs, run_program
 
 FAST = (
     "stg.epochs=2", "stg.batch_size=64", "retrain.epochs=1", "retrain.batch_size=32", "stg.head_classes=2",
@@ -78,9 +81,6 @@ def test_one_method_by_two_names_is_one_arm(cache, tmp_path, monkeypatch):
 
 
 def test_arms_of_equal_settings_share_a_run_and_keep_their_rows(cache, tmp_path, monkeypatch):
-    from pipeline.comparing.methods import compare_methods
-    from pipeline.stage3_together import run_program
-
     trained = []
 
     def counted(program, cache):
@@ -297,3 +297,17 @@ def test_the_command(monkeypatch, cache, tmp_path):
     wrong = run(monkeypatch, "compare", "--cache", cache.key[:8], "--preset", "paper-tabel2")
     assert (wrong.code, wrong.err.partition(";")[0]) == (2, "coattail: --preset paper-tabel2: no such preset")
     assert "did you mean paper-table2?" in wrong.err
+
+
+def test_an_arm_that_diverges_is_left_out_and_those_trained_beside_it_stand(cache, tmp_path):
+    wild = with_method(settings(), "crt", {"retrain.learning_rate": 1e38, "retrain.optimizer": "sgd"})
+    tame = with_method(settings(), "crt", {"retrain.optimizer": "sgd"})
+    rows = [MethodArm("wild", wild), MethodArm("tame", tame), MethodArm("NCM", with_method(settings(), "ncm"))]
+    assert len(programs([planned(row.settings, cache, tmp_path) for row in rows], cache)) == 2
+    with pytest.raises(TrainingError, match="the loss is not finite by step "):
+        compare_methods(rows, [], cache, tmp_path, lambda own: None, "NCM", strict=True)
+    comparison, _ = compare_methods(rows, [], cache, tmp_path, lambda own: None, "NCM")
+    assert [arm.name for arm in comparison.arms] == ["tame", "NCM"]
+    (lost,) = comparison.left_out
+    assert lost.name == "wild"
+    assert lost.reason.startswith("retrain: the loss is not finite by step ")
