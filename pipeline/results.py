@@ -48,10 +48,6 @@ SCHEMA: dict[str, Any] = {
 `chosen` says whether `auto` made it."""
 
 
-GROUPS = ("many_above", "few_below")
-"""The settings of `longtail` that figures come from; the others are the cache's."""
-
-
 def settings_digest(settings: dict[str, Any]) -> str:
     """12 hex digits that name the settings of a run, whatever its seeds: two rows of one digest differ in the seed alone.
 
@@ -61,7 +57,7 @@ def settings_digest(settings: dict[str, Any]) -> str:
     retrain = {name: value for name, value in kept.get("retrain", {}).items() if name != "seeds"}
     used = AUGMENTATIONS.get(retrain.get("augmentation", ""), frozenset()) if retrain.get("head") in TRAINED else ()
     stg = {name: value for name, value in kept.get("stg", {}).items() if f"stg.{name}" in used}
-    longtail = {name: value for name, value in kept.get("longtail", {}).items() if name in GROUPS}
+    longtail = {name: value for name, value in kept.get("longtail", {}).items() if name in ("many_above", "few_below")}
     return folders.key_of(**{**kept, "retrain": retrain, "stg": stg, "longtail": longtail})[: folders.KEY_LENGTH]
 
 

@@ -52,6 +52,8 @@ def test_runs_of_a_backbone_that_never_saw_the_rows_are_alone_where_their_steps_
     [
         ("crt", ("retrain.noise=0.1", "retrain.noise=0.5")),
         ("logit-adjusted", ("retrain.tau=0.5", "retrain.tau=1.5")),
+        ("focal", ("retrain.noise=0.1", "retrain.noise=0.5")),
+        ("class-balanced", ("retrain.learning_rate=0.01", "retrain.learning_rate=0.1")),
         ("generalized", ("retrain.smoothing_head=0.1", "retrain.smoothing_head=0.4")),
     ],
 )
