@@ -17,7 +17,7 @@ TEXTS = {path.stem: path.read_text() for path in sorted((ROOT / "docs").glob("*.
 TEXTS["README"] = (ROOT / "README.md").read_text()
 NOT_RUN = {
     "coattail demo": "half a minute; CI runs it, as `make demo`, from a clean clone",
-    "coattail compare --cache 612d --preset paper-table2": "trains every method of the table; tests/pipeline/test_compare.py does",
+    "coattail compare --cache 612d --preset paper-table2": "trains every method of the table; tests/pipeline/comparing/test_methods.py has presets",
 }
 """A command that is left out -> why."""
 FEW = ("--methods", "crt,lda")
