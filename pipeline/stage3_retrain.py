@@ -64,7 +64,7 @@ def planned(settings: Settings, cache: FeatureCache, root: Path, stg: Path | Non
     rules = settings.stg.model_dump(include=TRANSFER_RULES) if transfers else None
     shares_C = expected_shares(settings.evaluate.prior, cache)
     prior = {} if shares_C is None else {"prior": shares_C.tolist()}
-    rule = {"rule": fixed_rule.NAME} if follows_the_rule(settings, cache) else {}
+    rule = {"rule": fixed_rule.VERSION} if follows_the_rule(settings, cache) else {}
     retrain = settled(settings, cache)
     if retrain.test_views != 1:
         retrain = retrain.model_copy(update={"test_views": averaged_views(cache, "test", retrain.test_views)})
