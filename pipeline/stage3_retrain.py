@@ -17,13 +17,12 @@ from pipeline.metrics import Metrics
 from pipeline.progress import note, on_interrupt
 from pipeline.settings import Settings
 from pipeline.settings.method_names import stage3_method
+from pipeline.settings.register import BORROWING
 from pipeline.settings.stage3 import uses_stg
 from pipeline.settings.used import HEADS
 from pipeline.stage3_record import CLASSIFIER, RetrainResult, saved_classifier, summarise
 from pipeline.stg import trained as stg_file
 
-TRANSFER_RULES = {"head_classes", "head_above", "head_share_limit", "head_share", "similarity"}
-"""The settings of `stg` that say what a tail sample borrows, with or without a generator."""
 MADE_BY = {"seed", "coordinates", "longtail", "stg", "retrain", "choice", "evaluate"}
 """The settings that a classifier and its figures come from, beside the cache."""
 SPLIT_FIGURES = "figures-{split}.json"
@@ -61,7 +60,7 @@ def planned(settings: Settings, cache: FeatureCache, root: Path, stg: Path | Non
         trained, stg_digest = stg_file.load(stg, cache, settings.coordinates)
     method = stage3_method(settings.retrain)
     transfers = settings.retrain.is_trained and settings.retrain.augmentation in ("stg", "closed-form")
-    rules = settings.stg.model_dump(include=TRANSFER_RULES) if transfers else None
+    rules = settings.stg.model_dump(include=set(BORROWING)) if transfers else None
     shares_C = expected_shares(settings.evaluate.prior, cache)
     prior = {} if shares_C is None else {"prior": shares_C.tolist()}
     rule = {"rule": fixed_rule.NAME} if follows_the_rule(settings, cache) else {}
