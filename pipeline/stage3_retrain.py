@@ -17,6 +17,7 @@ from pipeline.features import averaged_views
 from pipeline.progress import note, on_interrupt
 from pipeline.settings import Settings
 from pipeline.settings.method_names import stage3_method
+from pipeline.settings.register import REVISIONS
 from pipeline.settings.stage3 import uses_stg
 from pipeline.settings.used import AUGMENTATIONS, HEADS
 from pipeline.stage3_record import CLASSIFIER, INCOMPLETE, RetrainResult, saved_classifier, summarise
@@ -63,12 +64,15 @@ def planned(settings: Settings, cache: FeatureCache, root: Path, stg: Path | Non
     shares_C = expected_shares(settings.evaluate.prior, cache)
     prior = {} if shares_C is None else {"prior": shares_C.tolist()}
     rule = {"rule": fixed_rule.NAME} if follows_the_rule(settings, cache) else {}
+    head = settings.retrain.head
+    revision = {"revision": REVISIONS[head]} if head in REVISIONS else {}
     retrain = settled(settings, cache)
     if retrain.test_views != 1:
         retrain = retrain.model_copy(update={"test_views": averaged_views(cache, "test", retrain.test_views)})
     key = folders.key_of(
         **prior,
         **rule,
+        **revision,
         retrain=retrain.keyed(),
         choice=settings.choice,
         coordinates=settings.coordinates,
