@@ -30,7 +30,7 @@ from pipeline.images.pixels import Geometry, Images, decode_readable, with_repea
 from pipeline.images.transforms.recipe import Augmenter, Recipe, padding
 from pipeline.progress import note, track
 
-VERSION = 1
+VERSION = 2
 """Goes up when the same file and geometry give other pixels."""
 PIXELS_FILE = "pixels.npy"
 BLOCK_BYTES = 64 << 20

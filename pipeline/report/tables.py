@@ -150,7 +150,7 @@ def runs_table(rows: pl.DataFrame, title: str) -> Table:
     """
     averaged = bool((rows["test_views"] > 1).any())
     columns = (
-        *names("data set", "cache", "method", "run", "split"),
+        *names("method", "data set", "cache", "run", "split"),
         *(figures("views") if averaged else ()),
         *headings(HEADINGS),
         *figures("seeds", "s"),
@@ -162,7 +162,7 @@ def runs_table(rows: pl.DataFrame, title: str) -> Table:
 
 def _run_row(part: pl.DataFrame, averaged: bool) -> tuple[str, ...]:
     first = part.row(0, named=True)
-    words = (first["dataset"], first["cache"][:12], first["method"], first["run"], first["split"])
+    words = (first["method"], first["dataset"], first["cache"][:12], first["run"], first["split"])
     views = (str(first["test_views"]),) if averaged else ()
     cells = [mean_cell(part[name].drop_nulls().to_list()) for name in HEADINGS]
     return *words, *views, *cells, str(len(part)), f"{part['seconds'].sum():.1f}"

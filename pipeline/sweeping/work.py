@@ -28,7 +28,7 @@ from pipeline.settings import Settings
 from pipeline.stage3_predictions import classifier_of
 from pipeline.stage3_record import RetrainResult
 from pipeline.stage3_retrain import Run, done_already, planned, publish_split, seeds_of, split_figures
-from pipeline.stage3_together import Program, programs, run_program, train_program
+from pipeline.stage3_together import Program, programs, run_program, separate, train_program
 
 CROSS_VALIDATION = "cross-validation"
 
@@ -135,8 +135,7 @@ def _errors(program: Program, cache: FeatureCache) -> dict[Path, str]:
     except (PipelineError, CacheError, ValueError, MemoryError, RuntimeError) as error:
         if len(program.runs) == 1:
             return {program.runs[0].folder: _line(error)}
-        alone = [Program((run,), (run.settings,), tuple(seeds_of(run.settings))) for run in program.runs]
-        return {folder: text for each in alone for folder, text in _errors(each, cache).items()}
+        return {folder: text for each in separate(program) for folder, text in _errors(each, cache).items()}
     return {}
 
 

@@ -101,6 +101,8 @@ def test_broken_and_stray_files_and_names_alike(tail):
     text = "\n".join(lines_of(inspection_text(inspection), None))
     assert text.count("(not an image of") == 20
     assert " and 5 more" in text
+    assert f"\n{len(inspection.alarms)} alarms\n" in text
+    assert "\n- no images in test (1): classes without an image in the split test: A \n" in text
 
 
 def test_a_balanced_set_says_so(tmp_path):
@@ -109,8 +111,10 @@ def test_a_balanced_set_says_so(tmp_path):
             (tmp_path / split / name).mkdir(parents=True)
             for row in range(5):
                 (tmp_path / split / name / f"{row}.png").write_bytes(png(first + row + 10 * ord(name)))
-    found = kinds(inspected(tmp_path))
-    assert "long-tail methods have nothing to gain" in found["balanced"].text
+    inspection = inspected(tmp_path)
+    text = "the imbalance factor is 1.0: on balanced classes, long-tail methods have nothing to gain"
+    assert kinds(inspection)["balanced"].text == text
+    assert [part for part in inspection_text(inspection) if str(part).endswith(text)] == [f"- balanced (2): {text}"]
 
 
 def test_a_class_without_training_images(tail):

@@ -190,6 +190,18 @@ def test_workers_that_there_are_not(monkeypatch, tmp_path):
     )
 
 
+def test_a_scheduler_that_does_not_answer_is_said_and_wanted_only_where_there_is_work(job):
+    pytest.importorskip("distributed", reason="dask is an extra: pip install 'coattail[dask]'")
+    nowhere = Workers(1, "dask", "elsewhere://x:1")
+    with pytest.raises(PipelineError) as error:
+        sweep(job("methods = ['ncm']", workers=nowhere))
+    reason, _, remedy = str(error.value).partition("); ")
+    assert reason.startswith("--scheduler elsewhere://x:1: no Dask scheduler answers there (unknown address scheme")
+    assert remedy == "start one with `dask scheduler`, and workers with `dask worker ADDRESS`"
+    sweep(job("methods = ['ncm']"))
+    assert sweep(job("methods = ['ncm']", workers=nowhere))[1].points == 1
+
+
 @pytest.mark.parametrize("on", ["val", "cross-validation"])
 def test_the_choice_is_made_for_the_class_prior_that_is_stated(job, stores, on):
     """Where only the first class is expected every row is predicted as it: one class in five is right."""

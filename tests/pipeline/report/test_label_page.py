@@ -102,9 +102,20 @@ def test_inspect_writes_the_page_with_the_images_of_a_folder(monkeypatch, tmp_pa
         (["--cache", "KEY", "--html", "."], "--html .: wanted a file, found a folder; give a name that ends in .html"),
     ],
 )
-def test_what_cannot_be_written_is_one_line(monkeypatch, tmp_path, arguments, text):
+def test_what_cannot_be_written_is_one_line_before_labels_are_looked_at(monkeypatch, tmp_path, arguments, text):
     path = toy_caches.make(tmp_path)
+    monkeypatch.setattr("pipeline.inspecting.label_errors.label_findings", lambda cache: pytest.fail("too late"))
     done = run(monkeypatch, "inspect", *(str(path) if word == "KEY" else word for word in arguments))
     assert done.code == 2
     assert text in done.err
     assert done.out == ""
+
+
+def test_the_home_folder_of_a_page_is_the_users(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    path = toy_caches.make(tmp_path / "stores")
+    done = run(monkeypatch, "inspect", "--cache", str(path), "--html=~/labels.html", "--json")
+    assert done.code == 0, done.err
+    assert (tmp_path / "home" / "labels.html").is_file()
+    assert not (tmp_path / "~").exists()
