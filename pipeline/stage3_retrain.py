@@ -17,14 +17,12 @@ from pipeline.features import averaged_views
 from pipeline.progress import note, on_interrupt
 from pipeline.settings import Settings
 from pipeline.settings.method_names import stage3_method
-from pipeline.settings.register import REVISIONS
+from pipeline.settings.register import BORROWING, REVISIONS
 from pipeline.settings.stage3 import uses_stg
 from pipeline.settings.used import AUGMENTATIONS, HEADS
 from pipeline.stage3_record import CLASSIFIER, INCOMPLETE, RetrainResult, saved_classifier, summarise
 from pipeline.stg import trained as stg_file
 
-TRANSFER_RULES = {"head_classes", "head_above", "head_share_limit", "head_share", "similarity"}
-"""The settings of `stg` that say what a tail sample borrows, with or without a generator."""
 MADE_BY = {"seed", "coordinates", "longtail", "stg", "retrain", "choice", "evaluate"}
 """The settings that a classifier and its figures come from, beside the cache."""
 SPLIT_FIGURES = "figures-{split}.json"
@@ -89,7 +87,7 @@ def _rules(settings: Settings) -> dict[str, Any] | None:
     """What a run's key is made of beside `retrain`: which class lends to which. Augmentations that came later leave out what is
     at its default, so older keys hold."""
     used = AUGMENTATIONS[settings.retrain.augmentation] if settings.retrain.is_trained else frozenset()
-    rules = settings.stg.model_dump(include={name for name in TRANSFER_RULES if f"stg.{name}" in used})
+    rules = settings.stg.model_dump(include={name for name in BORROWING if f"stg.{name}" in used})
     if settings.retrain.augmentation not in ("stg", "closed-form"):
         default = type(settings.stg)().model_dump()
         rules = {name: value for name, value in rules.items() if value != default[name]}
