@@ -74,6 +74,8 @@ class LabelFindings(BaseModel):
     negative: int
     """Rows of all whose margin is below 0, listed or not."""
     shared: tuple[SharedRow, ...]
+    in_two_splits: int
+    """Rows of other splits that are all but equal to a training row, listed or not."""
     confused: tuple[ConfusedPair, ...]
     unranked: int
     """Rows of classes that have one row alone: without it, nothing is known of the class."""
@@ -116,10 +118,12 @@ def label_findings(cache: "FeatureCache") -> LabelFindings:
         )
         for row in order[:LISTED]
     ]
+    shared = _shared(cache, train_ND)
     return LabelFindings(
         suspicious=tuple(suspicious),
         negative=len(order),
-        shared=tuple(_shared(cache, train_ND)),
+        shared=tuple(shared[:LISTED]),
+        in_two_splits=len(shared),
         confused=tuple(_confused(cache.classes, labels_N, predicted_N)),
         unranked=int((~ranked_N).sum()),
     )
@@ -189,7 +193,7 @@ def _shared(cache: "FeatureCache", train_ND: NDArray[np.float32]) -> list[Shared
             )
             for row, train_row in pairs
         ]
-    return sorted(shared, key=lambda pair: pair.same_label)[:LISTED]  # another label there is the worse
+    return sorted(shared, key=lambda pair: pair.same_label)  # another label there is the worse
 
 
 def _confused(classes: tuple[str, ...], labels_N: Rows, taken_N: Rows) -> list[ConfusedPair]:

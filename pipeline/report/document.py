@@ -121,7 +121,7 @@ def _gallery_note(evidence: Evidence) -> str:
             f"Test images on which {evidence.method.name} is most confident and wrong; training rows stand in brackets."
         )
     if not evidence.errors:
-        return "No test row is wrong, or the classifier is not linear, so rows cannot be looked at anew."
+        return "No test row is wrong, or the classifier is of an earlier version, so rows cannot be looked at anew."
     return evidence.no_images
 
 

@@ -10,6 +10,7 @@ from typing import get_args
 
 from pipeline.errors import ConfigError
 from pipeline.settings import Settings, register, stage1, stage3
+from pipeline.settings.made_by import DRAW, FROM_IMAGES
 from pipeline.settings.method_names import stage3_method
 from pipeline.settings.stage2 import STG
 
@@ -21,10 +22,6 @@ HEADS: dict[str, frozenset[str]] = {name: row.uses | _FOR_ALL for name, row in r
 GENERATOR = frozenset(f"stg.{name}" for name in STG.model_fields)
 AUGMENTATIONS: dict[str, frozenset[str]] = {name: row.uses for name, row in register.AUGMENTATIONS.items()}
 """Augmentation -> the settings it uses."""
-FROM_IMAGES = ("data", "backbone", "stage1", "extract")
-"""Sections that only what makes a cache uses."""
-DRAW = frozenset({f"longtail.{name}" for name in ("profile", "imbalance_factor", "draw", "n_max")})
-"""Settings of `longtail` that only what makes a cache uses; the others say which class is many, medium or few."""
 
 
 @dataclass(frozen=True)

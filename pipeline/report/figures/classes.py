@@ -206,7 +206,7 @@ def pairs(evidence: Evidence) -> Picture:
     """The pairs of classes that are mistaken most: which larger class takes a smaller one's images, and what remains."""
     title = "Which class swallows which"
     if not evidence.swallowed and not evidence.remaining:
-        missing = "No pair of classes is mistaken, or neither classifier is linear, so rows cannot be looked at anew."
+        missing = "No pair of classes is mistaken, or both classifiers are of an earlier version and cannot be looked at anew."
         return Picture(title, "", missing=missing)
     panels = []
     if evidence.swallowed:
