@@ -53,7 +53,14 @@ def test_artefacts_name_their_parents(cache, tmp_path):
     folder, result = retrain(settings, cache, tmp_path)
     assert (stg.cache, result.cache, result.stg) == (cache.key, cache.key, stg.digest)
     tensors, metadata = checkpoint.load(folder / "classifier.safetensors")
-    assert metadata == {"stage": "classifier", "method": "crt+stg", "cache": cache.key, "stg": stg.digest}
+    named = {
+        "stage": "classifier",
+        "architecture": "linear",
+        "method": "crt+stg",
+        "cache": cache.key,
+        "stg": stg.digest,
+    }
+    assert metadata == named
     assert checkpoint.digest(tensors) == result.digest
     assert checkpoint.load(stg_folder / "stg.safetensors")[1]["cache"] == cache.key
 
