@@ -33,7 +33,7 @@ class Coordinates:
         Values near the offset are exact differences in float32: an offset of 1,000 spreads costs no digits beyond those that
         storage lost.
         """
-        return (features.float() - self.offset_D) * self.factor_D
+        return (features.float() - self.offset_D).mul_(self.factor_D)
 
     def fold(self, weight_CD: Tensor, bias_C: Tensor) -> tuple[Tensor, Tensor]:
         """Weight (…, C, D) and bias (…, C) for these coordinates -> those that give the same logits on raw features, float32."""

@@ -56,7 +56,7 @@ class Elsewhere:
             lines.append(f"no image of {len(self.missing)} of {total} classes: {listed(list(self.missing), 5)}")
         if self.broken:
             texts = [f"{name} ({reason})" for name, reason in self.broken.items()]
-            lines.append(f"{len(self.broken)} images cannot be decoded and are left out: {listed(texts, 5)}")
+            lines.append(f"{len(self.broken)} images cannot be decoded and are left out: {listed(texts)}")
         return lines
 
 

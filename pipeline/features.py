@@ -59,7 +59,11 @@ class Features:
 
     def gather(self, view: Tensor | int, row: Tensor) -> Tensor:
         """Features of rows of a view, or of a view a row, float32 (…, D)."""
-        stored_D = take(self.features_VND.flatten(0, 1), self.flat(view, row))
+        return self.gather_flat(self.flat(view, row))
+
+    def gather_flat(self, flat: Tensor) -> Tensor:
+        """Features of rows by their place among all stored rows, as `flat` gives it, float32 (…, D)."""
+        stored_D = take(self.features_VND.flatten(0, 1), flat)
         return stored_D.float() if self.coordinates is None else self.coordinates.apply(stored_D)
 
     def stored(self, view: Tensor | int, row: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cache import FeatureCache
 from pipeline.artefacts import folders
@@ -17,7 +18,7 @@ from pipeline.progress import note, on_interrupt
 from pipeline.settings import Settings
 from pipeline.settings.method_names import stage3_method
 from pipeline.settings.stage3 import uses_stg
-from pipeline.settings.used import HEADS
+from pipeline.settings.used import AUGMENTATIONS, HEADS
 from pipeline.stage3_record import CLASSIFIER, INCOMPLETE, RetrainResult, saved_classifier, summarise
 from pipeline.stg import trained as stg_file
 
@@ -59,8 +60,6 @@ def planned(settings: Settings, cache: FeatureCache, root: Path, stg: Path | Non
             raise ValueError("retrain: retrain.augmentation=stg wants the run folder of a generator")
         trained, stg_digest = stg_file.load(stg, cache, settings.coordinates)
     method = stage3_method(settings.retrain)
-    transfers = settings.retrain.is_trained and settings.retrain.augmentation in ("stg", "closed-form")
-    rules = settings.stg.model_dump(include=TRANSFER_RULES) if transfers else None
     shares_C = expected_shares(settings.evaluate.prior, cache)
     prior = {} if shares_C is None else {"prior": shares_C.tolist()}
     rule = {"rule": fixed_rule.NAME} if follows_the_rule(settings, cache) else {}
@@ -76,10 +75,21 @@ def planned(settings: Settings, cache: FeatureCache, root: Path, stg: Path | Non
         seed=settings.seed,
         groups=[settings.longtail.many_above, settings.longtail.few_below],
         stg=stg_digest,
-        rules=rules,
+        rules=_rules(settings),
         cache=cache.key,
     )
     return Run(settings, folders.run_folder(root, settings.name, method, key), method, trained, stg_digest)
+
+
+def _rules(settings: Settings) -> dict[str, Any] | None:
+    """What a run's key is made of beside `retrain`: which class lends to which. Augmentations that came later leave out what is
+    at its default, so older keys hold."""
+    used = AUGMENTATIONS[settings.retrain.augmentation] if settings.retrain.is_trained else frozenset()
+    rules = settings.stg.model_dump(include={name for name in TRANSFER_RULES if f"stg.{name}" in used})
+    if settings.retrain.augmentation not in ("stg", "closed-form"):
+        default = type(settings.stg)().model_dump()
+        rules = {name: value for name, value in rules.items() if value != default[name]}
+    return rules or None
 
 
 def done_already(run: Run) -> RetrainResult | None:

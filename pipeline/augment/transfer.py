@@ -27,7 +27,7 @@ def from_closed_form(head_index_F: Tensor, statistics: ClassStatistics) -> Trans
 
     def transformations(features: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         head_index = head_index_F[index]
-        return take(statistics.mean_CD, head_index) - features, take(deviation_HD, head_index)
+        return take(statistics.mean_CD, head_index).sub_(features), take(deviation_HD, head_index)
 
     return transformations
 

@@ -257,4 +257,11 @@ def _decoding(facts: Sequence[Facts]) -> tuple[Scale, dict[str, int | float | st
     for kind, white in scale.described().items():
         whose = "images of floats" if kind == "white_of_floats" else "images of more than 8 bits"
         note(f"{whose}: {white:g} is white, by the largest value of the data set")
-    return scale, {**({"orientation": "exif"} if turned else {}), **scale.described()}
+    inverted = sum(fact.is_inverted for fact in facts)
+    if inverted:
+        note(f"{inverted} of {len(facts)} images are TIFF files in which 0 is white; they are inverted")
+    turned_and_inverted = {
+        **({"orientation": "exif"} if turned else {}),
+        **({"white_is_zero": "inverted"} if inverted else {}),
+    }
+    return scale, {**turned_and_inverted, **scale.described()}

@@ -31,7 +31,7 @@ from pipeline.images.transforms.recipe import Augmenter, Recipe, padding
 from pipeline.longtail import evenly_spaced
 from pipeline.progress import note, track
 
-VERSION = 1
+VERSION = 2
 """Goes up when the same file and geometry give other pixels."""
 PIXELS_FILE = "pixels.npy"
 BLOCK_BYTES = 64 << 20

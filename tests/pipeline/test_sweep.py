@@ -78,6 +78,17 @@ def test_cross_validation_trains_without_the_rows_it_is_measured_on(job, stores)
     assert all(25 < place.score < 75 for place in result.places)
 
 
+def test_a_run_is_cross_validated_on_the_same_folds_whatever_runs_beside_it(job, stores, tmp_path):
+    noise = write_cache(stores, Noise(counts=(40, 40)))
+    name = "figures-cross-validation.json"
+    text = 'methods = ["crt"]\nseed = [{}]'
+    alone = sweep(job(text.format("0"), root=tmp_path / "alone", cache=noise))[1].places[0].runs
+    beside = sweep(job(text.format("0, 1"), root=tmp_path / "beside", cache=noise))[1].places[0].runs
+    kept = [folders.read_result(Path(runs[0]), RetrainResult, name) for runs in (alone, beside)]
+    assert kept[0].seeds == kept[1].seeds == [0]
+    assert kept[0].each_seed == kept[1].each_seed
+
+
 def test_the_same_sweep_again_trains_nothing(job, capsys):
     sweep(job(GRID))
     before = {path: path.stat().st_mtime_ns for path in job(GRID).root.glob("*/*/metrics.json")}
@@ -177,6 +188,18 @@ def test_workers_that_there_are_not(monkeypatch, tmp_path):
         2,
         "coattail: --backend dask wants --scheduler ADDRESS, such as tcp://10.0.0.1:8786\n",
     )
+
+
+def test_a_scheduler_that_does_not_answer_is_said_and_wanted_only_where_there_is_work(job):
+    pytest.importorskip("distributed", reason="dask is an extra: pip install 'coattail[dask]'")
+    nowhere = Workers(1, "dask", "elsewhere://x:1")
+    with pytest.raises(PipelineError) as error:
+        sweep(job("methods = ['ncm']", workers=nowhere))
+    reason, _, remedy = str(error.value).partition("); ")
+    assert reason.startswith("--scheduler elsewhere://x:1: no Dask scheduler answers there (unknown address scheme")
+    assert remedy == "start one with `dask scheduler`, and workers with `dask worker ADDRESS`"
+    sweep(job("methods = ['ncm']"))
+    assert sweep(job("methods = ['ncm']", workers=nowhere))[1].points == 1
 
 
 @pytest.mark.parametrize("on", ["val", "cross-validation"])

@@ -63,7 +63,6 @@ TWICE = {
     "AUGMENTATIONS": "the register; what people call each; what settings each uses",
     "begin tensors objective finish": "what a Training is made of, in the file of each head",
     "ldam focal balanced_softmax class_balanced reweighted": "the loss, a pure function; the head that is trained with it",
-    "Draws": "of a step; of an image",
     "Part": "of a batch; of a text; of an identity; of a file",
     "BLOCK BLOCK_BYTES": "what is read at a time of a bucket, a disk, an array",
     "BASE_BYTES ENCODINGS FOOTER_LIMIT PAGE_BYTES allowed_bytes decoded_bytes check": "our Parquet is read more strictly",
