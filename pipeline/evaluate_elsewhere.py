@@ -13,10 +13,10 @@ from cache import FeatureCache
 from pipeline.artefacts import folders
 from pipeline.errors import DataError
 from pipeline.evaluate import measured_logits
-from pipeline.images.dataset import with_test_split
 from pipeline.images.listing import listed
 from pipeline.images.sources import load_source
 from pipeline.images.sources.source import Raw
+from pipeline.images.splits import with_test_split
 from pipeline.longtail import Rows
 from pipeline.predict import CHUNK, predictor_of
 from pipeline.predicting.encoder import Encoder

@@ -9,11 +9,11 @@ from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import DataError
 from pipeline.images.alarms import Alarm, alarm
-from pipeline.images.dataset import with_final_splits
 from pipeline.images.findings import of_two_classes
 from pipeline.images.looking import Look, look_alike, look_at_all, stacked
 from pipeline.images.sources import load_source
 from pipeline.images.sources.source import Raw, Source
+from pipeline.images.splits import with_final_splits
 from pipeline.images.summary import Header, factor_text, imbalance_factor, lines_of_images
 from pipeline.inspecting.features import feature_alarms
 from pipeline.longtail import group_limits, shot_groups

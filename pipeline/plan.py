@@ -157,7 +157,7 @@ def _extraction(
     width: int,
 ) -> Step:
     name = f"extract features of {settings.backbone.full_name}"
-    images = sum(len(split) * len(recipes(settings, name)) for name, split in dataset.splits.items())
+    images = sum(len(split) * len(recipes(settings, part)) for part, split in dataset.splits.items())
     if published is not None:
         return Step(name=name, does="reuse", why=f"cache {published.name[:12]} has this identity", images=images)
     why = (

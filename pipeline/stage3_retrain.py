@@ -17,13 +17,12 @@ from pipeline.features import averaged_views
 from pipeline.progress import note, on_interrupt
 from pipeline.settings import Settings
 from pipeline.settings.method_names import stage3_method
+from pipeline.settings.register import BORROWING, REVISIONS
 from pipeline.settings.stage3 import uses_stg
 from pipeline.settings.used import AUGMENTATIONS, HEADS
 from pipeline.stage3_record import CLASSIFIER, INCOMPLETE, RetrainResult, saved_classifier, summarise
 from pipeline.stg import trained as stg_file
 
-TRANSFER_RULES = {"head_classes", "head_above", "head_share_limit", "head_share", "similarity"}
-"""The settings of `stg` that say what a tail sample borrows, with or without a generator."""
 MADE_BY = {"seed", "coordinates", "longtail", "stg", "retrain", "choice", "evaluate"}
 """The settings that a classifier and its figures come from, beside the cache."""
 SPLIT_FIGURES = "figures-{split}.json"
@@ -62,13 +61,16 @@ def planned(settings: Settings, cache: FeatureCache, root: Path, stg: Path | Non
     method = stage3_method(settings.retrain)
     shares_C = expected_shares(settings.evaluate.prior, cache)
     prior = {} if shares_C is None else {"prior": shares_C.tolist()}
-    rule = {"rule": fixed_rule.NAME} if follows_the_rule(settings, cache) else {}
+    rule = {"rule": fixed_rule.VERSION} if follows_the_rule(settings, cache) else {}
+    head = settings.retrain.head
+    revision = {"revision": REVISIONS[head]} if head in REVISIONS else {}
     retrain = settled(settings, cache)
     if retrain.test_views != 1:
         retrain = retrain.model_copy(update={"test_views": averaged_views(cache, "test", retrain.test_views)})
     key = folders.key_of(
         **prior,
         **rule,
+        **revision,
         retrain=retrain.keyed(),
         choice=settings.choice,
         coordinates=settings.coordinates,
@@ -85,7 +87,7 @@ def _rules(settings: Settings) -> dict[str, Any] | None:
     """What a run's key is made of beside `retrain`: which class lends to which. Augmentations that came later leave out what is
     at its default, so older keys hold."""
     used = AUGMENTATIONS[settings.retrain.augmentation] if settings.retrain.is_trained else frozenset()
-    rules = settings.stg.model_dump(include={name for name in TRANSFER_RULES if f"stg.{name}" in used})
+    rules = settings.stg.model_dump(include={name for name in BORROWING if f"stg.{name}" in used})
     if settings.retrain.augmentation not in ("stg", "closed-form"):
         default = type(settings.stg)().model_dump()
         rules = {name: value for name, value in rules.items() if value != default[name]}

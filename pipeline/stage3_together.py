@@ -157,9 +157,8 @@ def run_program(program: Program, cache: FeatureCache) -> None:
     """
     with ExitStack() as locks:
         to_do = set()
-        for folder in sorted(
-            {run.folder for run in program.runs}
-        ):  # in one order for all processes: none waits in a circle
+        # In one order for all processes: none waits in a circle.
+        for folder in sorted({run.folder for run in program.runs}):
             if locks.enter_context(folders.work_to_do(folder, "classifier")):
                 to_do.add(folder)
         runs = [run for run in program.runs if run.folder in to_do]

@@ -7,7 +7,7 @@ import polars as pl
 from pipeline.comparing.divergence import Divergence
 from pipeline.comparing.record import SHOWN_FIGURES, AbsentArm, ComparedArm, Contrast, MethodComparison
 from pipeline.comparing.several import Overview
-from pipeline.report.layout import Part, Table, figures, names
+from pipeline.report.layout import Part, Table, figures, names, tenths
 from pipeline.report.tables import CHOSEN, headings, over_views
 
 BEST, NEAR_BEST = "** ", "* "
@@ -139,7 +139,7 @@ def overview_table(overview: Overview) -> Table:
             row.name,
             f"{row.mean_rank:.2f}",
             f"{row.mean_score:.1f}",
-            "–" if row.spread is None else f"{row.spread:.1f}",
+            tenths(row.spread),
             f"{row.mean_regret:.2f}",
             str(row.wins),
             str(row.losses),

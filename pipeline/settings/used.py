@@ -37,7 +37,7 @@ IMAGE_SOURCES = get_args(stage1.Data.model_fields["source"].annotation)
 PUBLISHED = ("inaturalist", "imagenet-lt", "places-lt")
 """Sources that find their own files of every split in the folder `data.train`."""
 NEAREST = ("l2", "cosine", "logit")
-SOFT = {"head_classes", "head_above", "head_share_limit", "head_share", "similarity"}
+SOFT = set(register.BORROWING)
 """What stg.similarity=soft uses of `stg`: a soft generator is learnt in its own way."""
 MIXED = ("mixup", "remix", "cutmix")
 CONDITIONS = (

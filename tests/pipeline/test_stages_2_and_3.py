@@ -18,6 +18,7 @@ from pipeline.metrics import expected_calibration_error
 from pipeline.progress import interrupted_text
 from pipeline.settings.load import load
 from pipeline.settings.method_names import label, stage3_method
+from pipeline.settings.register import REVISIONS
 from pipeline.settings.stage3 import ADDED, Retrain
 from pipeline.stage2_stg import train_stg
 from pipeline.stage3_retrain import evaluate_run, planned
@@ -267,6 +268,17 @@ def test_settings_that_came_later_change_no_run_s_key(head, key):
     assert not folders.key_of(retrain=Retrain(head=head, distance="l2").settled(chooses=False).keyed()).startswith(key)
     chosen = folders.key_of(retrain=Retrain(head=head).settled(chooses=True).keyed())
     assert chosen.startswith(key) == (head not in ("logistic", "transfer"))
+
+
+def test_a_run_of_an_earlier_version_of_a_head_is_not_taken_for_this_one_s(cache, tmp_path, monkeypatch):
+    def folders_of(*heads):
+        made = [_settings(f"retrain.head={head}", "retrain.augmentation=none") for head in heads]
+        return [planned(settings, cache, tmp_path).folder for settings in made]
+
+    crt, knn = folders_of("crt", "knn")
+    monkeypatch.setitem(REVISIONS, "knn", 3)
+    assert folders_of("crt") == [crt]
+    assert folders_of("knn") != [knn]
 
 
 def test_a_prior_that_stage_1_corrected_is_not_corrected_again(stores, tmp_path):

@@ -1,7 +1,8 @@
 """The probe of decoding: over a few images, and past those that are broken."""
 
+from pipeline.images.lazy import LazyImages
 from pipeline.images.looking import look_at
-from pipeline.images.pixels import Geometry, LazyImages
+from pipeline.images.pixels import Geometry
 from pipeline.images.speed import DECODED, decoding_seconds
 from tests.support.toy_images import write_folder
 
