@@ -85,7 +85,6 @@ TWICE = {
     "Backbone": "the section of settings; a network",
     "Batch Rows": "a bounded number; a step's rows",
     "Choice": "the section of settings; what was chosen",
-    "VERSION": "of the fixed rule; of decoded pixels: named with their module",
     "PATIENCE": "of a search on held-out rows; of a generator; of processes that wait",
     "FIRST": "what a fresh classifier is trained with; lines looked at first",
     "Training": "what a head trains; a backbone's",
