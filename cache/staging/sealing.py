@@ -21,7 +21,7 @@ from cache.format import description, layout
 from cache.identity import Identity
 from cache.manifest import Entry, Provenance
 
-THREADS = 4
+SEALED_AT_ONCE = 4
 """Files that are read back and synced at a time: some file systems take milliseconds for each sync, whatever its size."""
 
 
@@ -81,7 +81,7 @@ def publish(draft: Draft, work: Path, stores: Path, written: Iterable[Entry], sy
             files = [file for file in layout.files(*cut) if file not in fresh]
             for file in files:
                 _collect(work / layout.DATA, sealed, file)
-            with ThreadPoolExecutor(THREADS) as pool:
+            with ThreadPoolExecutor(SEALED_AT_ONCE) as pool:
                 proofs = pool.map(lambda file: _proved(work, sealed, file, known.get(file), synced), files)
                 inventory = [*proofs, *(_entry(sealed, file) for file in fresh)]
             durable.replace(sealed / layout.MANIFEST, draft.manifest(inventory))

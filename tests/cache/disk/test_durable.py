@@ -109,7 +109,7 @@ def test_large_contents_are_handed_on_in_pieces(tmp_path):
     with watched(disk):
         durable.replace(tmp_path / "file", content)
     sizes = [len(operation.content) for operation in disk.operations if operation.name == "write"]
-    assert (sum(sizes), max(sizes)) == (len(content), durable.PIECE)
+    assert (sum(sizes), max(sizes)) == (len(content), durable.WRITTEN_AT_ONCE)
     assert (tmp_path / "file").read_bytes() == content
 
 
