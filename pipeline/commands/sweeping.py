@@ -106,7 +106,8 @@ def _points_by_cache(
     import pipeline
     from pipeline.artefacts.folders import key_of, stores_folder
     from pipeline.commands.which_cache import MADE_BY, resolve_settings, resolved_with_cache
-    from pipeline.settings.used import DRAW, FROM_IMAGES, check_stages
+    from pipeline.settings.made_by import DRAW, FROM_IMAGES
+    from pipeline.settings.used import check_stages
     from pipeline.sweeping.plan import points
 
     if reference is not None:

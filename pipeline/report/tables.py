@@ -8,7 +8,7 @@ import polars as pl
 
 from cache import Manifest
 from pipeline.compare import Comparison
-from pipeline.report.layout import Column, Part, Table, figures, names
+from pipeline.report.layout import Column, Part, Table, figures, names, tenths
 from pipeline.settings.method_names import label, stage1_label
 from pipeline.stage3_record import FIGURES, RetrainResult
 from pipeline.stg.distance import Distance
@@ -71,8 +71,7 @@ def _row(result: RetrainResult, stage1: str, learnt: bool, compared: bool) -> tu
     percent = [_cell(result, name) for name in SHOWN_OF_RUN]
     name = (CHOSEN if result.chosen else "") + label(result.method, stage1)
     name += "" if learnt or result.stg is None else NOT_LEARNT
-    score = result.selection.score
-    held_out = (("–" if score is None else f"{score:.1f}"),) if compared else ()
+    held_out = (tenths(result.selection.score),) if compared else ()
     return name, *held_out, *percent, str(len(result.seeds)), f"{result.seconds:.1f}"
 
 

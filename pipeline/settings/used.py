@@ -10,6 +10,7 @@ from typing import get_args
 
 from pipeline.errors import ConfigError
 from pipeline.settings import Settings, register, stage1, stage3
+from pipeline.settings.made_by import DRAW, FROM_IMAGES
 from pipeline.settings.method_names import stage3_method
 from pipeline.settings.stage2 import STG
 
@@ -21,10 +22,6 @@ HEADS: dict[str, frozenset[str]] = {name: row.uses | _FOR_ALL for name, row in r
 GENERATOR = frozenset(f"stg.{name}" for name in STG.model_fields)
 AUGMENTATIONS: dict[str, frozenset[str]] = {name: row.uses for name, row in register.AUGMENTATIONS.items()}
 """Augmentation -> the settings it uses."""
-FROM_IMAGES = ("data", "backbone", "stage1", "extract")
-"""Sections that only what makes a cache uses."""
-DRAW = frozenset({f"longtail.{name}" for name in ("profile", "imbalance_factor", "draw", "n_max")})
-"""Settings of `longtail` that only what makes a cache uses; the others say which class is many, medium or few."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,7 @@ IMAGE_SOURCES = get_args(stage1.Data.model_fields["source"].annotation)
 PUBLISHED = ("inaturalist", "imagenet-lt", "places-lt")
 """Sources that find their own files of every split in the folder `data.train`."""
 NEAREST = ("l2", "cosine", "logit")
-SOFT = {"head_classes", "head_above", "head_share_limit", "head_share", "similarity"}
+SOFT = set(register.BORROWING)
 """What stg.similarity=soft uses of `stg`: a soft generator is learnt in its own way."""
 MIXED = ("mixup", "remix", "cutmix")
 CONDITIONS = (

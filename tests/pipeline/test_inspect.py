@@ -70,6 +70,14 @@ def test_images_in_two_splits_and_under_two_labels(tail):
     assert found["two labels"].examples == ("a/7.jpg = b/copy.jpg",)
 
 
+def test_of_equal_images_two_of_different_labels_are_named(tail):
+    for name in ("a/8.jpg", "b/copy.jpg"):
+        (tail / "train" / name).write_bytes((tail / "train" / "a" / "7.jpg").read_bytes())
+    found = kinds(inspected(tail))
+    assert found["copies"].examples == ("a/7.jpg = a/8.jpg",)
+    assert found["two labels"].examples == ("a/7.jpg = b/copy.jpg",)
+
+
 def test_test_equal_to_train(tail):
     found = kinds(inspect_images(settings("folder", train=str(tail / "train"), test=str(tail / "train"))))
     assert found["test equals train"].count == 20

@@ -106,9 +106,12 @@ def plain_number() -> "Formatter":
 
 def legend_below(drawing: "Figure") -> None:
     """A legend under the axes whose marks are large enough to tell apart, however small the points are."""
+    from matplotlib.collections import PathCollection
+
     legend = drawing.legend(loc="outside lower center", ncols=2, handletextpad=0.2)
-    for handle in filter(None, legend.legend_handles):
-        handle.set(sizes=[32], alpha=1)
+    for handle in legend.legend_handles:
+        if isinstance(handle, PathCollection):
+            handle.set(sizes=[max(32, *handle.get_sizes())], alpha=1)
 
 
 def as_svg(panel: Panel, name: str) -> str:

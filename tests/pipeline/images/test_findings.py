@@ -26,6 +26,15 @@ def test_the_same_images_in_train_and_test_are_counted_and_named(tmp_path, capsy
     assert "data.train: 2 images stand there under more than one class: a/0.png = b/0.png, a/1.png = b/1.png\n" in found
 
 
+def test_of_equal_images_two_of_different_classes_are_named(tmp_path, capsys):
+    train = write_folder(tmp_path / "train", {"a": 2, "b": 2})
+    for name in ("a/1.png", "b/0.png"):
+        (tmp_path / "train" / name).write_bytes((tmp_path / "train" / "a" / "0.png").read_bytes())
+    load(settings("folder", train=train, test=train))
+    said = capsys.readouterr().err
+    assert "data.train: 1 images stand there under more than one class: a/0.png = b/0.png\n" in said
+
+
 def test_splits_without_common_images_are_described_and_nothing_more(tmp_path, capsys):
     train = write_parquet(tmp_path / "train.parquet", ["a", "b"])
     test = write_parquet(tmp_path / "test.parquet", ["a", "b"], first=9)

@@ -151,6 +151,12 @@ def test_a_pattern_in_a_folder_of_a_strange_name_is_read_back():
     assert values["data"]["train"] == text
 
 
+def test_a_slash_behind_a_folder_means_the_folder():
+    values = {"data": {"train": "/home/me/own/", "test": "/home/me/"}}
+    make_relative(values, Path("/home/me/own"))
+    assert values == {"data": {"train": ".", "test": "../"}}
+
+
 @pytest.mark.parametrize("folder", ["/", "/own"])
 def test_no_path_becomes_relative_to_the_root_of_all_files(folder):
     values = {"data": {"train": "/data/photos"}}
