@@ -155,7 +155,7 @@ def test_the_command_goes_on_after_a_kill(coattail, cache, tmp_path):
     settings = [part for setting in (*FAST, "retrain.epochs=20") for part in ("--set", setting)][:-4]
     arguments = ["sweep", "s.toml", "--cache", cache.key, *settings, "--set", "retrain.seeds=3"]
     process = subprocess.Popen([sys.executable, str(ROOT / "cli.py"), *arguments], cwd=tmp_path, stderr=subprocess.PIPE)
-    for _ in range(600):
+    for _ in range(6000):
         if len(list(tmp_path.glob("runs/*/*/figures-cross-validation.json"))) >= 2 or process.poll() is not None:
             break
         time.sleep(0.1)
