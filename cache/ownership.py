@@ -13,7 +13,7 @@ from cache.format import layout
 RECENT = 3600.0
 """Seconds. A folder that changed within them may still be being copied here, and is not deleted."""
 _FILE = re.compile(
-    rf"{re.escape(layout.FEATURES)}/(.+/)?(zarr\.json|c/\d+/0)|rows/[^/]+\.parquet"
+    rf"{re.escape(layout.FEATURES)}/(.+/)?(zarr\.json|c/\d+/0(/0/0)?)|rows/[^/]+\.parquet"
     rf"|{re.escape(layout.CLASSIFIER)}|{re.escape(layout.MANIFEST)}"
 )
 

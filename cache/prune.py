@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cache import catalog, in_use, ownership, remove
-from cache.catalog import Listing
 from cache.disk import durable
 from cache.disk.locks import all_free
 from cache.errors import CacheError, CacheInUse
+from cache.listing import Listing
 
 DECODED_IDLE = 7 * 86_400.0
 """Seconds after which decoded images that nobody used may go; to decode them again takes minutes to hours."""

@@ -57,6 +57,11 @@ class RetrainResult(Metrics):
             raise ValueError(f"wanted {', '.join(FIGURES)}")
         return by_name
 
+    def beside_figures(self) -> dict[str, Any]:
+        """What holds of the classifier on whatever rows it is measured: all fields but figures, seeds and predictions."""
+        figures = {*Metrics.model_fields, "mean", "std", "each_seed", "seeds", "predictions"}
+        return self.model_dump(exclude=figures)
+
 
 def summarise(each_seed: list[Metrics], seeds: list[int], **rest: object) -> RetrainResult:
     """Mean over seeds as the figures, with the spread (sample standard deviation, 0 for one seed)."""

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cache import catalog
-from cache.catalog import Listing
 from cache.errors import CacheInvalid, CacheNotFound, CacheUnlisted
 from cache.format import layout
+from cache.listing import Listing
 from cache.manifest import LIMIT, Manifest
 from cache.sharing.bucket import Bucket
 from cache.sharing.folder import Folder
@@ -81,7 +81,7 @@ def _listing(place: Folder | Bucket, key: str) -> Listing | None:
         cache = offer(place, key)
     except CacheInvalid as error:
         return Listing(key, f"{place.url}/{key}", "damaged", 0, 0.0, problem=str(error))
-    return None if cache is None else catalog.listing(cache.manifest, cache.where, cache.modified)
+    return None if cache is None else Listing.of(cache.manifest, cache.where, cache.modified)
 
 
 def shared(manifest: Manifest, path: str, state: Literal["pushed", "pulled", "there", "theirs"]) -> Shared:

@@ -82,4 +82,6 @@ def finish(heads: AlignedHeads, problem: Problem) -> Scored:
 
 
 DISALIGN = Training(tensors, reweighted, wants_trained=True, begin=begin, finish=finish)
-"""Zhang et al., Distribution Alignment (2021), Eq. 5 to 9. Its code: weights n_c^-1.2, SGD 0.1, cosine, batch 256, 10 epochs."""
+"""Zhang et al., Distribution Alignment (2021), Eq. 5 to 9. Its code: weights n_c^-1.2, SGD 0.1, cosine, batch 256, 10 epochs.
+It writes (1 + s(x) a) z + s(x) b, which is this with a - 1 for a, and starts from a = 1 there and confidence weights of 0.1; here
+training starts from the classifier as it is."""

@@ -63,11 +63,12 @@ class MemoryHeads:
         return _affine(features_RBF, self.plain_weight_RCF, self.plain_bias_RC)
 
     def remembered(self, features_RBF: Tensor) -> Tensor:
-        """Logits with the memory, (R, B, C): Liu et al. (2019), Eq. 2 to 6."""
+        """Logits with the memory, (R, B, C): Liu et al. (2019), Eq. 2 to 6. As in their code, centroids get no gradient here."""
+        centroids_RCF = self.centroids_RCF.detach()
         share_RBC = self.plain(features_RBF).softmax(dim=2)
-        memory_RBF = share_RBC @ self.centroids_RCF
+        memory_RBF = share_RBC @ centroids_RCF
         wanted_RBF = torch.tanh(_affine(features_RBF, self.selector_weight_RFF, self.selector_bias_RF))
-        nearest_RB1 = _distances(features_RBF, self.centroids_RCF).amin(dim=2, keepdim=True)
+        nearest_RB1 = _distances(features_RBF, centroids_RCF).amin(dim=2, keepdim=True)
         joined_RBF = (REACH_SCALE / nearest_RB1) * (features_RBF + wanted_RBF * memory_RBF)
         squashed_RBF = joined_RBF / (1 + joined_RBF.norm(dim=2, keepdim=True))
         return SCALE * squashed_RBF @ functional.normalize(self.class_weight_RCF, dim=2).transpose(1, 2)
@@ -192,4 +193,5 @@ def finish(heads: MemoryHeads, problem: Problem) -> Scored:
 
 OLTR = Training(tensors, objective=objective, begin=begin, finish=finish)
 """Liu et al., Large-Scale Long-Tailed Recognition in an Open World (2019), without its attention on maps. Its Places-LT code:
-512 wide, SGD 0.01, weight decay 5e-4, 30 + 30 epochs, four rows a class a batch."""
+512 wide, SGD 0.01, weight decay 5e-4, 30 + 30 epochs, rates x 0.1 every 10, four rows of each class that a batch has; here
+classes are drawn for each row. It divides a centroid's pull by one more than the rows of its class in the batch."""

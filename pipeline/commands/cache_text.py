@@ -8,9 +8,9 @@ from cache.format import layout
 from pipeline.report.layout import Column, Part, Table, figures, names
 
 if TYPE_CHECKING:
-    from cache.catalog import Listing
     from cache.exchange.exporting import Exported
     from cache.explain import Difference
+    from cache.listing import Listing
     from cache.manifest import Manifest
     from cache.prune import Candidate
     from cache.remove import Removal
@@ -88,6 +88,7 @@ ASPECTS = {
     "number format": ("dtype",),
     "autocast": ("autocast",),
     "batch normalisation": ("bn",),
+    "feature maps": ("maps",),
 }
 """What people call the fields of an identity."""
 DIGESTS = ("weights", "samples", "content", "backbone_run")

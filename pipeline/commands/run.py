@@ -72,12 +72,12 @@ def run(
         raise click.UsageError("--folds 1: wanted at least 2 folds, or 0 for none")
     options = with_settings(options if reference else with_config(options), chosen)
     if dry_run:
-        _show_plan(options, reference)
+        _show_plan(options, reference, folds)
     else:
         _run(options, reference, not no_report, folds)
 
 
-def _show_plan(options: Options, reference: str | None) -> None:
+def _show_plan(options: Options, reference: str | None, folds: int | None) -> None:
     from pipeline.artefacts.folders import stores_folder
     from pipeline.commands.which_cache import resolve_settings, resolved_with_cache
     from pipeline.settings.used import check_compare
@@ -86,11 +86,11 @@ def _show_plan(options: Options, reference: str | None) -> None:
         refuse_module(options)
         resolved = resolve_settings(options)
         check_compare(resolved.settings, resolved.given, cached=False)
-        show_images_plan(resolved.settings, options.as_json)
+        show_images_plan(resolved.settings, options.as_json, folds=folds)
     else:
         resolved, cache = resolved_with_cache(options, reference, stores_folder())
         check_compare(resolved.settings, resolved.given, cached=True)
-        show_cache_plan(resolved.settings, cache, options.as_json)
+        show_cache_plan(resolved.settings, cache, options.as_json, folds or 0)
 
 
 def _run(options: Options, reference: str | None, with_report: bool, folds: int | None = None) -> None:

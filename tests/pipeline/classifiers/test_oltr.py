@@ -67,6 +67,18 @@ def test_centroids_start_from_class_means_at_half_time():
     torch.testing.assert_close(loss, told + 0.01 * kept[0])
 
 
+def test_centroids_learn_by_their_own_loss_alone():
+    """The authors' classifier is given `centroids.data`: what it says of a row does not move them."""
+    problem, step = toy_problem("oltr", hidden=7), toy_step(replicas=1, number=5, of=10)
+    heads, objective = begun(problem), oltr.objective(problem)
+    objective(heads, step)  # the centroids start
+    heads.centroids_RCF.requires_grad_(True)
+    (found,) = torch.autograd.grad(objective(heads, step), heads.centroids_RCF)
+    kept = oltr.centroid_loss(heads.features(step.inputs_RBD), step.labels_RB, heads.centroids_RCF)
+    (wanted,) = torch.autograd.grad(0.01 * kept.sum(), heads.centroids_RCF)
+    torch.testing.assert_close(found, wanted)
+
+
 def test_it_learns_and_is_saved_with_all_its_parts():
     problem = toy_problem("oltr", (0, 1), hidden=16, steps=200, optimizer="sgd", learning_rate=0.05, start="fresh")
     classifier = kind("oltr")(problem)

@@ -152,6 +152,7 @@ def test_ages(seconds, text):
         ({"classes": ("cat", "dog", "emu")}, "other images, same weights", "identity.classes[2]"),
         ({"transform": {"size": 64}}, "same images, same weights, other transform", "identity.transform.mean"),
         ({"views": 0}, "same images, same weights, other views", "identity.splits.train.views"),
+        ({"maps": (2, 2)}, "same images, same weights, other feature maps", "identity.maps"),
         (
             {"weights": toys.digest("other"), "bn": "shifted", "views_seed": 3},
             "same images, other weights, other views, other batch normalisation",
