@@ -159,7 +159,8 @@ def predict_images(
 
 
 def _chunk(predictor: Classifies, encoder: Reads, origin: Named, rows: Rows, count: int) -> list[Prediction]:
-    names = [origin.names[row] for row in rows]
+    # A file's name may be no UTF-8, for which JSON and Parquet have no place.
+    names = [origin.names[row].encode("utf-8", "backslashreplace").decode() for row in rows]
     features_BD, positions, broken = encoder.features(origin.take(rows))
     readable = predictor.top([names[position] for position in positions], features_BD, count)
     by_position = dict(zip(positions, readable, strict=True))

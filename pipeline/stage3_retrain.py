@@ -61,7 +61,7 @@ def planned(settings: Settings, cache: FeatureCache, root: Path, stg: Path | Non
     method = stage3_method(settings.retrain)
     shares_C = expected_shares(settings.evaluate.prior, cache)
     prior = {} if shares_C is None else {"prior": shares_C.tolist()}
-    rule = {"rule": fixed_rule.NAME} if follows_the_rule(settings, cache) else {}
+    rule = {"rule": fixed_rule.VERSION} if follows_the_rule(settings, cache) else {}
     head = settings.retrain.head
     revision = {"revision": REVISIONS[head]} if head in REVISIONS else {}
     retrain = settled(settings, cache)

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from cache import FeatureCache
@@ -78,9 +77,9 @@ def _by_the_rule(settings: Settings, cache: FeatureCache, rows_N: Tensor | None)
     rule = fixed_rule.by_the_rule(settings)
     together = train_classifiers([rule], cache, fixed_rule.seeds_from(settings.seed), None, rows_N)
     assert isinstance(together, Classifier)
-    labels_N = torch.from_numpy(cache.labels("train").astype("int64"))
-    labels_N = labels_N if rows_N is None else labels_N[rows_N]
-    return fixed_rule.averaged(together, torch.bincount(labels_N, minlength=len(cache.classes)))
+    train = load(cache, views=False, ram_limit=settings.ram_limit)
+    train = train if rows_N is None else train.select(rows_N)
+    return fixed_rule.calibrated(fixed_rule.averaged(together, train.counts_C), train)
 
 
 def follows_the_rule(settings: Settings, cache: FeatureCache) -> bool:

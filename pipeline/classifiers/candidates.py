@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pipeline.classifiers.discriminant import Transfer, fit_discriminant, held_out_scores, transferred_means
-from pipeline.classifiers.logistic import fit_logistic
+from pipeline.classifiers.logistic import LogisticFit, fit_logistic
 from pipeline.classifiers.post_hoc import logit_adjustment
 from pipeline.classifiers.whitening import SHRINKAGE, class_means, fit_whitening
 
@@ -24,8 +24,9 @@ TAUS = {"balanced": (1.0, 1.25), "accuracy": (0.0, 0.25, 0.5, 1.0)}
 """Strengths of the logit adjustment that are compared, by metric. Below 1 the training prior still counts, which suits those who
 will meet it again."""
 
-ROUGH = 3e-3
-"""The tolerance of `fit_logistic` for an arm that is only compared, and not kept: three times that of the final fit."""
+ROUGH = 1e-2
+"""The tolerance of `fit_logistic` for an arm that is only compared, and not kept. On a fifth of Flowers the likelihood is within
+.007 nats of that at a tenth of it, after 42 evaluations in place of 94."""
 
 
 @dataclass(frozen=True)
@@ -118,10 +119,13 @@ def _fit_logistic(
         coordinates = fit_whitening(features_ND, labels_N, classes, shrinkage)
         inputs_ND = coordinates.apply(features_ND)
         mean_CD, count_C = class_means(inputs_ND, labels_N, classes)
+        solved: dict[tuple[float, ...], LogisticFit] = {}
         for transfer, group in transfers.items():
             shift_CD = (transferred_means(mean_CD, count_C, transfer, TEMPERATURE) - mean_CD).float()
-            strengths = sorted({arm.strength for arm in group})
-            solutions = fit_logistic(inputs_ND + shift_CD[labels_N], labels_N, classes, strengths, tolerance=tolerance)
+            strengths = tuple(sorted({arm.strength for arm in group}))
+            moved_ND, near = inputs_ND + shift_CD[labels_N], solved.get(strengths)
+            solutions = fit_logistic(moved_ND, labels_N, classes, strengths, tolerance=tolerance, near=near)
+            solved[strengths] = solutions
             for member in group:
                 position = strengths.index(member.strength)
                 bias_C = logit_adjustment(solutions.bias_FSC[0, position], count_C, member.tau)

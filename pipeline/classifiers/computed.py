@@ -95,7 +95,10 @@ def auto(problem: Problem) -> Classifier:
 
 def clean(rows: Features) -> Tensor:
     """The clean view of all rows, float32 (N, D)."""
-    return torch.cat([rows.gather(0, rows_B) for rows_B in rows.blocks()])
+    clean_ND = torch.empty(len(rows.labels_N), rows.width)
+    for part_BD, rows_B in zip(clean_ND.split(rows.block_rows), rows.blocks(), strict=True):
+        part_BD.copy_(rows.gather(0, rows_B))
+    return clean_ND
 
 
 def _values(problem: Problem, name: str) -> tuple[float, ...]:

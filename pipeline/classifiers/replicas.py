@@ -19,7 +19,7 @@ from pipeline.machine.device import keep_freed_memory
 from pipeline.progress import track
 from pipeline.settings.stage3 import Retrain
 
-CHECK_EVERY = 32
+LOOK_EVERY = 32
 """Steps after which the loss is looked at and progress is shown."""
 Started = TypeVar("Started", bound=Heads)
 LOSS_SETTINGS = ("tau", "smoothing_head", "smoothing_tail")
@@ -62,7 +62,7 @@ def train_heads(
             optimizer.step(gradients, [rate_R * (scale * factor) for factor in factors])
             done = step + 1
             ends = done == steps or (go_on is not None and not go_on(done, start))
-            if ends or done % CHECK_EVERY == 0:
+            if ends or done % LOOK_EVERY == 0:
                 _check(loss, done, steps, rate_R)
                 bar.advance(done - bar.done)
             if ends:

@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,8 @@ QUICK = ("--set", "stage1.epochs=1", "--set", "stg.epochs=2", "--set", "retrain.
 CLASSES = ("cat", "dog")
 IMAGES = {"train": 6, "test": 3, "labelled": 2}
 """Images of each class in each folder below photos/."""
-OWN = '[data]\nsource = "folder"\ntrain = "photos/train"\ntest = "photos/test"\nimage_size = 16\n[stage1]\nepochs = 1\n'
+OWN = '[data]\nsource = "folder"\ntrain = "photos/train"\ntest = "photos/test"\nimage_size = 8\n'
+OWN += '[backbone]\nname = "resnet20"\n[stage1]\nepochs = 1\n'
 SWEEP = 'cache = "KEY"\nmethods = ["lda", "ncm"]\n'
 FILES = re.compile(r"^```(?:toml|python)\n(# (\S+\.\w+)\n.*?)^```$", re.DOTALL | re.MULTILINE)
 """A fenced block that names its file in its first line."""
@@ -32,10 +33,12 @@ def commands_of(text: str) -> list[str]:
 
 @dataclass(frozen=True)
 class ToyProject:
-    """`keys`: what stands in the texts for a cache's key -> the key here. `runs`: a pattern of run folders -> the folder here."""
+    """`keys`: what stands in the texts for a cache's key -> the key here."""
 
     place: Path
     keys: dict[str, str]
+    ran: set[str] = field(default_factory=set)
+    """Commands that ended well: of two texts that have the same one, it runs for the first."""
 
     def enter(self, patch: pytest.MonkeyPatch) -> None:
         """Make it the working folder, with its own stores and runs, and the toy images in place of CIFAR."""

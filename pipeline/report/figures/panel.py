@@ -3,6 +3,7 @@
 import hashlib
 import io
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -119,9 +120,12 @@ def as_svg(panel: Panel, name: str) -> str:
 
     with matplotlib.rc_context({**LOOK, "svg.hashsalt": name}):
         content = io.StringIO()
-        panel.drawing.savefig(
-            content, format="svg", dpi=144, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        )
+        with warnings.catch_warnings():
+            # A name in a script that the font lacks is measured with boxes; the browser draws the text itself.
+            warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+            panel.drawing.savefig(
+                content, format="svg", dpi=144, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
+            )
     text = content.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
     opening, _, inside = text.partition(">")

@@ -9,7 +9,7 @@ from pipeline.augment import UNCHANGED, augmentation_for
 from pipeline.classifiers.kinds import KINDS, kind
 from pipeline.classifiers.mean_shift import mean_shift
 from pipeline.classifiers.problem import Problem
-from pipeline.features import Features
+from pipeline.features import Features, Maps
 from pipeline.settings import STG, Retrain, Settings
 from pipeline.settings.stage3 import AUGMENTATIONS, TRAINED
 from pipeline.stg.fit import fit, head_rows
@@ -17,8 +17,7 @@ from pipeline.stg.statistics import split_statistics
 from pipeline.stg.trained import TrainedSTG
 
 WIDTH = 6
-ARMS = [(head, "none") for head in KINDS]
-ARMS += [("crt", name) for name in AUGMENTATIONS if name != "feature-aug"]  # which wants maps
+ARMS = [(head, "none") for head in KINDS] + [("crt", name) for name in AUGMENTATIONS]
 FAST = {"epochs": 1, "batch_size": 64, "hidden": 16}
 STAGE2 = STG(head_classes=1, epochs=1, batch_size=16)
 
@@ -95,8 +94,9 @@ def trained_generator(train, classes):
 def test_any_rows_make_a_classifier_that_predicts(head, augmentation, case):
     features, labels, classes = case()
     counts = torch.bincount(labels, minlength=classes)
-    train = Features(features[None], labels, counts).standardised()
     weight = torch.randn(classes, features.shape[1], generator=torch.Generator().manual_seed(1))
+    maps = Maps(features[:, :, None].repeat(1, 1, 4), weight, torch.zeros(classes))
+    train = Features(features[None], labels, counts, maps=maps).standardised()
     retrain = Retrain(head=head, augmentation=augmentation, **FAST)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -1,10 +1,15 @@
-"""What `auto` is on features of a backbone that was trained on these rows: the mean of three trained classifiers."""
+"""What `auto` is on features of a backbone that was trained on these rows: the mean of three trained classifiers, made as sure
+of itself as logistic regression is."""
 
+import pytest
 import torch
 from conftest import Blobs, write_cache
 
 from pipeline import retrain
 from pipeline.artefacts import tensors
+from pipeline.classifiers import candidates, fixed_rule
+from pipeline.classifiers.linear import Classifier
+from pipeline.features import Features
 from pipeline.settings.load import load
 from pipeline.stage3_retrain import planned
 
@@ -21,11 +26,41 @@ def test_it_is_the_mean_of_three_seeds_of_the_head_that_it_names(stores, tmp_pat
     rule, result = classifier_of(cache, tmp_path, "retrain.head=auto", "seed=4")
     named = ["retrain.head=logit-adjusted", "retrain.augmentation=none", "retrain.seeds=3", "seed=4"]
     three, _ = classifier_of(cache, tmp_path, *named)
-    torch.testing.assert_close(rule["weight"], three["weight"].mean(dim=0, keepdim=True))
-    torch.testing.assert_close(rule["bias"], three["bias"].mean(dim=0, keepdim=True))
+    # Divided by one temperature, which changes no decision.
+    mean = torch.cat([three["weight"], three["bias"][..., None]], dim=2).mean(dim=0)
+    found = torch.cat([rule["weight"], rule["bias"][..., None]], dim=2)[0]
+    torch.testing.assert_close(found / found.norm(), mean / mean.norm())
     assert result.selection.on == "a fixed rule: the backbone was trained on these rows"
     assert result.selection.members == {"logit-adjusted loss": 1.0}
     assert (result.chosen, result.seeds) == (True, [4])
+
+
+def _reference_divergence(scores, wanted, temperature):
+    """KL(p || q) row by row."""
+    found = (scores / temperature).softmax(dim=1)
+    return sum(float((p * (p / q).log()).sum()) for p, q in zip(wanted.double(), found.double(), strict=True))
+
+
+def test_the_temperature_is_that_of_the_least_divergence():
+    g = torch.Generator().manual_seed(0)
+    scores = 4 * torch.randn(50, 5, generator=g)
+    wanted = (scores / 2.5 + torch.randn(50, 5, generator=g)).softmax(dim=1)
+    found = fixed_rule.likest_temperature(scores, wanted)
+    tried = [found * factor for factor in (0.5, 0.9, 0.99, 1.01, 1.1, 2.0)]
+    assert all(_reference_divergence(scores, wanted, found) < _reference_divergence(scores, wanted, t) for t in tried)
+    assert fixed_rule.likest_temperature(3 * scores, scores.softmax(dim=1)) == pytest.approx(3, rel=0.01)
+
+
+def test_it_is_as_sure_as_logistic_regression_whatever_its_own_scale():
+    g = torch.Generator().manual_seed(1)
+    labels = torch.repeat_interleave(torch.arange(4), torch.tensor([60, 25, 9, 0]))
+    features = torch.randn(4, 6, generator=g)[labels] + torch.randn(len(labels), 6, generator=g)
+    train = Features(features[None], labels, torch.bincount(labels, minlength=4))
+    weight, bias = candidates.fit(fixed_rule.MEASURE, features, labels, 4)
+    for factor in (0.2, 1.0, 30.0):
+        scaled = fixed_rule.calibrated(Classifier(factor * weight[None], factor * bias[None]), train)
+        torch.testing.assert_close(scaled.weight_RCD[0], weight, rtol=0.01, atol=1e-3)
+        assert scaled.bias_RC[0, 3] == -torch.inf
 
 
 def test_settings_of_other_heads_and_raw_features_do_not_change_it(stores, tmp_path):
