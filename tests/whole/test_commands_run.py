@@ -21,7 +21,7 @@ NOT_RUN = {
     "coattail run --config photos.toml": "the same",
     "coattail run photos/ --backbone efficientnet-lite0": "weights of an extra; tests/pipeline/backbones/ has them",
     "coattail run --cache 4189": "the work of `demo --sample`, which runs; tests/whole/test_cli.py has it",
-    "coattail compare --cache 612d --preset paper-table2": "trains every method of the table; tests/pipeline/comparing/test_methods.py has presets",
+    "coattail compare --cache 612d --preset paper-table2": "trains every method of the table; tests/pipeline/comparing/test_presets.py has presets",
 }
 """A command that is left out -> why."""
 FEW = ("--methods", "crt,lda")
