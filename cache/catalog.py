@@ -85,8 +85,10 @@ def ls(stores: Path) -> list[Listing]:
     """
     listings = [describe(folder) for folder in _folders(stores)]
     for inside, state in UNPUBLISHED.items():
-        folders = [folder for folder in (stores / inside).glob("*") if folder.is_dir()]
-        listings += [Listing(folder.name, str(folder), state, _bytes(folder), _modified(folder)) for folder in folders]
+        for folder in (stores / inside).glob("*"):
+            if folder.is_dir():
+                kind: State = state if ownership.is_own_name(folder.name) else "foreign"
+                listings.append(Listing(folder.name, str(folder), kind, _bytes(folder), _modified(folder)))
     listings = [listing for listing in listings if Path(listing.path).is_dir()]  # some may be gone meanwhile
     return sorted(listings, key=lambda listing: (listing.state != "published", -listing.modified))
 
@@ -155,7 +157,7 @@ def resolve(stores: Path, reference: str) -> Path:
     if is_cache(path):
         return path
     if path.parent != Path():
-        stores, reference = path.parent, path.name
+        stores, reference = path.parent.absolute(), path.name
     folders = sorted(_folders(stores))
     matching = [path for path in folders if len(reference) >= 4 and path.name.startswith(reference)]
     if len(matching) == 1:

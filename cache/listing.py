@@ -8,7 +8,8 @@ from cache.manifest import Manifest
 State = Literal["published", "incomplete", "damaged", "foreign", "local", "decoded"]
 """What a folder holds. `published`: a cache. `incomplete`: one that is being written, or whose writing was cut off.
 `damaged`: a cache with files missing, or of a wrong size. `foreign`: something that no cache is, in a folder that looks like
-one by its name or by a file. `local`: a copy that `cache.mapped` made. `decoded`: images, decoded."""
+one by its name or by a file, or that lies beside unpublished ones. `local`: a copy that `cache.mapped` made. `decoded`: images,
+decoded."""
 
 
 @dataclass(frozen=True)

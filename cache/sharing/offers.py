@@ -13,6 +13,8 @@ from cache.sharing.bucket import Bucket
 from cache.sharing.folder import Folder
 from cache.sharing.parallel import WORKERS
 
+PUSH_AGAIN = "push the cache again from where it is whole"
+
 
 @dataclass(frozen=True)
 class Offer:
@@ -27,6 +29,8 @@ class Offer:
     content: bytes
     home: str
     modified: float
+    remedy: str = PUSH_AGAIN
+    """What to do where a file of it is missing or damaged."""
 
     @property
     def where(self) -> str:
@@ -40,9 +44,11 @@ def offer(place: Folder | Bucket, key: str) -> Offer | None:
         content, modified = place.read(name, LIMIT)
     except CacheNotFound:
         return None
-    manifest = catalog.parse_manifest(content, f"{place.url}/{name}", "push the cache again from where it is whole")
+    manifest = catalog.parse_manifest(content, f"{place.url}/{name}", PUSH_AGAIN)
     if manifest.key != key:
-        raise CacheInvalid(f"{place.url}/{name}: wanted the manifest of {key[:12]}, found that of {manifest.key[:12]}")
+        raise CacheInvalid(
+            f"{place.url}/{name}: wanted the manifest of {key[:12]}, found that of {manifest.key[:12]}; {PUSH_AGAIN}"
+        )
     return Offer(place, manifest, content, place.home(manifest), modified)
 
 

@@ -87,7 +87,7 @@ def follows_the_rule(settings: Settings, cache: FeatureCache) -> bool:
     return settings.retrain.head == "auto" and not _chooses(cache)
 
 
-def is_random(settings: Settings, cache: FeatureCache) -> bool:
+def draws_at_random(settings: Settings, cache: FeatureCache) -> bool:
     """Whether the head draws anything at random from this cache, so that another seed can give another classifier.
 
     A head that chooses something deals the training rows to folds; not where there is a `val` split to choose on, or

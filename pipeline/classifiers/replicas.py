@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pipeline.augment.kinds import Augmentation, Draw, augment
-from pipeline.classifiers.draws import AT_A_TIME, draws
+from pipeline.classifiers.draws import AT_A_TIME, ROW_NUMBERS, draws
 from pipeline.classifiers.linear import ReplicaOptimizer
 from pipeline.classifiers.step import Heads, Step
 from pipeline.errors import ConfigError, TrainingError
@@ -19,8 +19,6 @@ from pipeline.machine.device import keep_freed_memory
 from pipeline.progress import track
 from pipeline.settings.stage3 import Retrain
 
-LOOK_EVERY = 32
-"""Steps after which the loss is looked at and progress is shown."""
 Started = TypeVar("Started", bound=Heads)
 LOSS_SETTINGS = ("tau", "smoothing_head", "smoothing_tail")
 """Settings that a head's loss alone reads."""
@@ -52,6 +50,8 @@ def train_heads(
     trainable, factors = [tensor.requires_grad_(True) for tensor, _ in tensors], [factor for _, factor in tensors]
     optimizer = ReplicaOptimizer(trainable, settings.optimizer, settings.momentum, settings.weight_decay)
     rate_R = torch.tensor([variant.learning_rate for variant in variants]).repeat_interleave(len(seeds))
+    # Steps after which the loss is looked at and progress is shown: where a step is long, after each.
+    every = max(1, ROW_NUMBERS // (settings.batch_size * features.width))
     inputs = _inputs(features, settings, variants, seeds, augmentation, steps)
     with track(steps, description, "steps") as bar, closing(inputs):
         for step, (inputs_RBD, labels_RB) in enumerate(inputs):
@@ -62,7 +62,7 @@ def train_heads(
             optimizer.step(gradients, [rate_R * (scale * factor) for factor in factors])
             done = step + 1
             ends = done == steps or (go_on is not None and not go_on(done, start))
-            if ends or done % LOOK_EVERY == 0:
+            if ends or done % every == 0:
                 _check(loss, done, steps, rate_R)
                 bar.advance(done - bar.done)
             if ends:

@@ -116,14 +116,15 @@ def explain(left: str, right: str | None, options: Options) -> None:
     if right is not None:
         other = catalog.read_manifest(cache_path(right))
         fields, key = compare(first, other), other.key
+        imported = {first.identity.kind, other.identity.kind} == {"imported"}
     else:
         from pipeline.artefacts.folders import runs_folder
         from pipeline.commands.which_cache import resolve_settings
         from pipeline.stage1_identity import identity_wanted
 
         wanted = identity_wanted(resolve_settings(options).settings, runs_folder())
-        fields, key = compare(first, wanted), wanted.key()
-    lines = cache_text.differences(fields, first.key, key)
+        fields, key, imported = compare(first, wanted), wanted.key(), False
+    lines = cache_text.differences(fields, first.key, key, imported)
     show([asdict(difference) for difference in fields], options.as_json, lines)
 
 

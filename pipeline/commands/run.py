@@ -104,6 +104,11 @@ def _run(options: Options, reference: str | None, with_report: bool, folds: int 
     # A report is of one cache's test split; folds are caches without files.
     path = report_of(comparison, reference) if with_report and not comparison.folds else None
     lines = [] if path is None else ["", f"report: {path}"]
+    if comparison.folds:
+        lines = [
+            "",
+            f"next, for a classifier to use: coattail retrain --cache {reference or comparison.cache[:12]} --head auto",
+        ]
     show({**comparison.model_dump(), **({} if path is None else {"report": str(path)})}, options.as_json, lines)
 
 

@@ -62,7 +62,7 @@ def _document(evidence: Evidence, pictures: dict[str, Picture]) -> Document:
     about = evidence.about
     dataset = shown_name(about.cache.manifest.provenance.name, 60)
     results = [arm.result for arm in about.arms]
-    table = results_table(results, stage1_label(about.cache.manifest), "Every finished run on this cache")
+    table = results_table(results, stage1_label(about.cache.manifest), "The newest run of each method on this cache")
     reading = (
         "Percent on the test split. all: over rows; balanced, many, medium, few: means over classes; ECE: expected calibration "
         "error, less is better; ± over seeds; s: seconds. The row marked > was chosen without the test split."

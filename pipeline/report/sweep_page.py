@@ -126,21 +126,20 @@ def _varied(result: SweepResult) -> Table:
 
 
 def _chosen_settings(about: Swept) -> list[Chapter]:
-    """The settings of the chosen place, where its run folder is at hand."""
+    """The settings of the chosen place, where its run folder is at hand, or why they cannot be read there."""
     chosen = next((place for place in about.result.places if place.chosen and place.runs), None)
     if chosen is None:
         return []
     folder = about.folder.parent / Path(chosen.runs[0]).name
+    if not folders.is_done(folder):
+        return []
+    heading = "Settings of the chosen place that are not the defaults"
     try:
         changed = changed_settings(run_settings(folder, folders.read_result(folder, RetrainResult)))
-    except (ConfigError, DataError, OSError):
-        return []
+    except (ConfigError, DataError) as error:
+        return [Chapter(heading, f"Not shown: {shown_name(error, 400)}.")]
     table = Table("", names("setting", "value", "default"), tuple(changed))
-    return [
-        Chapter(
-            "Settings of the chosen place that are not the defaults", f"Of its first seed: {folder.name}.", table=table
-        )
-    ]
+    return [Chapter(heading, f"Of its first seed: {folder.name}.", table=table)]
 
 
 def _repeat(about: Swept) -> list[Chapter]:

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from pipeline import losses
 from pipeline.augment.kinds import Augmentation, class_strength, kind, mix, transform
-from pipeline.augment.transfer import from_closed_form, from_generator, nearest_head
+from pipeline.augment.transfer import from_closed_form, from_generator, nearest_head, nearest_heads
 from pipeline.classifiers import budget
 from pipeline.classifiers import linear as heads
 from pipeline.classifiers.kinds import TRAININGS
@@ -178,6 +178,24 @@ def test_a_step_sees_what_equations_3_and_4_say(train, name):
         assert torch.equal(labels[r], train.labels_N[rows])
 
 
+@pytest.mark.parametrize("batch", [32, 33])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_seeds_draw_the_same_however_many_are_augmented_at_a_time(train, monkeypatch, batch, threads):
+    settings = BASE.model_copy(update={"augmentation": "noise", "batch_size": batch})
+    sampler = RowSampler(train.labels_N)
+    wanted = [_drawn(seed, 5, batch, sampler=sampler) for seed in range(3)]
+    monkeypatch.setattr("torch.get_num_threads", lambda: threads)
+    for at_a_time in (1, 2 * batch * 8, 1 << 20):
+        monkeypatch.setattr("pipeline.classifiers.replicas.AT_A_TIME", at_a_time)
+        monkeypatch.setattr("pipeline.classifiers.draws.AT_A_TIME", at_a_time)
+        steps = list(_inputs(train, settings, [settings], [0, 1, 2], _none("noise"), 5))
+        for k, (inputs, labels) in enumerate(steps):
+            for s, (rows, views, noise, _) in enumerate(wanted):
+                features = train.features_VND[views[k], rows[k]]
+                assert torch.equal(inputs[s], features + 0.5 * noise[k])
+                assert torch.equal(labels[s], train.labels_N[rows[k]])
+
+
 def test_lws_trains_the_scale_alone(train):
     start = heads.fresh(3, 8, [0])
     trained = _train(train, BASE.model_copy(update={"head": "lws"}))
@@ -211,6 +229,19 @@ def test_a_diverged_loss_names_step_and_rate(train):
     )
 
 
+def test_selected_rows_borrow_as_they_do_among_all(train):
+    stg = SemanticTransformationGenerator(8, 2)
+    nearest = nearest_heads("l2", None, train, torch.stack([torch.zeros(8), torch.ones(8)]), [0, 1])
+    selected = train.select(torch.arange(70, 120))
+    own = nearest_heads("l2", None, selected, torch.stack([torch.zeros(8), torch.ones(8)]), [0, 1])
+    views, rows = torch.tensor([[0, 1, 1]]), torch.tensor([[1, 15, 49]])
+    flat = selected.flat(views, rows)
+    assert torch.equal(own[flat], nearest[flat])
+    features = selected.gather(views, rows)
+    both = [from_generator(stg, part, near, part.labels_N > 0) for part, near in ((train, nearest), (selected, own))]
+    torch.testing.assert_close(both[1](features, flat), both[0](features, flat))
+
+
 def test_generator_table_equals_the_generator_run_live(train, monkeypatch):
     stg = SemanticTransformationGenerator(8, 1)
     nearest, augmented = torch.zeros(240, dtype=torch.long), train.labels_N > 0
@@ -220,3 +251,8 @@ def test_generator_table_equals_the_generator_run_live(train, monkeypatch):
     monkeypatch.setattr("pipeline.augment.transfer.TABLE_LIMIT", 0)
     live = from_generator(stg, train, nearest, augmented)(features, index)
     torch.testing.assert_close(table, live)
+    tail = train.labels_N == 2
+    shifts, _ = from_generator(stg, train, nearest, tail)(features, index)
+    is_tail = tail[index % 120]
+    torch.testing.assert_close(shifts[is_tail], table[0][is_tail])
+    assert not shifts[~is_tail].any()

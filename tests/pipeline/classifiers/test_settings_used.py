@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import Blobs, write_cache
 
-from pipeline.classifiers import is_random, train_classifier
+from pipeline.classifiers import draws_at_random, train_classifier
 from pipeline.settings import register
 from pipeline.settings.load import load
 
@@ -74,7 +74,7 @@ def test_another_value_of_a_setting_that_a_head_uses_gives_another_classifier(ca
 @pytest.mark.parametrize("head", [name for name, row in register.HEADS.items() if not row.trained])
 def test_another_seed_changes_nothing_where_a_head_draws_nothing(caches, head):
     settings = load(overrides=base_of(head)).settings
-    answers = [is_random(settings, cache) for cache in caches]
+    answers = [draws_at_random(settings, cache) for cache in caches]
     chooses = head in ("logistic", "lda", "transfer")
     assert answers == {"ridge": [True, True, True], "auto": [True, True, False]}.get(head, [chooses, False, False])
     for cache, answer in zip(caches, answers, strict=True):
@@ -85,10 +85,10 @@ def test_another_seed_changes_nothing_where_a_head_draws_nothing(caches, head):
 
 def test_scaling_draws_folds_where_the_cache_has_no_classifier(stores):
     settings = load(overrides=["retrain.head=scaling"]).settings
-    assert is_random(settings, write_cache(stores, SMALL, classifier=False))
+    assert draws_at_random(settings, write_cache(stores, SMALL, classifier=False))
 
 
 def test_a_head_whose_numbers_are_given_draws_nothing(caches):
     texts = ([], ["retrain.shrinkage=0.5"], ["retrain.shrinkage=0.5", "retrain.transfer=1"])
     asked = [load(overrides=["retrain.head=transfer", *more]).settings for more in texts]
-    assert [is_random(settings, caches[0]) for settings in asked] == [True, True, False]
+    assert [draws_at_random(settings, caches[0]) for settings in asked] == [True, True, False]

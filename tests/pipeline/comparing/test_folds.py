@@ -87,6 +87,10 @@ def test_a_run_in_folds_says_so_in_its_head_and_is_done_once(cache, tmp_path, mo
     made = sorted((tmp_path / "runs").rglob("metrics.json"))
     assert run(monkeypatch, *arguments, *short).json["arms"] == found["arms"]
     assert sorted((tmp_path / "runs").rglob("metrics.json")) == made
+    again = run(monkeypatch, *[word for word in arguments if word not in ("--json", "-q")], *short)
+    assert again.out.splitlines()[-1] == (
+        f"next, for a classifier to use: coattail retrain --cache {cache.path} --head auto"
+    )
     comparison = Comparison.model_validate(found)
     assert comparison_text(comparison)[0].title == (
         f"small, cache {cache.key[:12]}: top-1 % and ECE % by 2-fold cross-validation, 62 rows tested once each, last epoch"
