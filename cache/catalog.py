@@ -6,9 +6,7 @@ Only manifests are read, and the names and sizes of files. So neither zarr nor p
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from pydantic import ValidationError
 
@@ -16,6 +14,7 @@ from cache import manifest, ownership
 from cache.disk import opening
 from cache.errors import CacheCorrupt, CacheError, CacheInvalid, CacheNotFound
 from cache.format import layout
+from cache.listing import Listing, State
 from cache.manifest import Manifest
 
 STAGING = ".staging"
@@ -27,39 +26,7 @@ CANDIDATES = 5
 """How many of the caches that an ambiguous name may mean are listed in the error."""
 PROOF_BYTES = 64 << 20
 """The largest cache of which every byte is compared before work is called done already; that takes tenths of a second."""
-State = Literal["published", "incomplete", "damaged", "foreign", "local", "decoded"]
-"""What a folder holds. `published`: a cache. `incomplete`: one that is being written, or whose writing was cut off.
-`damaged`: a cache with files missing, or of a wrong size. `foreign`: something that no cache is, in a folder that looks like
-one by its name or by a file. `local`: a copy that `cache.mapped` made. `decoded`: images, decoded."""
 UNPUBLISHED: dict[str, State] = {STAGING: "incomplete", LOCAL: "local", DECODED: "decoded"}
-
-
-@dataclass(frozen=True)
-class Listing:
-    """One line of `cache ls`.
-
-    `bytes` is the size of the files, `modified` a time in seconds since 1970, and `created` a time as ISO 8601 text. `rows`
-    counts the samples of all splits. `problem` says what is wrong with a folder that is not published.
-    """
-
-    key: str
-    path: str
-    state: State
-    bytes: int
-    modified: float
-    name: str = ""
-    backbone: str = ""
-    rows: int = 0
-    width: int = 0
-    views: int = 0
-    """Augmented views of training rows; of the split that has most, where none is called train."""
-    test_views: int = 0
-    """Views of test rows beside the clean one."""
-    dtype: str = ""
-    classes: int = 0
-    created: str = ""
-    author: str = ""
-    problem: str = ""
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -118,8 +85,10 @@ def ls(stores: Path) -> list[Listing]:
     """
     listings = [describe(folder) for folder in _folders(stores)]
     for inside, state in UNPUBLISHED.items():
-        folders = [folder for folder in (stores / inside).glob("*") if folder.is_dir()]
-        listings += [Listing(folder.name, str(folder), state, _bytes(folder), _modified(folder)) for folder in folders]
+        for folder in (stores / inside).glob("*"):
+            if folder.is_dir():
+                kind: State = state if ownership.is_own_name(folder.name) else "foreign"
+                listings.append(Listing(folder.name, str(folder), kind, _bytes(folder), _modified(folder)))
     listings = [listing for listing in listings if Path(listing.path).is_dir()]  # some may be gone meanwhile
     return sorted(listings, key=lambda listing: (listing.state != "published", -listing.modified))
 
@@ -136,7 +105,7 @@ def describe(folder: Path) -> Listing:
         check(folder, manifest)
     except CacheError as error:
         return Listing(manifest.key, str(folder), "damaged", _bytes(folder), modified, problem=str(error))
-    return listing(manifest, str(folder), modified)
+    return Listing.of(manifest, str(folder), modified)
 
 
 def check(folder: Path, manifest: Manifest) -> None:
@@ -164,29 +133,6 @@ def prove(folder: Path) -> str:
     return ""
 
 
-def listing(manifest: Manifest, path: str, modified: float) -> Listing:
-    """The listing of a published cache, by its manifest alone."""
-    identity, provenance = manifest.identity, manifest.provenance
-    views = {name: split.views for name, split in identity.splits.items()}
-    return Listing(
-        key=manifest.key,
-        path=path,
-        state="published",
-        bytes=manifest.size,
-        modified=modified,
-        name=provenance.name,
-        backbone=identity.backbone,
-        rows=sum(split.rows for split in identity.splits.values()),
-        width=identity.width,
-        views=views["train"] if "train" in views else max(views.values()),
-        test_views=views.get("test", 0),
-        dtype=identity.dtype,
-        classes=len(identity.classes),
-        created=provenance.created,
-        author=provenance.author,
-    )
-
-
 def published(stores: Path, key: str) -> Path | None:
     """The folder of the cache of this key, or None. The manifest is written last, so that its file proves the others."""
     path = stores / key
@@ -211,7 +157,7 @@ def resolve(stores: Path, reference: str) -> Path:
     if is_cache(path):
         return path
     if path.parent != Path():
-        stores, reference = path.parent, path.name
+        stores, reference = path.parent.absolute(), path.name
     folders = sorted(_folders(stores))
     matching = [path for path in folders if len(reference) >= 4 and path.name.startswith(reference)]
     if len(matching) == 1:

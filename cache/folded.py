@@ -65,6 +65,10 @@ class Fold(FeatureCache):
             raise CacheInvalid(f"cache {self.key[:12]}, split {split}: no view {view!r}, found clean")
         return np.take(self._pooled.features_ND, self._rows_of[split][start:stop], axis=0, out=out_BD)
 
+    def maps(self, split: str, start: int = 0, stop: int | None = None) -> Features:
+        """Raises CacheInvalid: a fold has clean features alone."""
+        raise CacheInvalid(f"cache {self.key[:12]}: a fold has clean features alone, wanted feature maps of {split}")
+
     def rows(self, split: str) -> pl.DataFrame:
         if split not in self._rows_of:
             return self._pooled.cache.rows(split)

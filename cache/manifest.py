@@ -25,6 +25,8 @@ PARTS = 1 << 18
 """The most fields, lists and objects of a manifest: 5 for each of 50,000 files. To parse one takes 12 µs and 1 kB."""
 TEXTS, VALUES = 2 << 20, 8 << 20
 """The most texts, and the most values of any kind, of a manifest: names and counts of a million classes."""
+FREE_VALUES = 1 << 16
+"""The most values of each field that has no shape of its own: the two transforms and the settings. They hold some dozens."""
 _PART = re.compile(rb'"\s*:|[\[,:]\s*[\[{]')
 
 
@@ -82,10 +84,9 @@ class Manifest(Part):
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
         """Key, counts and inventory must be those of the identity. So no path in it can lead out of the folder."""
-        if self.identity.key() != self.key:
-            raise ValueError(
-                f"wanted the key of its identity, {self.identity.key()[:12]}, found {self.key[:12]}: it was edited"
-            )
+        key = self.identity.key()
+        if key != self.key:
+            raise ValueError(f"wanted the key of its identity, {key[:12]}, found {self.key[:12]}: it was edited")
         if self.raw_chunk_bytes > layout.CHUNK_LIMIT and self.rows_per_chunk > 1:
             raise ValueError(f"chunks of {self.raw_chunk_bytes} bytes, at most {layout.CHUNK_LIMIT} wanted")
         files = [entry.file for entry in self.inventory if entry.file != layout.CLASSIFIER]
@@ -138,6 +139,7 @@ def parse(content: bytes) -> Manifest:
     _check_bounds(content)
     try:
         raw = json.loads(content, parse_float=_float)
+        _check_free_fields(raw)
         manifest = Manifest.model_validate(raw, strict=False)
         unchanged = _checksum(raw) == manifest.checksum and (_quick_text(raw) == content or _text(raw) == content)
     except RecursionError:
@@ -152,6 +154,29 @@ def _check_bounds(content: bytes) -> None:
     parts = sum(1 for _ in islice(_PART.finditer(content), PARTS + 1))
     if parts > PARTS or content.count(b'"') > 2 * TEXTS or content.count(b",") > VALUES:
         raise ValueError(f"more than {PARTS} fields, {TEXTS} texts or {VALUES} values")
+
+
+def _check_free_fields(raw: Any) -> None:
+    """Raise ValueError for a transform, or settings, of more values than anybody's have: to compute its key costs seconds."""
+    fields = {"identity": ("transform", "view_transform"), "provenance": ("settings",)}
+    for part, names in fields.items():
+        for name in names:
+            section = raw.get(part) if isinstance(raw, dict) else None
+            if isinstance(section, dict) and _has_more_values(section.get(name), FREE_VALUES):
+                raise ValueError(f"{part}.{name}: more than {FREE_VALUES} values")
+
+
+def _has_more_values(value: Any, limit: int) -> bool:
+    """Whether a JSON value holds more than `limit` values, itself included. No more than these are looked at."""
+    waiting, count = [value], 0
+    while waiting:
+        inner = waiting.pop()
+        count += 1
+        nested = list(inner.values()) if isinstance(inner, dict) else inner if isinstance(inner, list) else []
+        if count + len(waiting) + len(nested) > limit:
+            return True
+        waiting += nested
+    return False
 
 
 def _checksum(raw: dict[str, Any]) -> str:

@@ -7,15 +7,23 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from cache.disk import durable
 from cache.errors import CacheInvalid
 from cache.format import layout
 
 RECENT = 3600.0
 """Seconds. A folder that changed within them may still be being copied here, and is not deleted."""
-_FILE = re.compile(
-    rf"{re.escape(layout.FEATURES)}/(.+/)?(zarr\.json|c/\d+/0)|rows/[^/]+\.parquet"
-    rf"|{re.escape(layout.CLASSIFIER)}|{re.escape(layout.MANIFEST)}"
+_CACHE = (
+    rf"({re.escape(layout.FEATURES)}/(.+/)?(zarr\.json|c/\d+/0(/0/0)?)|rows/[^/]+\.parquet"
+    rf"|{re.escape(layout.CLASSIFIER)}|{re.escape(layout.MANIFEST)})"
 )
+_FILE = re.compile(_CACHE)
+_UNIQUE = "[0-9a-f]{32}"
+_TORN = rf"([^/]+/)*\..+\.{_UNIQUE}{re.escape(durable.TEMPORARY)}"
+_UNFINISHED = re.compile(rf"plan\.json|journal-\d+\.jsonl|(data|sealed-{_UNIQUE})/{_CACHE}|{_TORN}", re.DOTALL)
+TRASH = "trash-"
+"""How the name of a folder begins that was renamed to be deleted."""
+_OWN = re.compile(rf"({layout.KEY.pattern})(\.pull)?|{TRASH}{_UNIQUE}")
 
 
 def names(path: Path) -> set[str]:
@@ -44,6 +52,22 @@ def foreign_files(folder: Path) -> list[str]:
     """Files and links in a folder that no cache has, by their paths inside it and in order. Somebody put them there."""
     files = [os.path.relpath(path, folder).replace(os.sep, "/") for path in _walk(folder)]
     return sorted(file for file in files if not _FILE.fullmatch(file))
+
+
+def foreign_to_staging(folder: Path) -> list[str]:
+    """Files and links in a folder of `.staging` that neither a writer nor a pull leaves there, as `foreign_files` gives them.
+
+    A folder that was moved there to be deleted was looked at before; of it the list is empty.
+    """
+    if folder.name.startswith(TRASH):
+        return []
+    files = [os.path.relpath(path, folder).replace(os.sep, "/") for path in _walk(folder)]
+    return sorted(file for file in files if not _UNFINISHED.fullmatch(file))
+
+
+def is_own_name(name: str) -> bool:
+    """Whether coattail gives this name to folders in `.staging`, `.local` and `.decoded`."""
+    return _OWN.fullmatch(name) is not None
 
 
 def changed(path: Path) -> float:

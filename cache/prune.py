@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cache import catalog, in_use, ownership, remove
-from cache.catalog import Listing
 from cache.disk import durable
 from cache.disk.locks import all_free
 from cache.errors import CacheError, CacheInUse
+from cache.listing import Listing
 
 DECODED_IDLE = 7 * 86_400.0
 """Seconds after which decoded images that nobody used may go; to decode them again takes minutes to hours."""
@@ -77,7 +77,7 @@ def _reason(
     if listing.state == "decoded":
         is_idle = age > (DECODED_IDLE if older_than is None else older_than)
         return f"decoded images, unused for {age / 86_400:.0f} days" if is_idle else ""
-    if path.name.startswith(remove.TRASH) or age > incomplete_after:
+    if path.name.startswith(ownership.TRASH) or age > incomplete_after:
         return f"incomplete, untouched for {age / 3600:.0f} h"
     return "left over; the cache is published" if published else ""
 
@@ -89,6 +89,9 @@ def _kept(listing: Listing, now: float) -> str:
         return "not a cache of coattail's; delete it yourself if it may go"
     if listing.state == "published":
         return remove.foreign_file(path)
+    if listing.state == "incomplete":
+        files = ownership.foreign_to_staging(path)
+        return f"holds {files[0]}, which coattail did not put there; move it away, then try again" if files else ""
     if listing.state != "damaged":
         return ""
     if ownership.is_recent(path, now):

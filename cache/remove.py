@@ -15,9 +15,6 @@ from cache import catalog, in_use, manifest, ownership
 from cache.disk import durable
 from cache.errors import CacheError, CacheInvalid, CacheNotFound, CacheStorage
 
-TRASH = "trash-"
-"""How the name of a folder begins that was renamed to be deleted."""
-
 
 @dataclass(frozen=True)
 class Removal:
@@ -111,7 +108,7 @@ def to_trash(path: Path, stores: Path) -> Path:
 
     A process that writes to the old place meanwhile finds the whole folder there, or nothing.
     """
-    trash = stores / catalog.STAGING / f"{TRASH}{uuid.uuid4().hex}"
+    trash = stores / catalog.STAGING / f"{ownership.TRASH}{uuid.uuid4().hex}"
     durable.make_folder(trash.parent)
     with durable.storing(path):
         durable.rename(path, trash)

@@ -15,8 +15,8 @@ from cache import catalog
 from cache import identity as manifests_identity
 from cache.disk import durable
 from cache.disk.locks import locked
-from cache.errors import CacheCorrupt, CacheError, CacheInvalid
-from cache.format import admission, decode, description, encode, layout
+from cache.errors import CacheError, CacheInvalid
+from cache.format import admission, decode, encode, layout
 from cache.identity import Identity
 from cache.manifest import Provenance
 from cache.staging import sealing
@@ -136,7 +136,10 @@ class CacheWriter:
         if self._published:
             return
         with self._unless_published():
-            content, checksums = encode.encode(self._document(shard, stored_BD), stored_BD)
+            document = plan.agreed_document(
+                self._work, self.identity, shard, self.chunk, self.chunks_per_shard, stored_BD
+            )
+            content, checksums = encode.encode(document, stored_BD)
             durable.make_folder((self._data / file).parent, self._sync)
             durable.replace(self._data / file, content, self._sync)
             checksum = decode.file_checksum(checksums)
@@ -189,27 +192,6 @@ class CacheWriter:
         durable.make_folder(self._data)
         self.chunk, self.chunks_per_shard = plan.agreed(self._work, self.identity, self.chunk, self.chunks_per_shard)
         self._journal.read()
-
-    def _document(self, shard: Shard, stored_BD: NDArray[np.floating[Any]]) -> dict[str, Any]:
-        """The content of the `zarr.json` of the shard's array.
-
-        The first shard that is written decides whether the array is compressed with zstd, and `zarr.json` says so from then
-        on.
-        """
-        file = layout.array_file(shard.split, shard.view)
-        path = self._data / file
-        rows, dtype = self.identity.splits[shard.split].rows, self.identity.dtype
-        row = layout.row_shape(self.identity, shard.view)
-        chunk = layout.array_chunk(self.identity, shard.view, self.chunk)
-        if not path.is_file():
-            durable.make_folder(path.parent)
-            compress = encode.worth_compressing(stored_BD)
-            document = description.array_document(rows, row, chunk, dtype, compress, self.chunks_per_shard)
-            durable.create(path, description.document_bytes(document))
-        try:
-            return description.read_document(self._data, file, rows, row, chunk, dtype, self.chunks_per_shard)
-        except (CacheCorrupt, CacheInvalid):
-            raise plan.damaged(self._work, f"{layout.DATA}/{file}") from None
 
     def _storable(self, shard: Shard, features_BD: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
         """The features in the storage type; CacheInvalid, which names the sample, where one does not fit it."""

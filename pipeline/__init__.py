@@ -28,10 +28,13 @@ def run(
 
     `module`: a backbone of one's own, `module:attribute`, whose code runs. `folds`: of a cross-validation, 0 for none; None:
     some where no test split is given, classes are small, and the backbone never saw the images. Of several processes, the
-    first goes on alone after the cache; None in the others.
+    first goes on alone after the cache; None in the others. Raises ConfigError for folds of images that stage 1 trains on.
     """
+    from pipeline.comparing.folds import check_folds_of_images
     from pipeline.images.dataset import load
 
+    if folds and module is None:
+        check_folds_of_images(settings, folds)
     dataset = load(settings)
     cache = make_features(settings, stores, runs, module, dataset)
     if cache is None:
@@ -102,13 +105,13 @@ def run_folds(
 ) -> "Comparison":
     """Stages 2 and 3 on each fold of a cache's training and test rows, and the figures over all of them.
 
-    Raises ConfigError for a backbone that was trained on those rows.
+    Raises ConfigError for a backbone that was trained on those rows, and for `retrain.test_views`, which folds do not have.
     """
     from pipeline.compare import compare_folds
     from pipeline.comparing.folds import cache_folds
     from pipeline.progress import note
 
-    parts = cache_folds(cache, folds)
+    parts = cache_folds(cache, settings, folds)
     comparisons = []
     for number, part in enumerate(parts, 1):
         note(f"fold {number} of {folds}")
@@ -151,8 +154,9 @@ def compare_arms(
             wanted = [arm for arm in chosen_arms if preset.baseline in (arm.method, arm.name)] or chosen_arms
             baseline = wanted[0].name if wanted else preset.baseline
     elif chosen.methods:
-        baseline = baseline or (arms.PLAIN_HEAD if arms.PLAIN_HEAD in chosen.methods else chosen.methods[0])
         chosen_arms, left_out = arms.named(settings, cache, chosen.methods, baseline)
+        allowed = [arm.method for arm in chosen_arms]
+        baseline = baseline or (arms.PLAIN_HEAD if arms.PLAIN_HEAD in allowed else next(iter(allowed), arms.PLAIN_HEAD))
     else:
         baseline = baseline or arms.PLAIN_HEAD
         chosen_arms, left_out = arms.every(settings, cache, baseline)

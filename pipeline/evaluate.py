@@ -28,6 +28,8 @@ from pipeline.settings.stage1 import LongTail
 
 EVALUATION_BATCH = 500
 """Images that go through a backbone at a time."""
+PRIOR_BYTES = 64 << 20
+"""A file of class shares may have so many bytes: a million classes, each with a name of 40 characters and a share."""
 
 
 class NotFinite(ArithmeticError):
@@ -91,7 +93,13 @@ def class_shares(prior: str, classes: Sequence[str], counts_C: Tensor) -> Tensor
 
 def _shares_in(path: Path, classes: Sequence[str]) -> list[float]:
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise ConfigError(f"evaluate.prior {path}: wanted a JSON file, found no plain file")
+        if (size := path.stat().st_size) > PRIOR_BYTES:
+            raise ConfigError(f"evaluate.prior {path}: wanted a file of at most {PRIOR_BYTES} bytes, found {size}")
         content = json.loads(path.read_text(encoding="utf-8"))
+    except ConfigError:
+        raise
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"evaluate.prior {path}: cannot be read as JSON: {error}") from None
     if isinstance(content, dict):

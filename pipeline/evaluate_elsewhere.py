@@ -13,10 +13,10 @@ from cache import FeatureCache
 from pipeline.artefacts import folders
 from pipeline.errors import DataError
 from pipeline.evaluate import measured_logits
-from pipeline.images.dataset import with_test_split
 from pipeline.images.listing import listed
 from pipeline.images.sources import load_source
 from pipeline.images.sources.source import Raw
+from pipeline.images.splits import with_test_split
 from pipeline.longtail import Rows
 from pipeline.predict import CHUNK, predictor_of
 from pipeline.predicting.encoder import Encoder
@@ -56,7 +56,7 @@ class Elsewhere:
             lines.append(f"no image of {len(self.missing)} of {total} classes: {listed(list(self.missing), 5)}")
         if self.broken:
             texts = [f"{name} ({reason})" for name, reason in self.broken.items()]
-            lines.append(f"{len(self.broken)} images cannot be decoded and are left out: {listed(texts, 5)}")
+            lines.append(f"{len(self.broken)} images cannot be decoded and are left out: {listed(texts)}")
         return lines
 
 
@@ -94,7 +94,7 @@ def evaluate_images(
     """The figures of a finished run on these images; groups by the training counts of its cache.
 
     As in `evaluate_run`, logits are taken as they are: calibration changes no figure but ECE. Raises DataError where no image
-    can be decoded, or the classifier is no linear map.
+    can be decoded.
     """
     started = time.monotonic()
     result = folders.read_result(folder, RetrainResult)
@@ -121,7 +121,6 @@ def evaluate_images(
     labels_N = torch.from_numpy(images.labels_N[kept])
     groups = Settings.model_validate({"longtail": result.settings.get("longtail", {})}).longtail
     measured = measured_logits(logits_RNC, labels_N, images.split, cache.counts("train").tolist(), groups)
-    same = result.model_dump(exclude={"seeds", "mean", "std", "each_seed", *type(measured.metrics[0]).model_fields})
     there = {
         "dataset": images.name,
         "split": images.split,
@@ -129,7 +128,7 @@ def evaluate_images(
         "prior": result.prior if prior is None else prior,
         "test_views": 1,
     }
-    figures = summarise(measured.metrics, result.seeds, **{**same, **there})
+    figures = summarise(measured.metrics, result.seeds, **{**result.beside_figures(), **there})
     present = set(labels_N.tolist())
     missing = tuple(name for number, name in enumerate(result.classes) if number not in present)
     return Elsewhere(figures, len(kept), broken, missing)

@@ -20,8 +20,8 @@ from pipeline.errors import DataError
 from pipeline.progress import track
 from pipeline.settings import Settings
 
-BLOCK_VALUES = 1 << 24
-"""Features that are taken to float32 at a time, 64 MiB."""
+BLOCK_VALUES = 1 << 20
+"""Features that are taken to float32 at a time, 4 MiB: memory that is freed and taken again stays with the process."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,11 @@ class Features:
 
     def gather(self, view: Tensor | int, row: Tensor) -> Tensor:
         """Features of rows of a view, or of a view a row, float32 (…, D)."""
-        stored_D = take(self.features_VND.flatten(0, 1), self.flat(view, row))
+        return self.gather_flat(self.flat(view, row))
+
+    def gather_flat(self, flat: Tensor) -> Tensor:
+        """Features of rows by their place among all stored rows, as `flat` gives it, float32 (…, D)."""
+        stored_D = take(self.features_VND.flatten(0, 1), flat)
         return stored_D.float() if self.coordinates is None else self.coordinates.apply(stored_D)
 
     def stored(self, view: Tensor | int, row: Tensor) -> Tensor:
@@ -71,9 +75,20 @@ class Features:
         stored = row if self.rows_N is None else self.rows_N[row]
         return view * self.features_VND.shape[1] + stored
 
+    def by_flat(self, values_N: Tensor) -> Tensor:
+        """A value a row, (N,), at the row's place in each view among all stored rows, see `flat`; 0 for rows not selected."""
+        if self.rows_N is not None:
+            values_N = values_N.new_zeros(self.features_VND.shape[1]).index_copy_(0, self.rows_N, values_N)
+        return values_N.repeat(self.views)
+
     def blocks(self) -> tuple[Tensor, ...]:
-        """Rows 0 to N-1 in order, BLOCK_VALUES features at a time."""
-        return torch.arange(len(self.labels_N)).split(max(1, BLOCK_VALUES // self.width))
+        """Rows 0 to N-1 in order, `block_rows` at a time."""
+        return torch.arange(len(self.labels_N)).split(self.block_rows)
+
+    @property
+    def block_rows(self) -> int:
+        """Rows of BLOCK_VALUES features."""
+        return max(1, BLOCK_VALUES // self.width)
 
     def standardised(self) -> "Features":
         """The same rows in coordinates fitted on their clean view: no unit and no offset of the features matters."""

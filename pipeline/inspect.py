@@ -9,10 +9,11 @@ from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import DataError
 from pipeline.images.alarms import Alarm, alarm
-from pipeline.images.dataset import with_final_splits
+from pipeline.images.findings import of_two_classes
 from pipeline.images.looking import Look, look_alike, look_at_all, stacked
 from pipeline.images.sources import load_source
 from pipeline.images.sources.source import Raw, Source
+from pipeline.images.splits import with_final_splits
 from pipeline.images.summary import Header, factor_text, imbalance_factor, lines_of_images
 from pipeline.inspecting.features import feature_alarms
 from pipeline.longtail import group_limits, shot_groups
@@ -186,7 +187,7 @@ def _copies(source: Source, looks: Mapping[str, Sequence[Look | None]]) -> list[
             rows_of[look.digest].append(row)
     labels_N = source.splits["train"].labels_N
     twice = [rows for rows in rows_of.values() if len(rows) > 1]
-    two_classes = [rows for rows in twice if len({int(labels_N[row]) for row in rows}) > 1]
+    two_classes = [pair for rows in twice if (pair := of_two_classes(rows, labels_N))]
     alarms = alarm(
         "copies", "training images stand there more than once", [_same(names["train"], rows) for rows in twice]
     )

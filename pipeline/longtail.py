@@ -117,7 +117,7 @@ def hold_out(labels_N: Rows, share: float, seed: int, singles_stay: bool = False
 
 
 def evenly_spaced(rows: int, count: int) -> Rows:
-    """At most `count` of the rows 0 … `rows` - 1, ascending and evenly over all, the first and the last among them."""
+    """At most `count` of the rows 0 … `rows` - 1, ascending and evenly over all; the last is among them where `count` > 1."""
     return np.unique(np.linspace(0, rows - 1, count).astype(np.int64)) if rows else np.empty(0, dtype=np.int64)
 
 

@@ -17,6 +17,7 @@ from cache import FeatureCache
 from pipeline import features
 from pipeline.artefacts import folders
 from pipeline.classifiers.linear import Classifier
+from pipeline.classifiers.scored import Scored
 from pipeline.errors import DataError
 from pipeline.evaluate import shift_to
 from pipeline.images.decoding import Item
@@ -24,7 +25,7 @@ from pipeline.images.gathering import Named
 from pipeline.longtail import Rows
 from pipeline.predicting.files import Prediction
 from pipeline.progress import track
-from pipeline.stage3_record import CLASSIFIER, RetrainResult, saved_classifier
+from pipeline.stage3_record import CLASSIFIER, INCOMPLETE, RetrainResult, saved_classifier
 
 CHUNK = 512
 """Images that are decoded, predicted and written at a time."""
@@ -37,7 +38,7 @@ class Predictor:
     Replicas of several seeds are averaged: the mean of their probabilities.
     """
 
-    classifier: Classifier
+    classifier: Classifier | Scored
     classes: tuple[str, ...]
     digest: str
     temperature: float = 1.0
@@ -47,12 +48,11 @@ class Predictor:
     @property
     def width(self) -> int:
         """D, numbers of a feature."""
-        return self.classifier.weight_RCD.shape[2]
+        return self.classifier.width
 
     def replica(self, place: int) -> "Predictor":
         """The classifier of one seed alone, the `place`-th."""
-        weight_RCD, bias_RC = self.classifier.weight_RCD, self.classifier.bias_RC
-        return replace(self, classifier=Classifier(weight_RCD[place : place + 1], bias_RC[place : place + 1]))
+        return replace(self, classifier=self.classifier.only([place]))
 
     def probabilities(self, features_BD: Tensor) -> Tensor:
         """(B, D) -> (B, C). Of several views of each row, (V, B, D), the mean of their probabilities."""
@@ -100,15 +100,12 @@ def predictor_of(folder: Path, cache: FeatureCache | None = None, prior: str | N
     `prior` as in `evaluate.prior`; None: that of the run, empty: none.
 
     A run for a class prior that the user stated gives probabilities under that prior; its cache, which has the training counts,
-    is then wanted. Raises DataError without it, for a classifier that is not the one its run recorded, or is no linear map.
+    is then wanted. Raises DataError without it, and for a classifier that is not the one its run recorded.
     """
     result = folders.read_result(folder, RetrainResult)
     classifier = saved_classifier(folder, result)
     if classifier is None:
-        raise DataError(
-            f"{folder / CLASSIFIER}: {result.method} is no linear map and is not read from its file again; retrain with a head "
-            "that is, such as crt, logistic, lda or transfer"
-        )
+        raise DataError(f"{folder / CLASSIFIER}: {INCOMPLETE}")
     predictor = Predictor(
         classifier, tuple(result.classes), result.digest, shift_C=_prior_shift(folder, result, cache, prior)
     )
@@ -162,7 +159,8 @@ def predict_images(
 
 
 def _chunk(predictor: Classifies, encoder: Reads, origin: Named, rows: Rows, count: int) -> list[Prediction]:
-    names = [origin.names[row] for row in rows]
+    # A file's name may be no UTF-8, for which JSON and Parquet have no place.
+    names = [origin.names[row].encode("utf-8", "backslashreplace").decode() for row in rows]
     features_BD, positions, broken = encoder.features(origin.take(rows))
     readable = predictor.top([names[position] for position in positions], features_BD, count)
     by_position = dict(zip(positions, readable, strict=True))

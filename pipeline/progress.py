@@ -136,12 +136,14 @@ class Track:
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, detail=text)
 
-    def note(self, text: str) -> None:
+    def note(self, text: str, always: bool = False) -> None:
+        """A line. Without a terminal it is left out where less than `EVERY` seconds have passed since one, unless `always`."""
         if _verbosity == 0:
             return
         if self._bar is not None:
             self._bar.console.print(printable(text), highlight=False, markup=False)
-        else:
+        elif always or _verbosity > 1 or time.monotonic() - self._said >= EVERY:
+            self._said = time.monotonic()
             note(text)
 
 
@@ -154,7 +156,7 @@ def to_go(seconds: float) -> str:
 
 @contextmanager
 def track(total: int, description: str, unit: str = "rows", shown: bool = True) -> Iterator[Track]:
-    """A bar on a terminal, a line every `EVERY` seconds elsewhere, nothing under `-q`; notes are printed in both.
+    """A bar on a terminal, a line every `EVERY` seconds elsewhere, nothing under `-q`.
 
     `shown` is false in all but the first of several processes that do the same work together.
     """

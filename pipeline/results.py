@@ -13,6 +13,7 @@ import polars as pl
 from pipeline.artefacts import folders
 from pipeline.errors import ConfigError, DataError
 from pipeline.metrics import worst_tenth
+from pipeline.settings.stage3 import TRAINED
 from pipeline.settings.suggesting import did_you_mean
 from pipeline.settings.used import AUGMENTATIONS, HEADS
 from pipeline.stage3_record import RetrainResult, is_of_stage3
@@ -48,10 +49,16 @@ SCHEMA: dict[str, Any] = {
 
 
 def settings_digest(settings: dict[str, Any]) -> str:
-    """12 hex digits that name the settings of a run, whatever its seeds: two rows of one digest differ in the seed alone."""
+    """12 hex digits that name the settings of a run, whatever its seeds: two rows of one digest differ in the seed alone.
+
+    Of `stg` and `longtail`, those count that the run's figures come from.
+    """
     kept = {name: value for name, value in settings.items() if name != "seed"}
     retrain = {name: value for name, value in kept.get("retrain", {}).items() if name != "seeds"}
-    return folders.key_of(**{**kept, "retrain": retrain})[: folders.KEY_LENGTH]
+    used = AUGMENTATIONS.get(retrain.get("augmentation", ""), frozenset()) if retrain.get("head") in TRAINED else ()
+    stg = {name: value for name, value in kept.get("stg", {}).items() if f"stg.{name}" in used}
+    longtail = {name: value for name, value in kept.get("longtail", {}).items() if name in ("many_above", "few_below")}
+    return folders.key_of(**{**kept, "retrain": retrain, "stg": stg, "longtail": longtail})[: folders.KEY_LENGTH]
 
 
 def rows_of(result: RetrainResult, folder: Path) -> list[dict[str, Any]]:

@@ -52,6 +52,6 @@ def predictions(run: Run, result: RetrainResult, cache: FeatureCache) -> Tensor:
 
 
 def classifier_of(run: Run, result: RetrainResult, cache: FeatureCache) -> Classifier | Scored:
-    """The finished run's classifier: a linear one from its file, any other computed again."""
+    """The finished run's classifier, from its file; computed again where the file does not hold all of it."""
     saved = saved_classifier(run.folder, result)
     return saved or train_classifier(run.settings, cache, seeds_of(run.settings), run.generator)

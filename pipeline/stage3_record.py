@@ -10,10 +10,14 @@ from pydantic import Field, field_validator
 from pipeline.artefacts import folders, tensors
 from pipeline.artefacts.figures import Digest, Percent, Seconds
 from pipeline.classifiers.linear import Classifier
-from pipeline.classifiers.scored import Selection
+from pipeline.classifiers.saved import from_tensors
+from pipeline.classifiers.scored import Scored, Selection
+from pipeline.errors import DataError
 from pipeline.metrics import Metrics
 
 CLASSIFIER = "classifier.safetensors"
+INCOMPLETE = "of an earlier version, which did not keep all of this head; delete the folder and run retrain again"
+"""What is said of a file from which no classifier can be made."""
 FIGURES = ("accuracy", "many", "medium", "few", "balanced_accuracy", "ece")
 
 
@@ -53,6 +57,11 @@ class RetrainResult(Metrics):
             raise ValueError(f"wanted {', '.join(FIGURES)}")
         return by_name
 
+    def beside_figures(self) -> dict[str, Any]:
+        """What holds of the classifier on whatever rows it is measured: all fields but figures, seeds and predictions."""
+        figures = {*Metrics.model_fields, "mean", "std", "each_seed", "seeds", "predictions"}
+        return self.model_dump(exclude=figures)
+
 
 def summarise(each_seed: list[Metrics], seeds: list[int], **rest: object) -> RetrainResult:
     """Mean over seeds as the figures, with the spread (sample standard deviation, 0 for one seed)."""
@@ -81,14 +90,15 @@ def is_of_stage3(metrics: Mapping[str, Any]) -> bool:
     return "method" in metrics and "each_seed" in metrics
 
 
-def saved_classifier(folder: Path, result: RetrainResult) -> Classifier | None:
-    """The linear classifiers of a finished run, one a seed; None where its head is no linear map.
+def saved_classifier(folder: Path, result: RetrainResult) -> Classifier | Scored | None:
+    """The classifiers of a finished run, one a seed; None for one of an earlier version, whose file does not hold all of it.
 
-    Raises DataError where the tensors are not those whose digest the run recorded.
+    Raises DataError where the tensors are not those whose digest the run recorded, or do not fit together.
     """
     path = folder / CLASSIFIER
     saved, _ = tensors.load(path)
     folders.prove(path, tensors.digest(saved), result.digest)
-    if set(saved) != {"weight", "bias"}:
-        return None
-    return Classifier(saved["weight"], saved["bias"], prior_power=result.prior_power)
+    try:
+        return from_tensors(saved, result.prior_power)
+    except ValueError as error:
+        raise DataError(f"{path}: {error}; {folders.AGAIN}") from None

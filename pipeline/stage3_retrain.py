@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cache import FeatureCache
 from pipeline.artefacts import folders
@@ -13,17 +14,15 @@ from pipeline.classifiers.scored import Scored, Selection
 from pipeline.errors import DataError, LineageError, TrainingError
 from pipeline.evaluate import Measured, NotFinite, expected_shares, measure
 from pipeline.features import averaged_views
-from pipeline.metrics import Metrics
 from pipeline.progress import note, on_interrupt
 from pipeline.settings import Settings
 from pipeline.settings.method_names import stage3_method
+from pipeline.settings.register import BORROWING, REVISIONS
 from pipeline.settings.stage3 import uses_stg
-from pipeline.settings.used import HEADS
-from pipeline.stage3_record import CLASSIFIER, RetrainResult, saved_classifier, summarise
+from pipeline.settings.used import AUGMENTATIONS, HEADS
+from pipeline.stage3_record import CLASSIFIER, INCOMPLETE, RetrainResult, saved_classifier, summarise
 from pipeline.stg import trained as stg_file
 
-TRANSFER_RULES = {"head_classes", "head_above", "head_share_limit", "head_share", "similarity"}
-"""The settings of `stg` that say what a tail sample borrows, with or without a generator."""
 MADE_BY = {"seed", "coordinates", "longtail", "stg", "retrain", "choice", "evaluate"}
 """The settings that a classifier and its figures come from, beside the cache."""
 SPLIT_FIGURES = "figures-{split}.json"
@@ -60,27 +59,39 @@ def planned(settings: Settings, cache: FeatureCache, root: Path, stg: Path | Non
             raise ValueError("retrain: retrain.augmentation=stg wants the run folder of a generator")
         trained, stg_digest = stg_file.load(stg, cache, settings.coordinates)
     method = stage3_method(settings.retrain)
-    transfers = settings.retrain.is_trained and settings.retrain.augmentation in ("stg", "closed-form")
-    rules = settings.stg.model_dump(include=TRANSFER_RULES) if transfers else None
     shares_C = expected_shares(settings.evaluate.prior, cache)
     prior = {} if shares_C is None else {"prior": shares_C.tolist()}
-    rule = {"rule": fixed_rule.VERSION} if follows_the_rule(settings, cache) else {}
+    rule = {"rule": fixed_rule.KEYED} if follows_the_rule(settings, cache) else {}
+    head = settings.retrain.head
+    revision = {"revision": REVISIONS[head]} if head in REVISIONS else {}
     retrain = settled(settings, cache)
     if retrain.test_views != 1:
         retrain = retrain.model_copy(update={"test_views": averaged_views(cache, "test", retrain.test_views)})
     key = folders.key_of(
         **prior,
         **rule,
+        **revision,
         retrain=retrain.keyed(),
         choice=settings.choice,
         coordinates=settings.coordinates,
         seed=settings.seed,
         groups=[settings.longtail.many_above, settings.longtail.few_below],
         stg=stg_digest,
-        rules=rules,
+        rules=_rules(settings),
         cache=cache.key,
     )
     return Run(settings, folders.run_folder(root, settings.name, method, key), method, trained, stg_digest)
+
+
+def _rules(settings: Settings) -> dict[str, Any] | None:
+    """What a run's key is made of beside `retrain`: which class lends to which. Augmentations that came later leave out what is
+    at its default, so older keys hold."""
+    used = AUGMENTATIONS[settings.retrain.augmentation] if settings.retrain.is_trained else frozenset()
+    rules = settings.stg.model_dump(include={name for name in BORROWING if f"stg.{name}" in used})
+    if settings.retrain.augmentation not in ("stg", "closed-form"):
+        default = type(settings.stg)().model_dump()
+        rules = {name: value for name, value in rules.items() if value != default[name]}
+    return rules or None
 
 
 def done_already(run: Run) -> RetrainResult | None:
@@ -129,7 +140,13 @@ def publish(run: Run, cache: FeatureCache, classifier: Classifier | Scored, star
         prior = ""
     measured = _measured(settings, cache, classifier, prior)
     tensors = classifier.tensors()
-    metadata = {"stage": "classifier", "method": run.method, "cache": cache.key, "stg": run.generator_digest or ""}
+    metadata = {
+        "stage": "classifier",
+        "method": run.method,
+        "architecture": classifier.architecture,
+        "cache": cache.key,
+        "stg": run.generator_digest or "",
+    }
     checkpoint.save(run.folder / CLASSIFIER, tensors, metadata)
     predicted = {"test": measured.predicted_RN}
     checkpoint.save(run.folder / PREDICTIONS, predicted, {"cache": cache.key})
@@ -179,13 +196,9 @@ def split_figures(run: Run, split: str) -> RetrainResult | None:
 def publish_split(run: Run, split: str, measured: Measured, test_views: int) -> None:
     """Keep a finished run's figures on another split than test, of so many views of each row, beside metrics.json."""
     result = folders.read_result(run.folder, RetrainResult)
-    same = result.model_dump(include=_same_for_all_splits())
+    same = result.beside_figures()
     figures_there = summarise(measured.metrics, result.seeds, **{**same, "split": split, "test_views": test_views})
     folders.write_json(run.folder / SPLIT_FIGURES.format(split=split), figures_there)
-
-
-def _same_for_all_splits() -> set[str]:
-    return {*RetrainResult.model_fields} - {*Metrics.model_fields, "mean", "std", "each_seed", "seeds", "predictions"}
 
 
 def evaluate_run(
@@ -196,7 +209,7 @@ def evaluate_run(
     `prior` as in `evaluate.prior`; None: that of the run, empty: none. `views` as `retrain.test_views`, whatever the run has.
 
     Raises LineageError for another cache, DataError where the cache lacks the split, the classifier is not the one that the
-    run recorded, or it is not linear: those are not taken up from their file again.
+    run recorded, or its file does not hold all of it.
     """
     result = folders.read_result(folder, RetrainResult)
     if result.cache != cache.key:
@@ -205,10 +218,7 @@ def evaluate_run(
         )
     classifier = saved_classifier(folder, result)
     if classifier is None:
-        head = result.method.partition("+")[0]
-        raise DataError(
-            f"{folder / CLASSIFIER}: {result.method} is no linear classifier; run retrain with --head {head} again"
-        )
+        raise DataError(f"{folder / CLASSIFIER}: {INCOMPLETE}")
     settings = Settings.model_validate({"longtail": result.settings.get("longtail", {})})
     prior = result.prior if prior is None else prior
     if prior and result.prior_power is None:
@@ -218,7 +228,7 @@ def evaluate_run(
         )
     views = averaged_views(cache, split, views) if views != 1 else 1
     each_seed = measure(cache, split, classifier, settings, prior, views).metrics
-    same = result.model_dump(include=_same_for_all_splits())
+    same = result.beside_figures()
     return summarise(each_seed, result.seeds, **{**same, "split": split, "prior": prior, "test_views": views})
 
 

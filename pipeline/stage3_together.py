@@ -3,13 +3,14 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 from cache import FeatureCache
 from pipeline.artefacts import folders
 from pipeline.classifiers import settled, train_classifiers
+from pipeline.classifiers.kinds import TRAININGS
 from pipeline.classifiers.linear import Classifier
 from pipeline.classifiers.replicas import PER_REPLICA
 from pipeline.classifiers.scored import Scored
@@ -25,7 +26,7 @@ STEP_COPIES = 6
 """Numbers held for each feature of a step: drawn rows, noise, mask, what Eq. 3 and 4 make of them, and their gradients."""
 DRAWN = 2**18
 """Random numbers of a kind that `replicas` draws at a time for each seed."""
-SIDE_BY_SIDE = ("crt", "lws", "generalized", "logit-adjusted")
+SIDE_BY_SIDE = tuple(name for name, training in TRAININGS.items() if training.of_logits_alone)
 """Heads whose variants may share a program: linear ones, whose loss reads logits and labels alone."""
 SEEDLESS = ("none", "dropout", "noise", "closed-form", "stg")
 """Augmentations that draw nothing by the run's seed before training. Runs of others share a program with those of their seed."""
@@ -65,7 +66,8 @@ def programs(runs: Sequence[Run], cache: FeatureCache, limit: int | None = None)
     groups: dict[str, list[Run]] = {}
     for position, run in enumerate(runs):
         retrain = run.settings.retrain
-        alone = retrain.head not in SIDE_BY_SIDE or (is_unseen(cache) and not retrain.epochs)
+        searched = is_unseen(cache) and not retrain.epochs and not retrain.steps
+        alone = retrain.head not in SIDE_BY_SIDE or searched
         key = str(position) if alone else _shape(run)
         groups.setdefault(key, []).append(run)
     width, classes = cache.manifest.identity.width, len(cache.classes)
@@ -128,20 +130,23 @@ def _halves(program: Program) -> tuple[list[Run], list[Run]]:
     )
 
 
+def separate(program: Program) -> list[Program]:
+    """Each run as a program of its own."""
+    return [Program((run,), (run.settings,), tuple(seeds_of(run.settings))) for run in program.runs]
+
+
 def train_program(program: Program, cache: FeatureCache, rows_N: Tensor | None = None) -> list[Classifier | Scored]:
     """The classifier of each run, one replica a seed of its own; with `rows_N` trained on those training rows alone."""
     together = train_classifiers(program.variants, cache, program.seeds, program.runs[0].generator, rows_N)
     if len(program.runs) == 1:
         return [together]
-    assert isinstance(together, Classifier)
     place = {_variant(variant): number for number, variant in enumerate(program.variants)}
     parts: list[Classifier | Scored] = []
     for run in program.runs:
         first = place[_variant(run.settings)] * len(program.seeds)
         replicas = [first + program.seeds.index(seed) for seed in seeds_of(run.settings)]
-        weight_RCD, bias_RC = together.weight_RCD[replicas], together.bias_RC[replicas]
         power = prior_power(settled(run.settings, cache))
-        parts.append(Classifier(weight_RCD, bias_RC, together.selection, power))
+        parts.append(replace(together.only(replicas), prior_power=power))
     return parts
 
 
@@ -152,9 +157,8 @@ def run_program(program: Program, cache: FeatureCache) -> None:
     """
     with ExitStack() as locks:
         to_do = set()
-        for folder in sorted(
-            {run.folder for run in program.runs}
-        ):  # in one order for all processes: none waits in a circle
+        # In one order for all processes: none waits in a circle.
+        for folder in sorted({run.folder for run in program.runs}):
             if locks.enter_context(folders.work_to_do(folder, "classifier")):
                 to_do.add(folder)
         runs = [run for run in program.runs if run.folder in to_do]

@@ -48,11 +48,8 @@ def sweep(job: Sweep) -> tuple[Path, SweepResult]:
     split, why_not = choose_on(job.select_on, job.cache)
     failures: dict[int, str] = {}
     stgs = _generators(job, failures)
-    runs = {
-        number: planned(point.settings, job.cache, job.root, stgs.get(number))
-        for number, point in enumerate(job.points)
-        if number not in failures
-    }
+    runs = _planned(job, stgs, failures)
+    points = len({*runs, *failures})
     wanted = None if split in (None, "test") else split
     waiting = [number for number, run in runs.items() if not _is_done(run, wanted)]
     _train(job, runs, stgs, waiting, wanted, failures)
@@ -68,7 +65,7 @@ def sweep(job: Sweep) -> tuple[Path, SweepResult]:
         warning=TEST_WARNING if split == "test" else None,
         test_views=max((figures.test_views for figures in results.values()), default=1),
         varied=job.file.varied,
-        points=len(job.points),
+        points=points,
         places=places,
         failures=[Failure(point=str(job.points[number]), error=text) for number, text in sorted(failures.items())],
     )
@@ -99,6 +96,22 @@ def choose_on(select_on: str, cache: FeatureCache) -> tuple[str | None, str | No
     if select_on == CROSS_VALIDATION:
         raise ConfigError(f"--select-on {CROSS_VALIDATION}: cache {cache.key[:12]}: {seen}")
     return None, f"cache {cache.key[:12]} has no split val, and {seen}"
+
+
+def _planned(job: Sweep, stgs: dict[int, Path], failures: dict[int, str]) -> dict[int, Run]:
+    """Each point's run. Of points that mean the same run, such as `auto` and the number that it stands for, the first alone."""
+    runs: dict[int, Run] = {}
+    first_of: dict[Path, int] = {}
+    for number, point in enumerate(job.points):
+        if number in failures:
+            continue
+        run = planned(point.settings, job.cache, job.root, stgs.get(number))
+        first = first_of.setdefault(run.folder, number)
+        if first == number:
+            runs[number] = run
+        else:
+            note(f"{point}: the same run as {job.points[first]}")
+    return runs
 
 
 def _is_done(run: Run, split: str | None) -> bool:
@@ -134,7 +147,7 @@ def _train(
 ) -> None:
     numbers = {runs[number].folder: number for number in waiting}
     grouped = programs([runs[number] for number in waiting], job.cache, _memory(job.workers))
-    _say_plan(job, grouped, len(job.points) - len(waiting) - len(failures))
+    _say_plan(job, grouped, len({*runs, *failures}), len(runs) - len(waiting))
     tasks = [_task(job, program, stgs.get(numbers[program.runs[0].folder]), split) for program in grouped]
     with (
         on_interrupt("every finished point is kept; the same command goes on with the others"),
@@ -168,12 +181,12 @@ def _memory(workers: Workers) -> int | None:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // (SHARE_OF_RAM * max(1, workers.jobs))
 
 
-def _say_plan(job: Sweep, grouped: Sequence[Program], done: int) -> None:
+def _say_plan(job: Sweep, grouped: Sequence[Program], points: int, done: int) -> None:
     width, classes = job.cache.manifest.identity.width, len(job.cache.classes)
     largest = max((program.bytes(width, classes) for program in grouped), default=0)
     replicas = sum(program.replicas for program in grouped)
     note(
-        f"sweep: {len(job.points)} points, {done} done already; {len(grouped)} programs of {replicas} replicas in all, each "
+        f"sweep: {points} points, {done} done already; {len(grouped)} programs of {replicas} replicas in all, each "
         f"at most {largest / 2**20:,.0f} MiB beside the features"
     )
 

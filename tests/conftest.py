@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import polars as pl
 import pytest
@@ -20,6 +21,9 @@ from cache import CacheWriter, FeatureCache, Identity, Provenance, SplitIdentity
 from cache.identity import samples_digest
 
 ROOT = Path(__file__).resolve().parent.parent
+# No test fails because others keep the machine busy.
+hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("patient")
 
 
 @pytest.fixture(autouse=True)

@@ -48,7 +48,7 @@ def class_labels(
             f"labels are text in {', '.join(text)} and numbers without names in {', '.join(bare)}; give the same in all"
         )
     given = order or names.get("train") or (None if text else next(iter(names.values()), None))
-    wanted = given or _unnamed(values, text, notes)
+    wanted = given or _unnamed(parts, values, text, notes)
     labels = {}
     for split, values_N in values.items():
         if split in text:
@@ -119,16 +119,16 @@ def _same_length(part: Part, array: SourceArray, what: str) -> None:
         )
 
 
-def _unnamed(values: Mapping[str, Labels], text: list[str], notes: list[str]) -> Named:
+def _unnamed(parts: Mapping[str, Part], values: Mapping[str, Labels], text: list[str], notes: list[str]) -> Named:
     """The class names where no list gives them: the text labels, or as many numbers as the labels need."""
     if text:
-        names, unified = in_order({str(value) for split in text for value in values[split].tolist()})
+        names, unified = in_order(set().union(*(_texts(parts[split], values[split]) for split in text)))
         if unified:
             notes.append(
                 f"labels: {unified} spellings differ from another only in spaces or in how an accent is written; they are "
                 "taken as the same class"
             )
-        return Named("labels", tuple(sound("labels", name) for name in names))
+        return Named("labels", names)
     highest = max(int(values_N.max()) for values_N in values.values())
     lowest = min(int(values_N.min()) for values_N in values.values())
     if lowest > 0 and highest < CLASS_LIMIT:
@@ -137,6 +137,12 @@ def _unnamed(values: Mapping[str, Labels], text: list[str], notes: list[str]) ->
             f"if the first class is {lowest}, subtract {lowest} from all"
         )
     return Named("labels", tuple(str(number) for number in range(1 + min(max(highest, 0), CLASS_LIMIT - 1))))
+
+
+def _texts(part: Part, values_N: Labels) -> set[str]:
+    """The different labels of a split that are text. Raises CacheInvalid for one that no file can hold."""
+    assert part.labels is not None
+    return {sound(part.labels.where, text) for text in set(values_N.tolist())}
 
 
 def _numbers(

@@ -29,7 +29,7 @@ def at(text: str) -> Folder | Bucket:
     """
     if "://" not in text:
         folder = ownership.expanded(text)
-        if folder.is_file():
+        if folder.exists() and not folder.is_dir():
             raise PlaceInvalid(f"{text}: wanted a folder of caches, found a file")
         return Folder(folder)
     match = _URL.fullmatch(text)

@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cache import catalog
-from cache.catalog import Listing
 from cache.errors import CacheInvalid, CacheNotFound, CacheUnlisted
 from cache.format import layout
+from cache.listing import Listing
 from cache.manifest import LIMIT, Manifest
 from cache.sharing.bucket import Bucket
 from cache.sharing.folder import Folder
 from cache.sharing.parallel import WORKERS
+
+PUSH_AGAIN = "push the cache again from where it is whole"
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class Offer:
     content: bytes
     home: str
     modified: float
+    remedy: str = PUSH_AGAIN
+    """What to do where a file of it is missing or damaged."""
 
     @property
     def where(self) -> str:
@@ -40,9 +44,11 @@ def offer(place: Folder | Bucket, key: str) -> Offer | None:
         content, modified = place.read(name, LIMIT)
     except CacheNotFound:
         return None
-    manifest = catalog.parse_manifest(content, f"{place.url}/{name}", "push the cache again from where it is whole")
+    manifest = catalog.parse_manifest(content, f"{place.url}/{name}", PUSH_AGAIN)
     if manifest.key != key:
-        raise CacheInvalid(f"{place.url}/{name}: wanted the manifest of {key[:12]}, found that of {manifest.key[:12]}")
+        raise CacheInvalid(
+            f"{place.url}/{name}: wanted the manifest of {key[:12]}, found that of {manifest.key[:12]}; {PUSH_AGAIN}"
+        )
     return Offer(place, manifest, content, place.home(manifest), modified)
 
 
@@ -81,7 +87,7 @@ def _listing(place: Folder | Bucket, key: str) -> Listing | None:
         cache = offer(place, key)
     except CacheInvalid as error:
         return Listing(key, f"{place.url}/{key}", "damaged", 0, 0.0, problem=str(error))
-    return None if cache is None else catalog.listing(cache.manifest, cache.where, cache.modified)
+    return None if cache is None else Listing.of(cache.manifest, cache.where, cache.modified)
 
 
 def shared(manifest: Manifest, path: str, state: Literal["pushed", "pulled", "there", "theirs"]) -> Shared:

@@ -140,16 +140,23 @@ def _fetch(offer: Offer, entry: Entry, path: Path, halted: threading.Event) -> N
             if wrong == ATTEMPTS:
                 raise CacheCorrupt(
                     f"{offer.place.url}/{name}: wanted sha256 {entry.sha256}, found {digest}, {wrong} times; "
-                    "push the cache again from where it is whole"
+                    f"{offer.remedy}"
                 )
             part.clear()
 
 
 def _append(offer: Offer, name: str, entry: Entry, part: _Part, halted: threading.Event) -> None:
-    for block in offer.place.blocks(name, entry.size, part.size):
-        if halted.is_set():
-            break
-        part.write(block[: entry.size - part.size])
+    try:
+        for block in offer.place.blocks(name, entry.size, part.size):
+            if halted.is_set():
+                break
+            part.write(block[: entry.size - part.size])
+    except (CacheCorrupt, CacheInvalid, CacheNotFound) as error:
+        # The remedy of a file's error is for a cache in stores/, and a missing object's error has none.
+        problem = "no such object" if isinstance(error, CacheNotFound) else error.problem
+        if not problem:
+            raise
+        raise type(error).about(f"{offer.place.url}/{name}", problem, offer.remedy) from None
     if part.size < entry.size:
         raise CacheDropped(f"{offer.place.url}/{name}: wanted {entry.size} bytes, broke off after {part.size}")
 

@@ -22,7 +22,7 @@ from cache.sharing.pull import receive
 
 Published = Literal["none", "mine", "damaged"]
 """What stands under the name of the manifest: nothing, the same manifest, or one that is damaged or lacks files."""
-UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR)
+UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST)
 
 
 def push(
@@ -40,7 +40,7 @@ def push(
     path = Path(path).resolve()  # because no link inside a place is followed
     held = FeatureCache.open(path)  # as long as it is open, nobody removes the cache
     content = (path / MANIFEST).read_bytes()
-    mine = Offer(Folder(path.parent), held.manifest, content, path.name, 0.0)
+    mine = Offer(Folder(path.parent), held.manifest, content, path.name, 0.0, AGAIN)
     if isinstance(place, Folder):
         return _copy(mine, place, advance, note)
     try:

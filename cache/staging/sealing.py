@@ -7,6 +7,7 @@ the staging folder, and if this step is cut off, all files are still there.
 import io
 import uuid
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from cache.errors import CacheStorage
 from cache.format import description, layout
 from cache.identity import Identity
 from cache.manifest import Entry, Provenance
+
+SEALED_AT_ONCE = 4
+"""Files that are read back and synced at a time: some file systems take milliseconds for each sync, whatever its size."""
 
 
 @dataclass(frozen=True)
@@ -75,30 +79,37 @@ def publish(draft: Draft, work: Path, stores: Path, written: Iterable[Entry], sy
             known = {entry.file: entry for entry in written}
             cut = (draft.identity, draft.rows_per_chunk, draft.chunks_per_shard)
             files = [file for file in layout.files(*cut) if file not in fresh]
-            inventory = [_collect(work / layout.DATA, sealed, file, known.get(file)) for file in files]
-            if not synced:
-                for file in files:
-                    durable.sync_file(sealed / file)
-            inventory += [_entry(sealed, file) for file in fresh]
+            for file in files:
+                _collect(work / layout.DATA, sealed, file)
+            with ThreadPoolExecutor(SEALED_AT_ONCE) as pool:
+                proofs = pool.map(lambda file: _proved(work, sealed, file, known.get(file), synced), files)
+                inventory = [*proofs, *(_entry(sealed, file) for file in fresh)]
             durable.replace(sealed / layout.MANIFEST, draft.manifest(inventory))
             durable.appear(sealed, path)
     finally:
         durable.remove_tree(sealed)
 
 
-def _collect(data: Path, sealed: Path, file: str, written: Entry | None) -> Entry:
-    """Link a file of `data` into the sealed folder, read it back, and compare it with its line in the journal."""
-    changed = CacheStorage(f"{data / file}: changed after it was written; run the same command again")
+def _collect(data: Path, sealed: Path, file: str) -> None:
+    """Link a file of `data` into the sealed folder."""
     if not (data / file).is_file():
-        raise changed
+        raise _changed(data / file)
     durable.make_folder((sealed / file).parent, sync=False)
     durable.link(data / file, sealed / file)
+
+
+def _proved(work: Path, sealed: Path, file: str, written: Entry | None, synced: bool) -> Entry:
+    """The entry of a file in the sealed folder, which is read back, compared with its line in the journal, and synced."""
     entry = _entry(sealed, file)
-    if written is None:
-        return entry
-    if (written.size, written.sha256) != (entry.size, entry.sha256):
-        raise changed
-    return written
+    if written is not None and (written.size, written.sha256) != (entry.size, entry.sha256):
+        raise _changed(work / layout.DATA / file)
+    if not synced:
+        durable.sync_file(sealed / file)
+    return written or entry
+
+
+def _changed(path: Path) -> CacheStorage:
+    return CacheStorage(f"{path}: changed after it was written; run the same command again")
 
 
 def _entry(folder: Path, file: str) -> Entry:

@@ -1,16 +1,21 @@
 """How the features in a staging folder are cut into chunks and shards.
 
-The process that begins the folder decides, and writes the sizes to `plan.json`. Processes that continue keep to them.
+The process that begins the folder decides, and writes the sizes to `plan.json`; the first that writes rows of an array decides
+whether it is compressed, and writes its `zarr.json`. Processes that continue keep to both.
 """
 
 import json
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cache.disk import durable, opening
-from cache.errors import CacheCorrupt, CacheError
-from cache.format import layout
+from cache.errors import CacheCorrupt, CacheError, CacheInvalid
+from cache.format import description, encode, layout
 from cache.identity import Identity
 from cache.staging.journal import ShardKey
 
@@ -58,6 +63,34 @@ class Shard:
     def key(self) -> ShardKey:
         """The name of the shard in the journal."""
         return self.split, self.view, self.index
+
+
+def agreed_document(
+    work: Path,
+    identity: Identity,
+    shard: Shard,
+    chunk: int,
+    chunks_per_shard: int,
+    stored_BD: NDArray[np.floating[Any]],
+) -> dict[str, Any]:
+    """The content of the `zarr.json` of a shard's array; `chunk` rows of a view are a chunk.
+
+    The first shard that is written, of rows `stored_BD`, decides whether the array is compressed with zstd, and `zarr.json` says
+    so from then on. Raises CacheCorrupt for one that coattail did not write.
+    """
+    file = layout.array_file(shard.split, shard.view)
+    path = work / layout.DATA / file
+    rows, dtype = identity.splits[shard.split].rows, identity.dtype
+    row, chunk = layout.row_shape(identity, shard.view), layout.array_chunk(identity, shard.view, chunk)
+    if not path.is_file():
+        durable.make_folder(path.parent)
+        compress = encode.worth_compressing(stored_BD)
+        document = description.array_document(rows, row, chunk, dtype, compress, chunks_per_shard)
+        durable.create(path, description.document_bytes(document))
+    try:
+        return description.read_document(work / layout.DATA, file, rows, row, chunk, dtype, chunks_per_shard)
+    except (CacheCorrupt, CacheInvalid):
+        raise damaged(work, f"{layout.DATA}/{file}") from None
 
 
 def of_view(identity: Identity, split: str, view: str, chunk: int, chunks_per_shard: int) -> Iterator[Shard]:

@@ -168,7 +168,7 @@ def read_json(path: Path) -> dict[str, Any]:
         if len(content) > LIMIT:
             raise DataError(f"{path}: larger than {LIMIT} bytes; {AGAIN}")
         value = json.loads(content.decode())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"{path}: no such file; the run is not finished, or the folder is not a run folder") from None
     except DataError:
         raise

@@ -149,8 +149,8 @@ def _noise(draw: Draw, each: Each, _augmentation: Augmentation) -> Tensor:
 
 
 def _dropout(draw: Draw, each: Each, _augmentation: Augmentation) -> Tensor:
-    keep = (draw.uniform_SBD >= each("dropout")).to(draw.features_SBD.dtype)
-    return draw.features_SBD * keep / (1 - each("dropout"))
+    keep = _ones_where(torch.ge, draw.uniform_SBD, each("dropout"))
+    return keep.mul_(draw.features_SBD).div_(1 - each("dropout"))
 
 
 def _semantic(draw: Draw, each: Each, augmentation: Augmentation) -> Tensor:
@@ -160,7 +160,14 @@ def _semantic(draw: Draw, each: Each, augmentation: Augmentation) -> Tensor:
     # Eq. 4 of Eq. 3, written as one sum: where the mask is off, nothing is added. Beta and the mask of a row are the same for
     # all variants, so they come before lambda, by which variants differ.
     moved_SBD = _transformation(mean_SBD, deviation_SBD, draw.noise_SBD).mul_(beta_SB1)
-    return _move(draw.features_SBD, moved_SBD * _chosen(draw.uniform_SBD, each("threshold")), each("strength"))
+    chosen_VSBD = _ones_where(torch.lt, draw.uniform_SBD, each("threshold"))
+    return _move(draw.features_SBD, chosen_VSBD.mul_(moved_SBD), each("strength"))
+
+
+def _ones_where(compare: Callable[..., Tensor], uniform_SBD: Tensor, bound_V111: Tensor) -> Tensor:
+    """1 where the comparison holds, else 0, (V, S, B, D): multiplying by numbers is several times as fast as by truth values."""
+    ones_VSBD = uniform_SBD.new_empty(len(bound_V111), *uniform_SBD.shape)
+    return compare(uniform_SBD, bound_V111, out=ones_VSBD)
 
 
 def _transfer(draw: Draw, _each: Each, augmentation: Augmentation) -> Tensor:

@@ -13,8 +13,9 @@ from pipeline.stg.soft import SoftGenerator, estimate, lenders
 from pipeline.stg.statistics import ClassStatistics, split_statistics
 from pipeline.stg.trained import TrainedSTG
 
-TABLE_LIMIT = 256 << 20
-"""Bytes that a table of the generator's output may take. Above it the generator runs in each step."""
+TABLE_LIMIT = 1 << 30
+"""Bytes that a table of the generator's output may take. Above it the generator runs in each step. For 20,000 rows of the tail
+and 2,048 channels the table takes 0.3 GB."""
 Transformations = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(features (..., D), flat row index (...)) -> mean and standard deviation (..., D); flat = view * N + row."""
 
@@ -27,7 +28,7 @@ def from_closed_form(head_index_F: Tensor, statistics: ClassStatistics) -> Trans
 
     def transformations(features: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         head_index = head_index_F[index]
-        return take(statistics.mean_CD, head_index) - features, take(deviation_HD, head_index)
+        return take(statistics.mean_CD, head_index).sub_(features), take(deviation_HD, head_index)
 
     return transformations
 
@@ -42,16 +43,17 @@ def from_generator(
     """
     stg = stg.eval()
     views, rows, width = features.features_VND.shape
-    wanted_F = augmented_N.repeat(views).nonzero()[:, 0]
+    augmented_F = features.by_flat(augmented_N)
+    wanted_F = augmented_F.nonzero()[:, 0]
     if len(wanted_F) * width * 8 > TABLE_LIMIT:
-        return _live(stg, head_index_F)
+        return _live(stg, head_index_F, augmented_F)
     position_F = torch.zeros(views * rows, dtype=torch.long)
     position_F[wanted_F] = torch.arange(len(wanted_F))
     mean_TD, deviation_TD = torch.empty(len(wanted_F), width), torch.empty(len(wanted_F), width)
     with torch.no_grad():
         for start in range(0, len(wanted_F), 8192):
             index = wanted_F[start : start + 8192]
-            mean_BD, variance_BD = stg(features.gather(index // rows, index % rows), head_index_F[index])
+            mean_BD, variance_BD = stg(features.gather_flat(index), head_index_F[index])
             mean_TD[start : start + 8192], deviation_TD[start : start + 8192] = mean_BD, variance_BD.sqrt()
 
     def transformations(_features: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
@@ -81,14 +83,21 @@ def from_mixture(
     own_C[heads] = torch.arange(len(heads))
     mean_CD, variance_CD = estimate(stg.eval(), every.mean_CD, every.count_C.clamp(min=1), own_C)
     estimated = ClassStatistics(mean_CD, variance_CD, every.count_C)
-    return from_closed_form(train.labels_N.repeat(train.views), estimated)
+    return from_closed_form(train.by_flat(train.labels_N), estimated)
 
 
-def _live(stg: SemanticTransformationGenerator, head_index_F: Tensor) -> Transformations:
+def _live(stg: SemanticTransformationGenerator, head_index_F: Tensor, augmented_F: Tensor) -> Transformations:
+    """The generator run in each step, on the rows that are augmented; the others get 0, their strength is 0."""
+
     @torch.no_grad()
     def transformations(features: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        mean, variance = stg(features.flatten(0, -2), head_index_F[index.flatten()])
-        return mean.view_as(features), variance.sqrt().view_as(features)
+        flat_B = index.flatten()
+        chosen_K = augmented_F[flat_B].nonzero()[:, 0]
+        mean_BD, deviation_BD = features.new_zeros(2, len(flat_B), features.shape[-1])
+        if len(chosen_K):
+            mean_KD, variance_KD = stg(features.flatten(0, -2)[chosen_K], head_index_F[flat_B[chosen_K]])
+            mean_BD[chosen_K], deviation_BD[chosen_K] = mean_KD, variance_KD.sqrt()
+        return mean_BD.view_as(features), deviation_BD.view_as(features)
 
     return transformations
 
@@ -96,7 +105,10 @@ def _live(stg: SemanticTransformationGenerator, head_index_F: Tensor) -> Transfo
 def nearest_heads(
     similarity: str, stage1: tuple[Tensor, Tensor] | None, train: Features, centroids_HD: Tensor, chosen: list[int]
 ) -> Tensor:
-    """The nearest head class of each flat row, view * N + row: an index into `chosen`; a head row's is its own."""
+    """The nearest head class of each stored row of each view, by its place among all: an index into `chosen`.
+
+    A head row's is its own. That of a row which is not selected is 0 and means nothing.
+    """
     weight_HD, bias_H = None, None
     if similarity == "logit":
         if stage1 is None:
@@ -107,12 +119,13 @@ def nearest_heads(
     own_C = torch.full((len(train.counts_C),), -1)
     own_C[chosen] = torch.arange(len(chosen))
     own_N = own_C[train.labels_N]
-    nearest = []
-    for view in range(train.views):
+    views, stored, _ = train.features_VND.shape
+    nearest_F = torch.zeros(views * stored, dtype=torch.long)
+    for view in range(views):
         for rows_B in train.blocks():
             nearest_B = nearest_head(train.gather(view, rows_B), centroids_HD, similarity, weight_HD, bias_H)
-            nearest.append(torch.where(own_N[rows_B] >= 0, own_N[rows_B], nearest_B))
-    return torch.cat(nearest)
+            nearest_F[train.flat(view, rows_B)] = torch.where(own_N[rows_B] >= 0, own_N[rows_B], nearest_B)
+    return nearest_F
 
 
 def nearest_head(

@@ -2,7 +2,9 @@
 
 import importlib
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
+from typing import TextIO
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +29,8 @@ class Own(Given):
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, S, S) -> (B, D). Raises DataError where the module raises, or gives something else for this batch."""
         try:
-            features = self.module(x)
+            with _printing_to_stderr():
+                features = self.module(x)
         except (Exception, SystemExit) as error:  # whatever somebody's code may raise
             if out_of_memory(error):
                 raise
@@ -50,7 +53,8 @@ def own_module(reference: str, size: int) -> Own:
     """
     attribute, source = _imported(reference)
     try:
-        module = attribute() if callable(attribute) and not isinstance(attribute, nn.Module) else attribute
+        with _printing_to_stderr():
+            module = attribute() if callable(attribute) and not isinstance(attribute, nn.Module) else attribute
     except (Exception, SystemExit) as error:
         raise ConfigError(
             f"--backbone-module {reference}: wanted an nn.Module, or what returns one without arguments, found {_reason(error)}"
@@ -74,8 +78,9 @@ def _imported(reference: str) -> tuple[object, str]:
     before = name in sys.modules
     sys.path.insert(0, str(Path.cwd()))
     try:
-        module = importlib.import_module(name)
-        value = getattr(module, attribute)
+        with _printing_to_stderr():
+            module = importlib.import_module(name)
+            value = getattr(module, attribute)
     except (Exception, SystemExit) as error:
         raise ConfigError(
             f"--backbone-module {reference}: wanted module:attribute that can be imported from {Path.cwd()}, found "
@@ -98,12 +103,17 @@ def _tried(module: nn.Module, reference: str, size: int) -> object:
     try:
         if not all(isinstance(value, Tensor) for value in module.state_dict().values()):
             raise TypeError("a state_dict that does not hold tensors alone")
-        with torch.inference_mode():
+        with torch.inference_mode(), _printing_to_stderr():
             return module.eval()(torch.zeros(2, 3, size, size, device=device))
     except (Exception, SystemExit) as error:
         raise ConfigError(
             f"--backbone-module {reference}: wanted features (B, D) of 2 images of {size} x {size} pixels, found {_reason(error)}"
         ) from None
+
+
+def _printing_to_stderr() -> redirect_stdout[TextIO]:
+    """What the user's code prints goes to stderr: stdout may hold one JSON document and nothing else."""
+    return redirect_stdout(sys.stderr)
 
 
 def _shape(features: object) -> tuple[int, ...]:

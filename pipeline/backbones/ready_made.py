@@ -199,9 +199,12 @@ def torchvision_entry(name: str, weights: str) -> Any:
     """torchvision's entry for these weights. Raises ConfigError where there is none."""
     entries = torchvision_entries(name)
     if weights not in entries:
-        raise ConfigError(
-            f"backbone.weights: wanted '', a .safetensors file or, for {name}, one of [{', '.join(entries)}], found {weights!r}"
+        ready = (
+            f", a .safetensors file or, for {name}, one of [{', '.join(entries)}]"
+            if entries
+            else " or a .safetensors file"
         )
+        raise ConfigError(f"backbone.weights: wanted ''{ready}, found {weights!r}")
     return models.get_model_weights(name)[weights]
 
 

@@ -15,7 +15,8 @@ from pipeline.classifiers.problem import Problem
 from pipeline.classifiers.scored import Scored
 from pipeline.features import corrects_the_prior, is_unseen, last_maps, load, stage1_classifier, training_rows
 from pipeline.settings import Retrain, Settings
-from pipeline.settings.stage3 import READS_MAPS, VALIDATES
+from pipeline.settings.register import HEADS
+from pipeline.settings.stage3 import CHOOSES, READS_MAPS, VALIDATES
 from pipeline.stg.trained import TrainedSTG
 
 
@@ -84,6 +85,23 @@ def _by_the_rule(settings: Settings, cache: FeatureCache, rows_N: Tensor | None)
 def follows_the_rule(settings: Settings, cache: FeatureCache) -> bool:
     """Whether `auto` has no rows to choose on in this cache."""
     return settings.retrain.head == "auto" and not _chooses(cache)
+
+
+def draws_at_random(settings: Settings, cache: FeatureCache) -> bool:
+    """Whether the head draws anything at random from this cache, so that another seed can give another classifier.
+
+    A head that chooses something deals the training rows to folds; not where there is a `val` split to choose on, or
+    nothing to choose.
+    """
+    head, retrain = settings.retrain.head, settings.retrain
+    if "seed" not in HEADS[head].uses:
+        return False
+    if retrain.is_trained or head not in VALIDATES or follows_the_rule(settings, cache):
+        return True
+    if "val" in cache.splits or (head == "scaling" and cache.classifier() is not None):
+        return False
+    choices = CHOOSES.get(head, ())
+    return not choices or (is_unseen(cache) and any(getattr(retrain, name) == "auto" for name in choices))
 
 
 def settled(settings: Settings, cache: FeatureCache) -> Retrain:

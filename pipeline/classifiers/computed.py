@@ -70,15 +70,13 @@ def scaling(problem: Problem) -> Classifier:
 def knn(problem: Problem) -> Scored:
     """The nearest training rows vote, a class's votes divided by its rows."""
     rows_ND = clean(problem.train)
-    fitted = fit_neighbours(rows_ND, problem.train.labels_N, problem.classes, problem.settings.neighbours)
-    return Scored(fitted.scores, {"rows": rows_ND, "labels": problem.train.labels_N})
+    return Scored(fit_neighbours(rows_ND, problem.train.labels_N, problem.classes, problem.settings.neighbours))
 
 
 def ridge(problem: Problem) -> Scored:
     """Ridge regression on random ReLU features, its strength by rows held out (RanPAC)."""
     fitted = fit_ridge(clean(problem.train), problem.train.labels_N, problem.classes, problem.seeds[0])
-    parts = {"projection": fitted.projection_DM, "weight": fitted.weight_MC}
-    return Scored(fitted.scores, parts, prior_power=None)
+    return Scored(fitted.network, prior_power=None)
 
 
 @on_present
@@ -97,7 +95,10 @@ def auto(problem: Problem) -> Classifier:
 
 def clean(rows: Features) -> Tensor:
     """The clean view of all rows, float32 (N, D)."""
-    return torch.cat([rows.gather(0, rows_B) for rows_B in rows.blocks()])
+    clean_ND = torch.empty(len(rows.labels_N), rows.width)
+    for part_BD, rows_B in zip(clean_ND.split(rows.block_rows), rows.blocks(), strict=True):
+        part_BD.copy_(rows.gather(0, rows_B))
+    return clean_ND
 
 
 def _values(problem: Problem, name: str) -> tuple[float, ...]:

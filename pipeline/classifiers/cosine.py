@@ -85,7 +85,7 @@ def gcl(problem: Problem) -> StepLoss:
     """Gaussian-clouded cosines (Li et al., Long-tailed Visual Recognition via Gaussian Clouded Logit Adjustment, 2022).
 
     As the authors' code has it, every class's cosine is lowered by cloud * min(|N(0, 1/3)|, 1) * its size, the true one by
-    the margin too; focal loss of the scaled cosines.
+    the margin too; focal loss of the scaled cosines, whose (1 - p)^g is a weight without a gradient.
     """
     settings = problem.settings
     size_C = cloud_sizes(problem.train.counts_C)
@@ -97,7 +97,8 @@ def gcl(problem: Problem) -> StepLoss:
         clouded_RBC = cosines_RBC - settings.cloud * noise_RBC * size_C
         true_RBC = functional.one_hot(step.labels_RB, cosines_RBC.shape[2])
         loss_RB = cross_entropies(heads.scale * (clouded_RBC - settings.margin * true_RBC), step.labels_RB)
-        return ((1 - torch.exp(-loss_RB)) ** settings.focal_gamma * loss_RB).mean(dim=1).sum()
+        focus_RB = (1 - torch.exp(-loss_RB.detach())) ** settings.focal_gamma
+        return (focus_RB * loss_RB).mean(dim=1).sum()
 
     return objective
 

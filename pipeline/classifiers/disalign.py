@@ -2,10 +2,12 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from pipeline.classifiers.architecture import Architecture
 from pipeline.classifiers.linear import LinearHeads
 from pipeline.classifiers.marc import reweighted
 from pipeline.classifiers.problem import Problem
@@ -53,19 +55,33 @@ def tensors(heads: AlignedHeads, _settings: Retrain) -> list[tuple[Tensor, float
     return [(tensor, 1.0) for tensor in trained]
 
 
-def finish(heads: AlignedHeads, _problem: Problem) -> Scored:
-    """No linear map: the confidence depends on the row."""
-    weight_RCD, bias_RC = heads.fixed.folded()
-    parts = {
-        "weight": weight_RCD,
-        "bias": bias_RC,
-        "logit_scale": heads.scale_RC,
-        "logit_shift": heads.shift_RC,
-        "confidence_weight": heads.direction_RD,
-        "confidence_bias": heads.offset_R1,
+class Aligned(Architecture):
+    """Linear classifiers whose logits are adjusted as far as a confidence lets them; the confidence depends on the row."""
+
+    NAME = "disalign"
+    SHAPES: ClassVar = {
+        "weight": "RCD",
+        "bias": "RC",
+        "logit_scale": "RC",
+        "logit_shift": "RC",
+        "confidence_weight": "RD",
+        "confidence_bias": "R1",
     }
-    return Scored(lambda features_BD: heads.logits(features_BD.expand(heads.replicas, *features_BD.shape)), parts)
+
+    def scores(self, inputs_BD: Tensor) -> Tensor:
+        weight_RCD, bias_RC, *aligned = (getattr(self, name) for name in self.SHAPES)
+        heads = AlignedHeads(LinearHeads(weight_RCD, bias_RC, torch.ones_like(bias_RC)), *aligned)
+        return heads.logits(inputs_BD[None].expand(heads.replicas, -1, -1))
+
+
+def finish(heads: AlignedHeads, problem: Problem) -> Scored:
+    weight_RCD, bias_RC = heads.fixed.folded()
+    parts = (weight_RCD, bias_RC, heads.scale_RC, heads.shift_RC, heads.direction_RD, heads.offset_R1)
+    tensors = dict(zip(Aligned.SHAPES, parts, strict=True))
+    return Scored(Aligned.on_these(tensors, problem.train.width))
 
 
 DISALIGN = Training(tensors, reweighted, wants_trained=True, begin=begin, finish=finish)
-"""Zhang et al., Distribution Alignment (2021), Eq. 5 to 9. Its code: weights n_c^-1.2, SGD 0.1, cosine, batch 256, 10 epochs."""
+"""Zhang et al., Distribution Alignment (2021), Eq. 5 to 9. Its code: weights n_c^-1.2, SGD 0.1, cosine, batch 256, 10 epochs.
+It writes (1 + s(x) a) z + s(x) b, which is this with a - 1 for a, and starts from a = 1 there and confidence weights of 0.1; here
+training starts from the classifier as it is."""

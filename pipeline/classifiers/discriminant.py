@@ -16,7 +16,7 @@ from sklearn.covariance import ledoit_wolf_shrinkage
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.classifiers.whitening import class_means, fit_whitening, within_covariance
+from pipeline.classifiers.whitening import Whitening, class_means, fit_whitening, within_covariance
 
 BLOCK_VALUES = 1 << 22
 """Shares of a mixture that are held at a time, 32 MiB."""
@@ -70,9 +70,11 @@ def fit_discriminant(
     rows gets bias -inf.
     """
     coordinates = fit_whitening(features_ND, labels_N, classes, setting.shrinkage)
-    whitened_ND = coordinates.apply(features_ND)
-    mean_CD, count_C = class_means(whitened_ND, labels_N, classes)
-    scatter = float(within_covariance(whitened_ND, labels_N, classes).trace()) if setting.corrected else 0.0
+    raw_CD, count_C = class_means(features_ND, labels_N, classes)
+    mean_CD = _whitened_means(coordinates, raw_CD, count_C)
+    scatter = 0.0
+    if setting.corrected:
+        scatter = float(within_covariance(coordinates.apply(features_ND), labels_N, classes).trace())
     blocks = list(_mixing_blocks(mean_CD, count_C, setting.strength, setting.temperature))
     weight_CD = torch.cat([mixing_BC @ mean_CD for mixing_BC in blocks])
     noise_C = torch.cat([_noise(mixing_BC, count_C, scatter) for mixing_BC in blocks])
@@ -95,11 +97,16 @@ def mean_shifts(features_ND: Tensor, labels_N: Tensor, classes: int, setting: Tr
     Which classes are alike is measured in coordinates whitened by `setting.shrinkage`. The transferred mean is a mixture of
     class means whose shares sum to 1, so the same shares give it in any coordinates.
     """
-    whitened_ND = fit_whitening(features_ND, labels_N, classes, setting.shrinkage).apply(features_ND)
-    whitened_CD, count_C = class_means(whitened_ND, labels_N, classes)
-    mean_CD, _ = class_means(features_ND, labels_N, classes)
+    coordinates = fit_whitening(features_ND, labels_N, classes, setting.shrinkage)
+    mean_CD, count_C = class_means(features_ND, labels_N, classes)
+    whitened_CD = _whitened_means(coordinates, mean_CD, count_C)
     blocks = _mixing_blocks(whitened_CD, count_C, setting.strength, setting.temperature)
     return (torch.cat([mixing_BC @ mean_CD for mixing_BC in blocks]) - mean_CD).float()
+
+
+def _whitened_means(coordinates: Whitening, mean_CD: Tensor, count_C: Tensor) -> Tensor:
+    """Class means in whitened coordinates, 0 for a class without rows."""
+    return torch.where((count_C > 0)[:, None], coordinates.means(mean_CD), 0.0)
 
 
 def _mixing_blocks(mean_CD: Tensor, count_C: Tensor, strength: float | None, temperature: float) -> Iterator[Tensor]:

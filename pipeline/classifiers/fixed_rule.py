@@ -28,7 +28,7 @@ from pipeline.settings import Retrain, Settings
 
 RULE = Retrain(head="logit-adjusted", augmentation="none")
 NAME = "logit-adjusted loss"
-VERSION = f"{NAME}, as sure as logistic regression"
+KEYED = f"{NAME}, as sure as logistic regression"
 """What the key of a run names: a run of an earlier rule is not taken for one of this."""
 SEEDS = 3
 """The classifiers of this many seeds are averaged: on classes of a few rows one seed differs from the next by points."""

@@ -34,11 +34,12 @@ class Expert:
 
 
 def distillation(logits_RBG: Tensor, taught_RBG: Tensor) -> Tensor:
-    """T^2 KL(expert || student) at temperature T, mean over the batch, (R,) (Xiang et al., 2020, Eq. 2)."""
+    """KL(expert || student) at temperature T, mean over the batch, (R,) (Xiang et al., 2020, Eq. 2): as the authors' code has
+    it, not multiplied by T^2."""
     student_RBG = (logits_RBG / DISTILLATION_TEMPERATURE).log_softmax(dim=2)
     expert_RBG = (taught_RBG / DISTILLATION_TEMPERATURE).log_softmax(dim=2)
     divergence_RB = (expert_RBG.exp() * (expert_RBG - student_RBG)).sum(dim=2)
-    return DISTILLATION_TEMPERATURE**2 * divergence_RB.mean(dim=1)
+    return divergence_RB.mean(dim=1)
 
 
 def teaching(student_R: Tensor, expert_R: Tensor) -> Tensor:
@@ -99,8 +100,8 @@ def _accuracy(heads: LinearHeads, rows: Features) -> Tensor:
 def objective(problem: Problem) -> StepLoss:
     """Cross entropy of w z + the experts' distillation, each weighted by what the student has still to learn of its group.
 
-    w rises from the row's selection to 1 at half of the steps. The student's accuracy is taken on training rows, once an
-    epoch; the authors' code takes it on the validation split.
+    w rises from the row's selection to 1 at half of the steps. A student's accuracy is among all classes, an expert's among
+    those of its group. Both are of training rows, once an epoch; the authors' code takes them on the validation split.
     """
     train = problem.train
     experts = fit_experts(problem)
@@ -116,7 +117,7 @@ def objective(problem: Problem) -> StepLoss:
     def loss(heads: LinearHeads, step: Step) -> Tensor:
         if step.number % an_epoch == 0:
             weight_GR[:] = [
-                teaching(_within(heads, rows, expert.classes_G), expert.accuracy_R)
+                teaching(_accuracy(heads, rows), expert.accuracy_R)
                 for rows, expert in zip(groups, experts, strict=True)
             ]
         logits_RBC = heads.logits(step.inputs_RBD)
@@ -130,14 +131,6 @@ def objective(problem: Problem) -> StepLoss:
         return told.sum()
 
     return loss
-
-
-def _within(heads: LinearHeads, rows: Features, classes_G: Tensor) -> Tensor:
-    """The student's accuracy among a group's classes alone, (R,)."""
-    position_C = torch.full((len(rows.counts_C),), -1)
-    position_C[classes_G] = torch.arange(len(classes_G))
-    student = LinearHeads(heads.weight_RCD[:, classes_G], heads.bias_RC[:, classes_G], heads.scale_RC[:, classes_G])
-    return _accuracy(student, replace(rows, labels_N=position_C[rows.labels_N], counts_C=rows.counts_C[classes_G]))
 
 
 @torch.no_grad()

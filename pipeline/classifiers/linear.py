@@ -2,14 +2,47 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import Function
+from torch.optim.adam import adam
 
 from pipeline.classifiers.scored import Selection
 from pipeline.coordinates import Coordinates
 from pipeline.rng import generator
+
+BETAS = (0.9, 0.999)
+"""Of Adam, as its paper recommends."""
+FUSED = 1 << 18
+"""Numbers of a replica's tensor above which Adam is torch's fused kernel. It reads each number once, where the formula, written
+out, passes over all of them ten times; that matters where they are more than a processor's cache holds."""
+
+
+class _Affine(Function):
+    """(R, B, D), (R, C, D), (R, C) -> x W' + b, (R, B, C).
+
+    torch's own gradient of the weights is the same bits, but lies in memory as (R, D, C). The optimiser would then jump from
+    number to number.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, features_RBD: Tensor, weight_RCD: Tensor, bias_RC: Tensor) -> Tensor:
+        ctx.save_for_backward(features_RBD, weight_RCD)
+        return torch.baddbmm(bias_RC[:, None], features_RBD, weight_RCD.transpose(1, 2))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient_RBC,) = gradients
+        features_RBD, weight_RCD = ctx.saved_tensors
+        of_features, of_weight, of_bias = ctx.needs_input_grad
+        return (
+            gradient_RBC.bmm(weight_RCD) if of_features else None,
+            gradient_RBC.transpose(1, 2).bmm(features_RBD) if of_weight else None,
+            gradient_RBC.sum(dim=1) if of_bias else None,
+        )
 
 
 @dataclass
@@ -26,7 +59,7 @@ class LinearHeads:
 
     def logits(self, features_RBD: Tensor) -> Tensor:
         """(R, B, D) -> (R, B, C)."""
-        logits_RBC = torch.baddbmm(self.bias_RC[:, None], features_RBD, self.weight_RCD.transpose(1, 2))
+        logits_RBC: Tensor = _Affine.apply(features_RBD, self.weight_RCD, self.bias_RC)
         return logits_RBC * self.scale_RC[:, None]
 
     def folded(self) -> tuple[Tensor, Tensor]:
@@ -77,17 +110,31 @@ class ReplicaOptimizer:
         """One update in place; `rates` holds, for each parameter, a learning rate a replica, (R,)."""
         self._steps += 1
         for position, (parameter, gradient, rate_R) in enumerate(zip(self.parameters, gradients, rates, strict=True)):
+            if self.kind == "adam" and parameter[0].numel() > FUSED:
+                self._fused_adam(position, gradient.contiguous(), rate_R)
+                continue
             if self.weight_decay:
                 gradient = gradient + self.weight_decay * parameter
             rate = rate_R.view(-1, *([1] * (parameter.dim() - 1)))
             direction = self._adam(position, gradient) if self.kind == "adam" else self._sgd(position, gradient)
             parameter.sub_(rate * direction)
 
-    def _adam(self, position: int, gradient: Tensor, beta1: float = 0.9, beta2: float = 0.999) -> Tensor:
+    def _adam(self, position: int, gradient: Tensor) -> Tensor:
+        beta1, beta2 = BETAS
         first = self._first[position].lerp_(gradient, 1 - beta1)
         second = self._second[position].mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
         denominator = (second.sqrt() / math.sqrt(1 - beta2**self._steps)).add_(self.eps)
         return (first / (1 - beta1**self._steps)) / denominator
+
+    def _fused_adam(self, position: int, gradient: Tensor, rate_R: Tensor) -> None:
+        parameter, first, second = self.parameters[position], self._first[position], self._second[position]
+        for replica, rate in enumerate(rate_R.tolist()):
+            before = torch.tensor(self._steps - 1.0, device=parameter.device)
+            adam(
+                [parameter[replica]], [gradient[replica]], [first[replica]], [second[replica]], [], [before], fused=True,
+                amsgrad=False, beta1=BETAS[0], beta2=BETAS[1], lr=rate, weight_decay=self.weight_decay, eps=self.eps,
+                maximize=False,
+            )  # fmt: skip
 
     def _sgd(self, position: int, gradient: Tensor) -> Tensor:
         return self._first[position].mul_(self.momentum).add_(gradient)
@@ -104,6 +151,13 @@ class Classifier:
     """How much of the training prior is in the logits: they are log probabilities, up to a constant a row, where class c has the
     prior n_c^power. 0 is a flat prior, 1 the training rows' own; None: the scores are no log probabilities."""
 
+    architecture = "linear"
+
+    @property
+    def width(self) -> int:
+        """D, numbers of a feature."""
+        return self.weight_RCD.shape[2]
+
     def logits(self, features_BD: Tensor) -> Tensor:
         """(B, D) -> (R, B, C)."""
         pairs = zip(self.weight_RCD, self.bias_RC, strict=True)
@@ -112,6 +166,15 @@ class Classifier:
     def folded(self, coordinates: Coordinates) -> "Classifier":
         """The same classifiers on raw features; these act on features in the coordinates."""
         return Classifier(*coordinates.fold(self.weight_RCD, self.bias_RC), self.selection, self.prior_power)
+
+    def only(self, replicas: Sequence[int]) -> "Classifier":
+        """The classifiers of these replicas, by their numbers."""
+        chosen = list(replicas)
+        return replace(self, weight_RCD=self.weight_RCD[chosen], bias_RC=self.bias_RC[chosen])
+
+    def moved(self, shift_C: Tensor) -> "Classifier":
+        """With these numbers added to its logits, (C,)."""
+        return replace(self, bias_RC=self.bias_RC + shift_C)
 
     def tensors(self) -> dict[str, Tensor]:
         """What is saved."""

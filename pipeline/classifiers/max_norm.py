@@ -38,12 +38,14 @@ def objective(problem: Problem) -> StepLoss:
     """Binary cross entropy of the softmax, weighted by (1 - b) / (1 - b^n_c): the mean over all B x C entries.
 
     The class-balanced loss of Cui et al. (2019) as its code and that of weight balancing have it for `softmax`. Weights are
-    projected after each step, that is before the next one.
+    projected after each epoch, as in that code.
     """
+    an_epoch = -(-len(problem.train.labels_N) // problem.settings.batch_size)
     weight_C = losses.class_balanced(problem.train.counts_C, problem.settings.reweight_beta)
 
     def loss(heads: BoundedHeads, step: Step) -> Tensor:
-        heads.project()
+        if step.number and step.number % an_epoch == 0:
+            heads.project()
         probability_RBC = heads.logits(step.inputs_RBD).softmax(dim=2)
         wanted_RBC = functional.one_hot(step.labels_RB, probability_RBC.shape[2]).float()
         entries_RBC = functional.binary_cross_entropy(probability_RBC, wanted_RBC, reduction="none")

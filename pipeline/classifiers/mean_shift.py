@@ -40,20 +40,25 @@ def _chosen(
     seed: int,
 ) -> float | None:
     if val is None and not unseen:
-        note("transfer: means move by .55 - .085 ln n, since the backbone was trained on these rows")
+        _say(".55 - .085 ln n, since the backbone was trained on these rows")
         return None
     strengths: tuple[float | None, ...] = LENDING if val is None else (None, *LENDING)
     rows_of_val = None if val is None else (clean(val), val.labels_N)
     rows = compared_rows(features_ND, labels_N, classes, len(strengths), "balanced", seed, rows_of_val)
     if classes > MANY_CLASSES or not rows.folds:
         k = settings.number("transfer")
-        note(f"transfer: means move by k / (n + k) with k = {k:g}, which no held-out rows chose")
+        _say(f"k / (n + k) with k = {k:g}, which no held-out rows chose")
         return k
     shrinkage = settings.number("shrinkage")
     strength = likeliest_strength(rows.features_MD, rows.labels_M, classes, rows.fold_M, shrinkage, strengths)
     law = ".55 - .085 ln n" if strength is None else f"k / (n + k) with k = {strength:g}"
-    note(f"transfer: means move by {law}, chosen on {rows.on}")
+    _say(f"{law}, chosen on {rows.on}")
     return strength
+
+
+def _say(law: str) -> None:
+    """A note for those who ask for detail: in a table the arm is one row of many."""
+    note(f"augmentation transfer: class means move by {law}", level=2)
 
 
 def likeliest_strength(

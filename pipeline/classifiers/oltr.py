@@ -1,12 +1,15 @@
 """OLTR on vectors: a feature is joined by a memory of class centroids, as far as it wants to, and scaled by its reach."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from pipeline.classifiers.architecture import Architecture
 from pipeline.classifiers.linear import LinearHeads
 from pipeline.classifiers.problem import Problem
 from pipeline.classifiers.scored import Scored
@@ -60,11 +63,12 @@ class MemoryHeads:
         return _affine(features_RBF, self.plain_weight_RCF, self.plain_bias_RC)
 
     def remembered(self, features_RBF: Tensor) -> Tensor:
-        """Logits with the memory, (R, B, C): Liu et al. (2019), Eq. 2 to 6."""
+        """Logits with the memory, (R, B, C): Liu et al. (2019), Eq. 2 to 6. As in their code, centroids get no gradient here."""
+        centroids_RCF = self.centroids_RCF.detach()
         share_RBC = self.plain(features_RBF).softmax(dim=2)
-        memory_RBF = share_RBC @ self.centroids_RCF
+        memory_RBF = share_RBC @ centroids_RCF
         wanted_RBF = torch.tanh(_affine(features_RBF, self.selector_weight_RFF, self.selector_bias_RF))
-        nearest_RB1 = _distances(features_RBF, self.centroids_RCF).amin(dim=2, keepdim=True)
+        nearest_RB1 = _distances(features_RBF, centroids_RCF).amin(dim=2, keepdim=True)
         joined_RBF = (REACH_SCALE / nearest_RB1) * (features_RBF + wanted_RBF * memory_RBF)
         squashed_RBF = joined_RBF / (1 + joined_RBF.norm(dim=2, keepdim=True))
         return SCALE * squashed_RBF @ functional.normalize(self.class_weight_RCF, dim=2).transpose(1, 2)
@@ -154,16 +158,40 @@ def feature_means(heads: MemoryHeads, train: Features) -> Tensor:
     return sum_RCF / train.counts_C.clamp(min=1)[:, None]
 
 
-def finish(heads: MemoryHeads, _problem: Problem) -> Scored:
-    """No linear map."""
+class Remembering(Architecture):
+    """The heads as they are saved; `memory` is 1 where training came to the memory, which it does at half of its steps."""
 
-    def scores(features_BD: Tensor) -> Tensor:
-        blocks = [heads.logits(block.expand(heads.replicas, *block.shape)) for block in features_BD.split(4096)]
-        return torch.cat(blocks, dim=1)
+    NAME = "oltr"
+    SHAPES: ClassVar = {
+        "feature_weight": "RFD",
+        "feature_bias": "RF",
+        "plain_weight": "RCF",
+        "plain_bias": "RC",
+        "selector_weight": "RFF",
+        "selector_bias": "RF",
+        "class_weight": "RCF",
+        "centroids": "RCF",
+        "memory": "",
+    }
+    WHOLE: ClassVar = frozenset({"memory"})
 
-    return Scored(scores, heads.parts())
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        super().__init__(tensors)
+        self._with_memory = bool(tensors["memory"])
+
+    def scores(self, inputs_BD: Tensor) -> Tensor:
+        parts = [getattr(self, name) for name in self.SHAPES if name != "memory"]
+        heads = MemoryHeads(*parts)
+        heads.with_memory = self._with_memory
+        return heads.logits(inputs_BD[None].expand(heads.replicas, -1, -1))
+
+
+def finish(heads: MemoryHeads, problem: Problem) -> Scored:
+    tensors = {**heads.parts(), "memory": torch.tensor(int(heads.with_memory))}
+    return Scored(Remembering.on_these(tensors, problem.train.width))
 
 
 OLTR = Training(tensors, objective=objective, begin=begin, finish=finish)
 """Liu et al., Large-Scale Long-Tailed Recognition in an Open World (2019), without its attention on maps. Its Places-LT code:
-512 wide, SGD 0.01, weight decay 5e-4, 30 + 30 epochs, four rows a class a batch."""
+512 wide, SGD 0.01, weight decay 5e-4, 30 + 30 epochs, rates x 0.1 every 10, four rows of each class that a batch has; here
+classes are drawn for each row. It divides a centroid's pull by one more than the rows of its class in the batch."""

@@ -44,11 +44,6 @@ class Problem:
     def classes(self) -> int:
         return len(self.train.counts_C)
 
-    @property
-    def chooses(self) -> bool:
-        """Whether there are rows to choose on: a `val` split, or training rows that the backbone never saw."""
-        return self.unseen or self.val is not None
-
     def stage1_classifier(self, wanted_by: str, remedy: str) -> tuple[Tensor, Tensor]:
         """The stage-1 classifier; DataError, naming what wants it and what to do, where there is none."""
         if self.stage1 is None:

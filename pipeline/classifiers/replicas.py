@@ -1,23 +1,22 @@
 """Training classifiers on features: seeds and settings side by side, one batched program (paper, Eq. 3 to 5)."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import closing
 from typing import TypeVar
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from pipeline.augment.kinds import Augmentation, Draw, augment
+from pipeline.classifiers.draws import AT_A_TIME, ROW_NUMBERS, draws
 from pipeline.classifiers.linear import ReplicaOptimizer
 from pipeline.classifiers.step import Heads, Step
 from pipeline.errors import ConfigError, TrainingError
 from pipeline.features import Features
 from pipeline.machine.device import keep_freed_memory
 from pipeline.progress import track
-from pipeline.rng import generator
-from pipeline.samplers import RowSampler
 from pipeline.settings.stage3 import Retrain
 
 Started = TypeVar("Started", bound=Heads)
@@ -25,23 +24,6 @@ LOSS_SETTINGS = ("tau", "smoothing_head", "smoothing_tail")
 """Settings that a head's loss alone reads."""
 PER_REPLICA = ("learning_rate", "strength", "threshold", "dropout", "noise", *LOSS_SETTINGS)
 """Settings that may differ between variants trained side by side; the others shape the program."""
-
-
-@dataclass(frozen=True)
-class Draws:
-    """Random numbers of K steps for S seeds. Arms that share a seed share rows, views and noise: comparisons are paired."""
-
-    rows_SKB: Tensor
-    views_SKB: Tensor
-    noise_SKBD: Tensor
-    """Empty, as `uniform_SKBD`, where the augmentation draws none."""
-    uniform_SKBD: Tensor
-    others_SKB: Tensor | None = None
-    """A second batch of rows, where the augmentation draws one; clean views."""
-
-    @property
-    def steps(self) -> int:
-        return self.rows_SKB.shape[1]
 
 
 def train_heads(
@@ -65,26 +47,25 @@ def train_heads(
     """
     settings = _common(variants)
     keep_freed_memory()
-    sampler = RowSampler(features.labels_N, settings.sampled)
     trainable, factors = [tensor.requires_grad_(True) for tensor, _ in tensors], [factor for _, factor in tensors]
     optimizer = ReplicaOptimizer(trainable, settings.optimizer, settings.momentum, settings.weight_decay)
     rate_R = torch.tensor([variant.learning_rate for variant in variants]).repeat_interleave(len(seeds))
-    step = 0
-    with track(steps, description, "steps") as bar:
-        for draws in _blocks(features, sampler, settings, augmentation, seeds, steps):
-            for k in range(draws.steps):
-                inputs_RBD, labels_RB = _inputs(features, draws, k, variants, augmentation)
-                loss = objective(start, Step(inputs_RBD, labels_RB, step, steps))
-                gradients = torch.autograd.grad(loss, trainable)
-                scale = 0.5 * (1 + math.cos(math.pi * step / steps)) if settings.schedule == "cosine" else 1.0
-                scale *= min(1.0, (step + 1) / max(1, settings.warmup_steps))
-                optimizer.step(gradients, [rate_R * (scale * factor) for factor in factors])
-                step += 1
-                if go_on is not None and not go_on(step, start):
-                    break
-            bar.advance(draws.steps)
-            _check(loss, step, steps, rate_R)
-            if k + 1 < draws.steps:
+    # Steps after which the loss is looked at and progress is shown: where a step is long, after each.
+    every = max(1, ROW_NUMBERS // (settings.batch_size * features.width))
+    inputs = _inputs(features, settings, variants, seeds, augmentation, steps)
+    with track(steps, description, "steps") as bar, closing(inputs):
+        for step, (inputs_RBD, labels_RB) in enumerate(inputs):
+            loss = objective(start, Step(inputs_RBD, labels_RB, step, steps))
+            gradients = torch.autograd.grad(loss, trainable)
+            scale = 0.5 * (1 + math.cos(math.pi * step / steps)) if settings.schedule == "cosine" else 1.0
+            scale *= min(1.0, (step + 1) / max(1, settings.warmup_steps))
+            optimizer.step(gradients, [rate_R * (scale * factor) for factor in factors])
+            done = step + 1
+            ends = done == steps or (go_on is not None and not go_on(done, start))
+            if ends or done % every == 0:
+                _check(loss, done, steps, rate_R)
+                bar.advance(done - bar.done)
+            if ends:
                 break
     for parameter in trainable:
         parameter.requires_grad_(False)
@@ -103,70 +84,36 @@ def _common(variants: Sequence[Retrain]) -> Retrain:
     return variants[0]
 
 
-def _blocks(
-    features: Features,
-    sampler: RowSampler,
-    settings: Retrain,
-    augmentation: Augmentation,
-    seeds: Sequence[int],
-    steps: int,
-) -> Iterator[Draws]:
-    """Draws for all steps, some steps at a time; how many depends on the batch alone, so that seeds do not meet."""
-    purposes = ("rows", "views", "noise", "uniform", "others")
-    any_row = RowSampler(features.labels_N, "instance")
-    generators = {purpose: [generator(seed, "retrain", purpose) for seed in seeds] for purpose in purposes}
-    size = max(1, 2**18 // (settings.batch_size * features.width))
-    views = features.views
-    kind = augmentation.kind
-    # Blocks of many seeds are too large for malloc to keep; fresh pages each time would cost as much as the numbers in them.
-    wide = (len(seeds), min(size, steps), settings.batch_size)
-    uniforms = features.width if kind.uniforms is None else kind.uniforms(features)
-    noise = torch.empty((*wide, features.width) if kind.draws_noise else 0)
-    uniform = torch.empty((*wide, uniforms) if kind.draws_uniform else 0)
-    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
-        for start in range(0, steps, size):
-            shape = (min(size, steps - start), settings.batch_size)
-            none = torch.empty(len(seeds), shape[0], 0)
-            yield Draws(
-                torch.stack([sampler.draw(shape, source) for source in generators["rows"]]),
-                torch.stack([torch.randint(views, shape, generator=source) for source in generators["views"]]),
-                _fill(torch.randn, noise[:, : shape[0]], generators["noise"], threads) if kind.draws_noise else none,
-                _fill(torch.rand, uniform[:, : shape[0]], generators["uniform"], threads)
-                if kind.draws_uniform
-                else none,
-                torch.stack([any_row.draw(shape, source) for source in generators["others"]])
-                if kind.draws_rows
-                else None,
-            )
-
-
-def _fill(
-    draw: Callable[..., Tensor], filled: Tensor, generators: list[Generator], threads: ThreadPoolExecutor
-) -> Tensor:
-    """One draw a generator, along the first axis, written in place; several generators side by side."""
-
-    def one(position: int) -> None:
-        part = filled[position]
-        draw(part.shape, generator=generators[position], out=part)
-
-    each = map if len(generators) == 1 else threads.map
-    list(each(one, range(len(generators))))
-    return filled
-
-
 def _inputs(
-    features: Features, draws: Draws, k: int, variants: Sequence[Retrain], augmentation: Augmentation
-) -> tuple[Tensor, Tensor]:
-    """One step's augmented features (R, B, D) and labels (R, B)."""
-    row_SB, view_SB = draws.rows_SKB[:, k], draws.views_SKB[:, k]
-    flat_SB = features.flat(view_SB, row_SB)
-    features_SBD = features.gather(view_SB, row_SB)
-    labels_SB = features.labels_N[row_SB]
-    others_SBD = None if draws.others_SKB is None else features.gather(0, draws.others_SKB[:, k])
-    draw = Draw(features_SBD, labels_SB, flat_SB, draws.noise_SKBD[:, k], draws.uniform_SKBD[:, k], others_SBD)
-    inputs_VSBD = augment(draw, variants, augmentation)
-    inputs_VSBD = inputs_VSBD.expand(len(variants), *features_SBD.shape)
-    return inputs_VSBD.flatten(0, 1), labels_SB.expand(len(variants), *labels_SB.shape).flatten(0, 1)
+    features: Features,
+    settings: Retrain,
+    variants: Sequence[Retrain],
+    seeds: Sequence[int],
+    augmentation: Augmentation,
+    steps: int,
+) -> Generator[tuple[Tensor, Tensor], None, None]:
+    """Each step's augmented features (R, B, D) and labels (R, B), some seeds at a time; several threads share the seeds."""
+    at_a_time = max(1, AT_A_TIME // (settings.batch_size * features.width))
+    parts = [seeds[start : start + at_a_time] for start in range(0, len(seeds), at_a_time)]
+    sources = [draws(features, settings, augmentation.kind, part, steps) for part in parts]
+
+    def augmented(source: Iterator[Draw]) -> tuple[Tensor, Tensor]:
+        draw = next(source)
+        return augment(draw, variants, augmentation), draw.labels_SB
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+        shared = len(parts) > 1 and torch.get_num_threads() > 1
+        for _ in range(steps):
+            of_parts = list(threads.map(augmented, sources) if shared else map(augmented, sources))
+            inputs_VSBD = _joined([inputs for inputs, _ in of_parts], dim=1)
+            labels_SB = _joined([labels for _, labels in of_parts], dim=0)
+            inputs_VSBD = inputs_VSBD.expand(len(variants), *inputs_VSBD.shape[1:])
+            labels_VSB = labels_SB.expand(len(variants), *labels_SB.shape)
+            yield inputs_VSBD.flatten(0, 1), labels_VSB.flatten(0, 1)
+
+
+def _joined(parts: list[Tensor], dim: int) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=dim)
 
 
 def _check(loss: Tensor, step: int, steps: int, rate_R: Tensor) -> None:

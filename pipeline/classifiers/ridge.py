@@ -6,11 +6,13 @@ counting alike. It is not linear in the features, so it does not fold into a cla
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from pipeline.classifiers.architecture import Architecture
 from pipeline.classifiers.selection import log_likelihoods, row_weights, stratified_folds
 from pipeline.classifiers.whitening import BLOCK_ROWS, Whitening, fit_whitening
 from pipeline.rng import generator
@@ -19,23 +21,26 @@ STRENGTHS = tuple(10.0**power for power in range(-5, 3))
 """Strengths tried, as shares of the random features' mean square."""
 
 
+class RandomFeatures(Architecture):
+    """relu(x projected) weighted, plus a bias that is 0, or -inf for a class without training rows."""
+
+    NAME = "ridge"
+    SHAPES: ClassVar = {"projection": "DM", "weight": "MC", "bias": "C"}
+
+    projection: Tensor
+    weight: Tensor
+    bias: Tensor
+
+    def scores(self, inputs_BD: Tensor) -> Tensor:
+        return functional.relu(inputs_BD @ self.projection) @ self.weight + self.bias
+
+
 @dataclass(frozen=True)
 class RandomRidge:
-    """relu(coordinates(x) projected) weighted: projection (D, M), weight (M, C), and the strength that was chosen."""
+    """The network, on raw features, and the strength that was chosen."""
 
-    coordinates: Whitening
-    projection_DM: Tensor
-    weight_MC: Tensor
-    known_C: Tensor
+    network: RandomFeatures
     strength: float
-
-    def scores(self, features_BD: Tensor) -> Tensor:
-        """Raw features (B, D) -> (B, C), float32; a class without training rows has -inf."""
-        blocks = [
-            _random_features(self.coordinates, self.projection_DM, block) for block in features_BD.split(BLOCK_ROWS)
-        ]
-        scores_BC = torch.cat([block_BM @ self.weight_MC for block_BM in blocks])
-        return scores_BC.masked_fill(~self.known_C, -torch.inf)
 
 
 def fit_ridge(
@@ -72,7 +77,10 @@ def fit_ridge(
         strength = strengths[max(range(len(strengths)), key=lambda position: likely[position])]
     weight_MC = torch.zeros(width, classes)
     weight_MC[:, known_C] = _solve(random_NM, labels_N, present, [strength])[0]
-    return RandomRidge(coordinates, projection_DM, weight_MC, known_C, strength)
+    bias_C = torch.zeros(classes).masked_fill(~known_C, -torch.inf)
+    tensors = {"projection": projection_DM, "weight": weight_MC, "bias": bias_C}
+    network = RandomFeatures.on_these(tensors, features_ND.shape[1]).behind(coordinates.columns)
+    return RandomRidge(network, strength)
 
 
 def _random_features(coordinates: Whitening, projection_DM: Tensor, features_BD: Tensor) -> Tensor:

@@ -1,11 +1,13 @@
 """Classifiers that are not linear maps, and how one was chosen."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
+import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
+from pipeline.classifiers.architecture import Architecture
 from pipeline.coordinates import Coordinates
 
 
@@ -25,28 +27,42 @@ class Selection(BaseModel):
 
 @dataclass(frozen=True)
 class Scored:
-    """A classifier that gives scores of features (B, D) in coordinates, and the tensors it is made of."""
+    """A classifier that is no linear map: a module that scores features (B, D), and what is added to its scores."""
 
-    scores: Callable[[Tensor], Tensor]
-    """(B, D) -> (B, C), or (R, B, C) of R replicas."""
-    parts: dict[str, Tensor]
-    coordinates: Coordinates | None = None
+    network: Architecture
     selection: Selection | None = field(default=None)
     prior_power: float | None = 0.0
     """As in `linear.Classifier`."""
+    shift_C: Tensor | None = None
+
+    @property
+    def architecture(self) -> str:
+        """Which module its tensors are those of."""
+        return self.network.NAME
+
+    @property
+    def width(self) -> int:
+        """D, numbers of a feature."""
+        return self.network.sizes["D"]
 
     def logits(self, features_BD: Tensor) -> Tensor:
         """(B, D) -> (R, B, C), R = 1 for one classifier."""
-        inputs_BD = features_BD if self.coordinates is None else self.coordinates.apply(features_BD)
-        scores = self.scores(inputs_BD)
-        return scores if scores.dim() == 3 else scores[None]
+        blocks = features_BD.float().split(self.network.rows_at_a_time)
+        scores_RBC = torch.cat([self.network(block_BD) for block_BD in blocks], dim=1)
+        return scores_RBC if self.shift_C is None else scores_RBC + self.shift_C
 
     def folded(self, coordinates: Coordinates) -> "Scored":
         """The same classifier on raw features; this one acts on features in the coordinates."""
-        return Scored(self.scores, self.parts, coordinates, self.selection, self.prior_power)
+        return replace(self, network=self.network.behind(coordinates))
+
+    def only(self, replicas: Sequence[int]) -> "Scored":
+        """The classifiers of these replicas, by their numbers."""
+        return replace(self, network=self.network.only(replicas))
+
+    def moved(self, shift_C: Tensor) -> "Scored":
+        """With these numbers added to its logits, (C,)."""
+        return replace(self, shift_C=shift_C if self.shift_C is None else self.shift_C + shift_C)
 
     def tensors(self) -> dict[str, Tensor]:
         """What is saved."""
-        if self.coordinates is None:
-            return self.parts
-        return {**self.parts, "offset": self.coordinates.offset_D, "scale": self.coordinates.scale_D}
+        return self.network.tensors()

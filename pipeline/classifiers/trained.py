@@ -50,6 +50,11 @@ class Training:
     prepare: Callable[[Problem], Problem] = lambda problem: problem
     """The problem with rows set aside, for heads that learn from some in another way."""
 
+    @property
+    def of_logits_alone(self) -> bool:
+        """Whether it trains linear classifiers by a loss that reads logits and labels: such ones may be trained side by side."""
+        return self.objective is None and self.finish is folded
+
 
 def weights_and_bias(heads: LinearHeads, _settings: Retrain) -> list[tuple[Tensor, float]]:
     """cRT (Kang et al., 2020): the linear classifier itself."""

@@ -15,6 +15,9 @@ from pipeline.coordinates import Coordinates, fit_coordinates
 BLOCK_ROWS = 8192
 """Rows that are processed at a time."""
 
+SUMMED_ROWS = 512
+"""Rows that are taken to float64 at a time."""
+
 COVARIANCE_ROWS = 32768
 """Rows that the within-class covariance is estimated from, evenly spaced; more say nothing new and cost N D^2."""
 
@@ -39,6 +42,12 @@ class Whitening:
             block_BD = self.columns.apply(rows_ND[start : start + BLOCK_ROWS])
             applied_ND[start : start + BLOCK_ROWS] = block_BD if turn_DD is None else block_BD @ turn_DD
         return applied_ND.view(features.shape)
+
+    def means(self, mean_CD: Tensor) -> Tensor:
+        """Raw means of classes (C, D) in these coordinates, float64: the means of their rows there, which are not formed."""
+        columns, mean_CD = self.columns, mean_CD.double()
+        centred_CD = (mean_CD - columns.offset_D.double()) * columns.factor_D.double()
+        return centred_CD if self.turn_DD is None else centred_CD @ self.turn_DD
 
     def fold(self, weight_CD: Tensor, bias_C: Tensor) -> tuple[Tensor, Tensor]:
         """The classifier on raw features that equals (…, C, D) and (…, C) on these coordinates, float32."""
@@ -75,7 +84,7 @@ def class_means(features_ND: Tensor, labels_N: Tensor, classes: int) -> tuple[Te
     """Mean feature of each class (C, D) and its rows (C,), float64; a class without rows has mean 0."""
     count_C = torch.bincount(labels_N, minlength=classes).double()
     sum_CD = torch.zeros(classes, features_ND.shape[1], dtype=torch.float64)
-    for features_BD, labels_B in zip(features_ND.split(BLOCK_ROWS), labels_N.split(BLOCK_ROWS), strict=True):
+    for features_BD, labels_B in zip(features_ND.split(SUMMED_ROWS), labels_N.split(SUMMED_ROWS), strict=True):
         sum_CD.index_add_(0, labels_B, features_BD.double())
     return sum_CD / count_C.clamp(min=1)[:, None], count_C
 
@@ -85,9 +94,18 @@ def within_covariance(features_ND: Tensor, labels_N: Tensor, classes: int) -> Te
     mean_CD, count_C = class_means(features_ND, labels_N, classes)
     total_DD = torch.zeros(features_ND.shape[1], features_ND.shape[1], dtype=torch.float64)
     for features_BD, labels_B in zip(features_ND.split(BLOCK_ROWS), labels_N.split(BLOCK_ROWS), strict=True):
-        within_BD = (features_BD.double() - mean_CD[labels_B]).float()
+        within_BD = _centred(features_BD, mean_CD, labels_B)
         total_DD += (within_BD.T @ within_BD).double()
     return total_DD / max(1.0, float((count_C - 1).clamp(min=0).sum()))
+
+
+def _centred(features_BD: Tensor, mean_CD: Tensor, labels_B: Tensor) -> Tensor:
+    """Each row less the mean of its class, by a float64 difference, float32."""
+    within_BD = torch.empty_like(features_BD)
+    parts = zip(within_BD.split(SUMMED_ROWS), features_BD.split(SUMMED_ROWS), labels_B.split(SUMMED_ROWS), strict=True)
+    for part_SD, features_SD, labels_S in parts:
+        part_SD.copy_(features_SD.double().sub_(mean_CD[labels_S]))
+    return within_BD
 
 
 def shrunk(covariance_DD: Tensor, shrinkage: float) -> Tensor:

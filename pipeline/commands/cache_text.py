@@ -8,9 +8,9 @@ from cache.format import layout
 from pipeline.report.layout import Column, Part, Table, figures, names
 
 if TYPE_CHECKING:
-    from cache.catalog import Listing
     from cache.exchange.exporting import Exported
     from cache.explain import Difference
+    from cache.listing import Listing
     from cache.manifest import Manifest
     from cache.prune import Candidate
     from cache.remove import Removal
@@ -33,7 +33,8 @@ def _listed(cache: "Listing", now: float, whole_key: bool) -> tuple[str, ...]:
     views = f"{cache.views}, test {cache.test_views}" if cache.test_views else str(cache.views)
     numbers = (f"{cache.rows:,}", str(cache.width), views) if cache.state == "published" else ("", "", "")
     key = cache.key if whole_key else cache.key[:SHORT]
-    return key, cache.name, cache.backbone, *numbers, size(cache.bytes), age(now - cache.modified), cache.state
+    changed = age(now - cache.modified) if cache.modified else ""  # a bucket does not say it of what cannot be read
+    return key, cache.name, cache.backbone, *numbers, size(cache.bytes), changed, cache.state
 
 
 def description(manifest: "Manifest", path: Path) -> list[Part]:
@@ -73,7 +74,8 @@ def verification(result: "Verification") -> list[Part]:
     """The findings, a line each, and what was looked at."""
     looked = {"quick": "file list and sizes compared", "full": "every byte compared", "subset": "a part compared"}
     read = f"{looked[result.mode]}, {result.files:,} files, {size(result.bytes)} read"
-    verdict = "sound" if result.sound else f"{len(result.findings)} findings"
+    count = len(result.findings)
+    verdict = "sound" if result.sound else f"{count} finding{'s' * (count > 1)}"
     return [
         *(f"{result.path}: {finding}" for finding in result.findings),
         f"{result.key[:SHORT]}: {verdict} ({read})",
@@ -88,27 +90,36 @@ ASPECTS = {
     "number format": ("dtype",),
     "autocast": ("autocast",),
     "batch normalisation": ("bn",),
+    "feature maps": ("maps",),
 }
 """What people call the fields of an identity."""
 DIGESTS = ("weights", "samples", "content", "backbone_run")
 """Fields that differ without telling how; they come last."""
 
 
-def differences(fields: "Sequence[Difference]", left: str, right: str) -> list[Part]:
-    """A sentence, such as "same images, other weights", then a line a field, digests last."""
+IMPORTED = {"images": "rows", "weights": "classifier"}
+"""What two of the aspects are where both caches hold features that a user brought."""
+
+
+def differences(fields: "Sequence[Difference]", left: str, right: str, imported: bool = False) -> list[Part]:
+    """A sentence, such as "same images, other weights", then a line a field, digests last.
+
+    `imported` says that both caches are imports, which have neither images nor a backbone's weights.
+    """
     if not fields:
         return ["no differences: the same rows"]
     ordered = sorted(fields, key=lambda difference: _last(difference.field) in DIGESTS)
-    return [summary(fields), f"{left[:SHORT]} | {right[:SHORT]}", *map(str, ordered)]
+    return [summary(fields, imported), f"{left[:SHORT]} | {right[:SHORT]}", *map(str, ordered)]
 
 
-def summary(fields: "Sequence[Difference]") -> str:
+def summary(fields: "Sequence[Difference]", imported: bool) -> str:
     """In a few words, what of images, weights, transform, views and the rest is the same and what is not."""
     differing = {aspect for difference in fields if (aspect := _aspect(difference.field))}
     if not differing:
         return "the same rows; what is recorded beside them differs"
     told = [aspect for aspect in ASPECTS if aspect in ("images", "weights") or aspect in differing]
-    return ", ".join(f"{'other' if aspect in differing else 'same'} {aspect}" for aspect in told)
+    words = IMPORTED if imported else {}
+    return ", ".join(f"{'other' if aspect in differing else 'same'} {words.get(aspect, aspect)}" for aspect in told)
 
 
 def _aspect(field: str) -> str | None:

@@ -37,7 +37,7 @@ for command in (push, pull, import_, export):
 @click.option("--long", "whole_keys", is_flag=True, help="Whole keys.")
 @output_options
 def ls(place: str | None, whole_keys: bool, as_json: bool) -> None:
-    """List the caches, the newest first, then what is half extracted, damaged, or a local copy.
+    """List the caches, the newest first, then what is half extracted, damaged, a local copy, or decoded images.
 
     PLACE: a folder, s3://, gs:// or az://BUCKET/FOLDER; by default stores/ (or $COATTAIL_STORES).
     """
@@ -116,14 +116,15 @@ def explain(left: str, right: str | None, options: Options) -> None:
     if right is not None:
         other = catalog.read_manifest(cache_path(right))
         fields, key = compare(first, other), other.key
+        imported = {first.identity.kind, other.identity.kind} == {"imported"}
     else:
         from pipeline.artefacts.folders import runs_folder
         from pipeline.commands.which_cache import resolve_settings
         from pipeline.stage1_identity import identity_wanted
 
         wanted = identity_wanted(resolve_settings(options).settings, runs_folder())
-        fields, key = compare(first, wanted), wanted.key()
-    lines = cache_text.differences(fields, first.key, key)
+        fields, key, imported = compare(first, wanted), wanted.key(), False
+    lines = cache_text.differences(fields, first.key, key, imported)
     show([asdict(difference) for difference in fields], options.as_json, lines)
 
 
@@ -145,12 +146,21 @@ def rm(references: tuple[str, ...], yes: bool, as_json: bool) -> None:
 
 
 @cache_group.command("prune")
-@click.option("--older-than", type=Finite(0), metavar="DAYS", help="Published caches older than this, too.")
+@click.option(
+    "--older-than",
+    type=Finite(0),
+    metavar="DAYS",
+    help="Published caches older than this, too; and decoded images unused for this long, in place of a week.",
+)
 @click.option("--keep", multiple=True, metavar="CACHE", help="Spare this one, whatever its age.")
 @click.option("--yes", is_flag=True, help="Delete; without it the candidates are only listed.")
 @output_options
 def prune(older_than: float | None, keep: tuple[str, ...], yes: bool, as_json: bool) -> None:
-    """List what is damaged, or half extracted and untouched for a day, and what killed runs left; with --yes delete it."""
+    """List what may be deleted; with --yes delete it.
+
+    That is what is damaged, what is half extracted and untouched for a day, decoded images that were not used for a week, and
+    what killed runs left.
+    """
     from cache.prune import prune as candidates
     from pipeline.artefacts.folders import runs_folder
     from pipeline.artefacts.leftovers import prune_runs

@@ -1,4 +1,4 @@
-"""An example for each command, with which its --help begins. A test parses every one. Imports nothing."""
+"""An example for each command, with which its --help begins. A test runs every one. Imports nothing."""
 
 EXAMPLES = {
     "demo": "demo --sample cifar100-lt",
@@ -7,7 +7,7 @@ EXAMPLES = {
     "extract": "extract --config cifar100-lt",
     "train-stg": "train-stg --cache 612d",
     "retrain": "retrain --cache 612d --head lda",
-    "evaluate": "evaluate --run runs/own/lda-0123456789ab --data photos/new",
+    "evaluate": "evaluate --run runs/own/lda-0123456789ab --data photos/labelled",
     "predict": "predict --run runs/own/lda-0123456789ab photos/new -o predictions.csv",
     "export": "export --run runs/own/lda-0123456789ab --to onnx",
     "inspect": "inspect photos/",

@@ -1,5 +1,6 @@
 """`--csv FILE`, `--parquet FILE`, `--md FILE`, `--latex FILE`: a command's table as a file, or on stdout for `-`."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,14 +50,19 @@ class Exports:
 
     @classmethod
     def of(cls, as_json: bool, **files: str | None) -> "Exports":
-        """Raises ConfigError where two documents are to go to stdout, or Parquet is, or where a file cannot be written."""
+        """Raises ConfigError where two documents are to go to stdout or into one file, where Parquet is to go to stdout, or where
+        a file cannot be written."""
         given = {name: file for name, file in files.items() if file is not None}
         to_stdout = [f"--{name} -" for name, file in given.items() if file == "-"] + ["--json"] * as_json
         if len(to_stdout) > 1:
             raise ConfigError(f"{' and '.join(to_stdout)}: one document goes to stdout; name files for the others")
         if given.get("parquet") == "-":
             raise ConfigError("--parquet -: Parquet is no text; name a file")
-        return cls({name: file if file == "-" else str(_output(name, file)) for name, file in given.items()})
+        paths = {name: file if file == "-" else str(_output(name, file)) for name, file in given.items()}
+        for first, second in itertools.combinations(paths, 2):
+            if paths[first] == paths[second]:
+                raise ConfigError(f"--{first} and --{second}: both name {paths[first]}; name a file for each")
+        return cls(paths)
 
     @property
     def take_stdout(self) -> bool:

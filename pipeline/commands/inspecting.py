@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.commands.options import Command, Options, common, target_argument
+from pipeline.commands.options import Command, HomePath, Options, common, target_argument
 from pipeline.commands.output import show
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.option(
     "--html",
     "page",
-    type=click.Path(path_type=Path),
+    type=HomePath(),
     help="With --cache: write what was found in the labels to this file, with the images where they are at hand.",
 )
 def inspect(options: Options, reference: str | None, labels: bool | None, page: Path | None) -> None:
@@ -69,9 +69,14 @@ def _labels(
     from pipeline.inspecting.label_errors import is_quick, label_findings
     from pipeline.report.label_findings import findings_parts
 
-    if page is not None and wanted is False:
-        raise click.UsageError("--html and --no-labels: the page shows what was found in the labels; give one of them")
-    wanted = True if page is not None else wanted
+    if page is not None:
+        from pipeline.report.write import page_path
+
+        if wanted is False:
+            raise click.UsageError(
+                "--html and --no-labels: the page shows what was found in the labels; give one of them"
+            )
+        page, wanted = page_path(page), True
     if wanted is None and not is_quick(cache):
         return {}, ["", "labels are not looked at, which takes long here; add --labels"]
     if wanted is False:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -12,6 +13,8 @@ from pipeline.report.printable import printable
 
 LONGEST = 4000
 """Characters of a line on stderr; a stranger's text may have millions."""
+_NOT_UTF_8 = re.compile("[\ud800-\udfff]")
+"""What Python puts for bytes of a path that are no UTF-8."""
 IN_ASCII = {"─": "-", "–": "-", "—": "-", "±": "+-", "…": "...", "×": "x"}
 """Signs of ours, and what stands for them where the terminal's encoding has none."""
 
@@ -27,11 +30,20 @@ def show(document: Any, as_json: bool, text: "Sequence[Part] | Callable[[], Sequ
     if rank():
         return
     if as_json:
-        say(json.dumps(document))
+        say(in_json(document))
         return
     parts = text() if callable(text) else text
     for line in lines_of(parts, _width(), _spelt):
         say(line)
+
+
+def in_json(document: Any) -> str:
+    """The document as JSON that every reader takes: what a path holds that is no UTF-8 is escaped, as elsewhere."""
+    text = json.dumps(document, ensure_ascii=False)
+    if _NOT_UTF_8.search(text):
+        # Within JSON, the backslash of such an escape is itself escaped.
+        document = json.loads(_NOT_UTF_8.sub(lambda sign: f"\\\\u{ord(sign[0]):04x}", text))
+    return json.dumps(document)
 
 
 def say(line: str) -> None:
@@ -77,7 +89,7 @@ def fail_in_json(text: str) -> None:
     """`{"error": text}` on stdout where the command was called with --json."""
     if wants_json(sys.argv[1:]):
         with suppress(OSError):  # the failure may be stdout's own
-            say(json.dumps({"error": text}))
+            say(in_json({"error": text}))
 
 
 def close_output() -> None:

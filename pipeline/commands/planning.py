@@ -20,20 +20,22 @@ def dry_run_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--dry-run", is_flag=True, help=text)(command)
 
 
-def show_images_plan(settings: "Settings", as_json: bool, extracts: bool = True, retrains: bool = True) -> None:
-    """Print the plan of a command that starts from images."""
+def show_images_plan(
+    settings: "Settings", as_json: bool, extracts: bool = True, retrains: bool = True, folds: int | None = 0
+) -> None:
+    """Print the plan of a command that starts from images; `folds` as in `pipeline.run`."""
     from pipeline.artefacts.folders import runs_folder, stores_folder
     from pipeline.plan import plan_images
 
-    _show(plan_images(settings, stores_folder(), runs_folder(), extracts, retrains), as_json)
+    _show(plan_images(settings, stores_folder(), runs_folder(), extracts, retrains, folds), as_json)
 
 
-def show_cache_plan(settings: "Settings", cache: "FeatureCache", as_json: bool) -> None:
-    """Print the plan of a command that starts from a cache and does stages 2 and 3 with all their methods."""
+def show_cache_plan(settings: "Settings", cache: "FeatureCache", as_json: bool, folds: int = 0) -> None:
+    """Print the plan of a command that starts from a cache and does stages 2 and 3 with all their methods, perhaps in folds."""
     from pipeline.artefacts.folders import runs_folder, stores_folder
     from pipeline.plan import plan_cache
 
-    _show(plan_cache(settings, cache, stores_folder(), runs_folder()), as_json)
+    _show(plan_cache(settings, cache, stores_folder(), runs_folder(), folds), as_json)
 
 
 def show_stg_plan(settings: "Settings", cache: "FeatureCache", as_json: bool) -> None:

@@ -43,13 +43,12 @@ def report(
     for option, name in (("--method", method), ("--baseline", baseline)):
         if name == "":
             raise click.UsageError(f"{option}: wanted a method, such as crt+stg, found an empty text")
-    from pipeline.report.document import elapsed
     from pipeline.report.sweep_page import Swept
     from pipeline.report.write import write_report
 
     subjects = [_subject(each, reference, method, baseline) for each in dict.fromkeys(references)]
     path = write_report(subjects, output, as_markdown)
-    seconds = elapsed(started)
+    seconds = round(time.monotonic() - started, 1)
     document = {
         "report": str(path),
         "caches": [about.result.cache if isinstance(about, Swept) else about.cache.key for about in subjects],

@@ -72,12 +72,12 @@ def run(
         raise click.UsageError("--folds 1: wanted at least 2 folds, or 0 for none")
     options = with_settings(options if reference else with_config(options), chosen)
     if dry_run:
-        _show_plan(options, reference)
+        _show_plan(options, reference, folds)
     else:
         _run(options, reference, not no_report, folds)
 
 
-def _show_plan(options: Options, reference: str | None) -> None:
+def _show_plan(options: Options, reference: str | None, folds: int | None) -> None:
     from pipeline.artefacts.folders import stores_folder
     from pipeline.commands.which_cache import resolve_settings, resolved_with_cache
     from pipeline.settings.used import check_compare
@@ -86,11 +86,11 @@ def _show_plan(options: Options, reference: str | None) -> None:
         refuse_module(options)
         resolved = resolve_settings(options)
         check_compare(resolved.settings, resolved.given, cached=False)
-        show_images_plan(resolved.settings, options.as_json)
+        show_images_plan(resolved.settings, options.as_json, folds=folds)
     else:
         resolved, cache = resolved_with_cache(options, reference, stores_folder())
         check_compare(resolved.settings, resolved.given, cached=True)
-        show_cache_plan(resolved.settings, cache, options.as_json)
+        show_cache_plan(resolved.settings, cache, options.as_json, folds or 0)
 
 
 def _run(options: Options, reference: str | None, with_report: bool, folds: int | None = None) -> None:
@@ -104,6 +104,11 @@ def _run(options: Options, reference: str | None, with_report: bool, folds: int 
     # A report is of one cache's test split; folds are caches without files.
     path = report_of(comparison, reference) if with_report and not comparison.folds else None
     lines = [] if path is None else ["", f"report: {path}"]
+    if comparison.folds:
+        lines = [
+            "",
+            f"next, for a classifier to use: coattail retrain --cache {reference or comparison.cache[:12]} --head auto",
+        ]
     show({**comparison.model_dump(), **({} if path is None else {"report": str(path)})}, options.as_json, lines)
 
 

@@ -59,15 +59,17 @@ def retrain(
     started = time.time()
     import pipeline
     from pipeline.artefacts.folders import runs_folder, stores_folder
+    from pipeline.classifiers import draws_at_random
     from pipeline.commands.which_cache import resolved_with_cache
-    from pipeline.settings.stage3 import uses_stg
+    from pipeline.settings.stage3 import TRAINED, uses_stg
     from pipeline.settings.used import check_retrain
 
     options = with_settings(config_or_cache(options, reference), chosen)
     resolved, cache = resolved_with_cache(options, reference, stores_folder())
     if stg is not None and not uses_stg(resolved.settings.retrain):
-        raise click.UsageError("--stg is for --augmentation stg with a head that is trained: crt, lws or generalized")
-    check_retrain(resolved.settings, resolved.given, reference is not None, stg is not None)
+        raise click.UsageError(f"--stg is for --augmentation stg with a head that is trained: {', '.join(TRAINED)}")
+    random = draws_at_random(resolved.settings, cache)
+    check_retrain(resolved.settings, resolved.given, reference is not None, stg is not None, random)
     if dry_run:
         show_retrain_plan(resolved.settings, cache, stg and stg.absolute(), options.as_json)
         return

@@ -14,7 +14,10 @@ from pipeline.commands.output import show
 from pipeline.report.layout import Part
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cache import FeatureCache
+    from pipeline.settings.load import Resolved
     from pipeline.sweeping.plan import GridPoint, SweepFile
     from pipeline.sweeping.record import SweepResult
 
@@ -103,17 +106,22 @@ def _points_by_cache(
     import pipeline
     from pipeline.artefacts.folders import key_of, stores_folder
     from pipeline.commands.which_cache import MADE_BY, resolve_settings, resolved_with_cache
-    from pipeline.settings.used import DRAW, FROM_IMAGES, check_stages
+    from pipeline.settings.made_by import DRAW, FROM_IMAGES
+    from pipeline.settings.used import check_stages
     from pipeline.sweeping.plan import points
 
     if reference is not None:
         resolved, cache = resolved_with_cache(options, reference, stores_folder())
         made_already = [key for key in swept.axes if key.partition(".")[0] in FROM_IMAGES or key in DRAW]
-        check_stages(resolved.settings, [*resolved.given, *made_already], cached=True)
-        return [(cache, points(swept, resolved.settings))]
+        check_stages(resolved.settings, made_already, cached=True)
+        swept_points = points(swept, resolved.settings)
+        _check_given(resolved, swept_points, swept, cached=True)
+        return [(cache, swept_points)]
     resolved = resolve_settings(options)
     groups: dict[str, list[GridPoint]] = {}
-    for point in points(swept, resolved.settings):
+    swept_points = points(swept, resolved.settings)
+    _check_given(resolved, swept_points, swept, cached=False)
+    for point in swept_points:
         made_by = point.settings.model_dump(mode="json", include=set(MADE_BY))
         groups.setdefault(key_of(**made_by), []).append(point)
     results = []
@@ -122,6 +130,15 @@ def _points_by_cache(
         if made is not None:
             results.append((made, group))
     return results
+
+
+def _check_given(resolved: "Resolved", points: "Sequence[GridPoint]", swept: "SweepFile", cached: bool) -> None:
+    from pipeline.settings.used import check_points
+    from pipeline.sweeping.plan import METHOD
+
+    of_method = ("retrain.head", "retrain.augmentation") if METHOD in swept.axes else ()
+    settings = [point.settings for point in points]
+    check_points(settings, resolved.given, cached, [*swept.axes, *of_method], str(swept.path))
 
 
 def _show(results: "list[tuple[Path, SweepResult]]", options: Options, exports: Exports) -> None:

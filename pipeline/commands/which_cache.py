@@ -14,28 +14,13 @@ from pipeline.errors import ConfigError, DataError, PipelineError
 from pipeline.settings import Settings, load
 from pipeline.settings.files import CONFIGS, config_paths
 from pipeline.settings.files import available as config_names
+from pipeline.settings.made_by import DRAW, FROM_IMAGES, INDIFFERENT
 from pipeline.settings.paths import home_expanded
 from pipeline.settings.problems import with_new_names
 from pipeline.settings.suggesting import did_you_mean
-from pipeline.settings.used import DRAW, FROM_IMAGES
 
 MADE_BY = ("seed", "data", "longtail", "backbone", "stage1", "extract")
 """The sections of settings that a cache's rows come from. Those of stages 2 and 3 do not touch it."""
-INDIFFERENT = (
-    "longtail.many_above",
-    "longtail.few_below",
-    "data.on_bad",
-    "data.bad_limit",
-    "data.ram_limit",
-    "data.decoded",
-    "data.workers",
-    "data.download",
-    "stage1.device",
-    "stage1.compile",
-    "stage1.checkpoint_minutes",
-    "extract.batch_size",
-)
-"""Settings in those sections that change how the work is done, but not its result."""
 
 
 def resolve_settings(options: Options, base: tuple[str, dict[str, Any]] | None = None) -> load.Resolved:

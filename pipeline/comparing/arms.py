@@ -12,7 +12,7 @@ from pipeline.progress import note
 from pipeline.settings import Settings
 from pipeline.settings.method_names import label, stage1_label, stage3_method
 from pipeline.settings.problems import validate
-from pipeline.settings.stage3 import AUGMENTATIONS, DEAR, HEADS, READS_MAPS, TRAINED
+from pipeline.settings.stage3 import AUGMENTATIONS, DEAR, HEADS, PRIOR_AWARE, READS_MAPS, TRAINED
 from pipeline.settings.suggesting import did_you_mean
 
 STAGE1_HEADS = ("stage1", "logit-adjustment", "tau-norm")
@@ -50,6 +50,8 @@ class LeftOut:
     reason: str
     published: Mapping[str, float] = field(default_factory=dict)
     best_epoch: bool | None = None
+    method: str = ""
+    """Such as `crt+stg`, where it is one."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,13 @@ class Chosen:
 def every(
     settings: Settings, cache: FeatureCache, baseline: str | None = None
 ) -> tuple[list[MethodArm], list[LeftOut]]:
-    """All heads that the cache allows, and the head of the settings (by default `crt`) with every augmentation."""
+    """All heads that the cache allows, and the head of the settings (by default `crt`) with every augmentation.
+
+    Where the settings have class-balanced sampling, heads whose loss corrects the prior are trained on rows as they are.
+    """
+    if settings.retrain.sampling == "balanced":
+        note(f"{', '.join(PRIOR_AWARE)}: on rows as they are, since their loss corrects the training prior")
+        settings = settings.model_copy(update={"retrain": settings.retrain.model_copy(update={"sampling": "auto"})})
     head = settings.retrain.head if settings.retrain.is_trained else PLAIN_HEAD
     methods = [name for name in KINDS if name not in TRAINED]
     methods += [name for name in KINDS if name in TRAINED and name not in DEAR]
@@ -96,7 +104,9 @@ def named(
     if baseline and not any(arm.is_called(baseline) for arm in arms):
         arms.append(_baseline(settings, cache, baseline, arms))
     reasons = [missing(arm.settings, cache) for arm in arms]
-    left_out = [LeftOut(arm.name, reason) for arm, reason in zip(arms, reasons, strict=True) if reason]
+    left_out = [
+        LeftOut(arm.name, reason, method=arm.method) for arm, reason in zip(arms, reasons, strict=True) if reason
+    ]
     return [arm for arm, reason in zip(arms, reasons, strict=True) if not reason], left_out
 
 
@@ -110,13 +120,12 @@ def _first(methods: Sequence[str], arm: MethodArm) -> str:
 
 
 def _baseline(settings: Settings, cache: FeatureCache, baseline: str, arms: Sequence[MethodArm]) -> MethodArm:
-    try:
+    if baseline.partition("+")[0] in KINDS:
         return _arm(settings, cache, baseline)
-    except ConfigError:
-        raise ConfigError(
-            f"--baseline {baseline}: neither an arm nor a method; wanted an arm: {names_of(arms)}; or another method, such as "
-            f"{PLAIN_HEAD}"
-        ) from None
+    raise ConfigError(
+        f"--baseline {baseline}: neither an arm nor a method; wanted an arm: {names_of(arms)}; or another method, such as "
+        f"{PLAIN_HEAD}"
+    )
 
 
 def names_of(arms: Sequence[MethodArm]) -> str:
@@ -142,7 +151,8 @@ def missing(settings: Settings, cache: FeatureCache) -> str | None:
 def with_method(settings: Settings, method: str, changes: Mapping[str, Any] | None = None) -> Settings:
     """The settings with the head and augmentation of a method such as `crt+stg`, and other changes by dotted key.
 
-    Raises ConfigError for a head, an augmentation or a key there is not.
+    Raises ConfigError for a head, an augmentation or a key there is not, and for class-balanced sampling with a head whose loss
+    corrects the prior.
     """
     head, _, augmentation = method.partition("+")
     _known(f"method {method}: head", head, list(KINDS))
@@ -155,12 +165,10 @@ def with_method(settings: Settings, method: str, changes: Mapping[str, Any] | No
             )
     values = settings.model_dump(mode="json")
     values["retrain"] |= {"head": head, "augmentation": augmentation or "none"}
-    if head in TRAINED and settings.retrain.sampling == "balanced" and head != settings.retrain.head:
-        values["retrain"]["sampling"] = "auto"
     for key, value in (changes or {}).items():
         section, _, name = key.rpartition(".")
         (values.setdefault(section, {}) if section else values)[name] = value
-    return validate(values, {}, [])
+    return validate(values, {"retrain.head": f"method {method}"}, [])
 
 
 def _known(what: str, name: str, names: list[str]) -> None:

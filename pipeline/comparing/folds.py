@@ -17,6 +17,7 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.features import is_unseen
 from pipeline.longtail import group_limits, shot_groups
 from pipeline.metrics import pooled
+from pipeline.settings import Settings
 from pipeline.settings.stage1 import LongTail
 from pipeline.stage3_record import RetrainResult, summarise
 from pipeline.stg.distance import Distance
@@ -24,18 +25,46 @@ from pipeline.stg.distance import Distance
 USUAL_FOLDS = 5
 FOLD_SEED = 0
 """One for all runs, so that runs of different seeds are measured on the same folds."""
+SAY_NOTHING = (
+    "so folds of them say nothing of new images; leave --folds out, or take a backbone as it is, such as --backbone "
+    "efficientnet-lite0"
+)
 
 
-def cache_folds(cache: FeatureCache, folds: int) -> list[Fold]:
-    """The cache's training and test rows in so many folds, each class spread over them; a class's only row is in none's test.
+def check_folds(settings: Settings, folds: int) -> None:
+    """Raises ConfigError where test rows are to be averaged over views, of which folds have the clean one alone."""
+    if settings.retrain.test_views not in (1, "all"):
+        raise ConfigError(
+            f"--folds {folds}: of the rows of folds the clean view alone is tested, found retrain.test_views="
+            f"{settings.retrain.test_views}; leave one of the two out"
+        )
 
-    Raises ConfigError for a backbone that was trained on the rows, and DataError for too few rows.
-    """
+
+def check_folds_of_images(settings: Settings, folds: int) -> None:
+    """As `check_folds`; raises ConfigError too, before hours of training, where stage 1 trains the backbone on the images."""
+    check_folds(settings, folds)
+    if settings.stage1.epochs:
+        raise ConfigError(
+            f"--folds {folds}: stage 1 trains the backbone on the training images (stage1.epochs={settings.stage1.epochs}), "
+            f"{SAY_NOTHING}"
+        )
+
+
+def check_folds_of_cache(cache: FeatureCache, settings: Settings, folds: int) -> None:
+    """As `check_folds`; raises ConfigError too for a backbone that was trained on the rows."""
+    check_folds(settings, folds)
     if not is_unseen(cache):
         raise ConfigError(
-            f"--folds {folds}: cache {cache.key[:12]}: its backbone was trained on the training rows, so folds of them say "
-            "nothing of new images; leave --folds out, or take a backbone as it is, such as --backbone efficientnet-lite0"
+            f"--folds {folds}: cache {cache.key[:12]}: its backbone was trained on the training rows, {SAY_NOTHING}"
         )
+
+
+def cache_folds(cache: FeatureCache, settings: Settings, folds: int) -> list[Fold]:
+    """The cache's training and test rows in so many folds, each class spread over them; a class's only row is in none's test.
+
+    Raises what `check_folds_of_cache` raises, and DataError for too few rows.
+    """
+    check_folds_of_cache(cache, settings, folds)
     rows = PooledRows(cache)
     fold_N = stratified_folds(torch.from_numpy(rows.labels_N), len(cache.classes), folds, FOLD_SEED).numpy()
     if len(np.unique(fold_N[fold_N >= 0])) < folds:

@@ -14,7 +14,7 @@ from cache import FeatureCache
 from pipeline.comparing import statistics
 from pipeline.comparing.arms import LeftOut, MethodArm, missing, names_of
 from pipeline.comparing.record import LEVEL, SHOWN_FIGURES, AbsentArm, ComparedArm, Contrast, MethodComparison
-from pipeline.errors import ConfigError, DataError, LineageError
+from pipeline.errors import ConfigError, DataError, LineageError, TrainingError
 from pipeline.longtail import groups_with_test_rows
 from pipeline.metrics import worst_tenth
 from pipeline.progress import note, on_interrupt, silently, track
@@ -24,7 +24,7 @@ from pipeline.settings.stage3 import uses_stg
 from pipeline.stage3_predictions import predictions
 from pipeline.stage3_record import RetrainResult
 from pipeline.stage3_retrain import Run, done_already, planned
-from pipeline.stage3_together import programs, run_program
+from pipeline.stage3_together import Program, programs, run_program, separate
 
 Generator = Callable[[Settings], Path]
 """From settings to the run folder of the generator they want, learnt where it is not there."""
@@ -50,6 +50,11 @@ def compare_methods(
     `baseline` is a method's name or an arm's. An arm that fails is left out with its reason; `strict` raises instead. The second
     value are the run folders and their results, in the order of the arms.
     """
+    if not arms:
+        raise DataError(f"compare: no arm can be run on cache {cache.key[:12]}: {left_out[0].reason}")
+    for lost in left_out:
+        if baseline in (lost.name, lost.method):
+            raise ConfigError(f"--baseline {baseline}: left out: {lost.reason}")
     _position(arms, baseline)  # a wrong name is refused before the training
     finished, absent = _run_all(arms, cache, root, generator, strict)
     for lost in [*left_out, *absent]:
@@ -132,7 +137,7 @@ def _plan(arm: MethodArm, cache: FeatureCache, root: Path, generator: Generator,
             raise DataError(reason)
         stg = generator(arm.settings) if uses_stg(arm.settings.retrain) else None
         return planned(arm.settings, cache, root, stg)
-    except (DataError, LineageError, ConfigError) as error:
+    except (DataError, LineageError, ConfigError, TrainingError) as error:
         if strict:
             raise
         return str(error)
@@ -145,16 +150,23 @@ def _train(waiting: Sequence[Run], cache: FeatureCache, strict: bool) -> dict[Pa
     several = len(grouped) > 1
     with on_interrupt(ARMS_KEPT), track(len(waiting), "compare", "arms", shown=several) as bar:
         for program in grouped:
-            try:
-                with silently(several):
-                    run_program(program, cache)
-            except (DataError, ConfigError) as error:
-                if strict:
-                    raise
-                failed |= {run.folder: str(error) for run in program.runs}
-            finally:
-                bar.advance(len(program.runs))
+            with silently(several):
+                failed |= _failures(program, cache, strict)
+            bar.advance(len(program.runs))
     return failed
+
+
+def _failures(program: Program, cache: FeatureCache, strict: bool) -> dict[Path, str]:
+    """Train a program; where it fails, its runs one by one, so that a loss that diverges takes no other run with it."""
+    try:
+        run_program(program, cache)
+    except (DataError, ConfigError, TrainingError) as error:
+        if strict:
+            raise
+        if len(program.runs) == 1:
+            return {program.runs[0].folder: str(error)}
+        return {folder: why for each in separate(program) for folder, why in _failures(each, cache, strict).items()}
+    return {}
 
 
 def _position(arms: Sequence[MethodArm], baseline: str) -> int:

@@ -12,9 +12,9 @@ from cache import FeatureCache, Manifest
 from cache.errors import CacheError
 from pipeline.errors import PipelineError
 from pipeline.exporting.exported import ExportedModel
-from pipeline.images.dataset import with_test_split
 from pipeline.images.decoding import Item
 from pipeline.images.sources import load_source
+from pipeline.images.splits import with_test_split
 from pipeline.longtail import evenly_spaced
 from pipeline.predict import Predictor
 from pipeline.predicting.encoder import Encoder, pixels_of

@@ -7,11 +7,15 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor, nn
 
 from pipeline.artefacts.figures import Finite
+from pipeline.classifiers.architecture import Architecture
+from pipeline.classifiers.linear import Classifier
+from pipeline.classifiers.saved import ARCHITECTURES
 from pipeline.errors import DataError
 from pipeline.predict import Predictor
 from pipeline.predicting.encoder import Encoder
 
 Above = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+LINEAR = Classifier.architecture
 ABOUT = "coattail"
 """The name in a file's metadata under which `About` stands as JSON."""
 
@@ -55,6 +59,8 @@ class About(BaseModel):
     cache: str
     classifier: str
     """sha256, hex, of the run's classifier."""
+    architecture: str = LINEAR
+    """`linear`, or what a classifier is that is no linear map, as `classifiers.saved.ARCHITECTURES` names it."""
     backbone: str
     """The network, as the cache's identity names it."""
     layer: str = "pooled"
@@ -62,6 +68,13 @@ class About(BaseModel):
     backbone_classes: Annotated[int, Field(ge=0, le=1 << 20)] = 0
     backbone_settings: dict[str, Any] = {}
     """What the network is built from again; empty for features."""
+
+    @field_validator("architecture")
+    @classmethod
+    def _is_known(cls, architecture: str) -> str:
+        if architecture not in (LINEAR, *ARCHITECTURES):
+            raise ValueError(f"wanted one of {', '.join((LINEAR, *ARCHITECTURES))}")
+        return architecture
 
     @field_validator("transform")
     @classmethod
@@ -74,22 +87,26 @@ class About(BaseModel):
 class Deployable(nn.Module):
     """uint8 (B, S, S, 3), or without a backbone float32 (B, D), -> probabilities float32 (B, C).
 
-    Normalisation, backbone, the rounding of features, the linear classifiers of R seeds with the temperature in their weights,
-    softmax, and the mean over seeds.
+    Normalisation, backbone, the rounding of features, the classifiers of R seeds, softmax, and the mean over seeds. Linear
+    classifiers have the temperature in their weights; of others, `head`, the scores are divided by it.
     """
 
     weight_RDC: Tensor
     bias_R1C: Tensor
+    shift_C: Tensor
     mean_3: Tensor
     std_3: Tensor
 
-    def __init__(self, about: About, backbone: nn.Module | None) -> None:
+    def __init__(self, about: About, backbone: nn.Module | None, head: Architecture | None = None) -> None:
         super().__init__()
-        self.backbone = backbone
-        self._dtype = getattr(torch, about.features_dtype)
+        self.backbone, self.head = backbone, head
+        self._dtype, self._temperature = getattr(torch, about.features_dtype), about.temperature
         replicas, classes = len(about.seeds), len(about.classes)
-        self.register_buffer("weight_RDC", torch.zeros(replicas, about.width, classes))
-        self.register_buffer("bias_R1C", torch.zeros(replicas, 1, classes))
+        if head is None:
+            self.register_buffer("weight_RDC", torch.zeros(replicas, about.width, classes))
+            self.register_buffer("bias_R1C", torch.zeros(replicas, 1, classes))
+        else:
+            self.register_buffer("shift_C", torch.zeros(classes))
         if backbone is not None:
             self.register_buffer("mean_3", torch.tensor(about.transform["mean"], dtype=torch.float32))
             self.register_buffer("std_3", torch.tensor(about.transform["std"], dtype=torch.float32))
@@ -100,7 +117,10 @@ class Deployable(nn.Module):
             normalised_BSS3 = (inputs.float() / 255 - self.mean_3) / self.std_3
             features_BD = self.backbone(normalised_BSS3.permute(0, 3, 1, 2))
         features_BD = features_BD.to(self._dtype).float()
-        logits_RBC = torch.matmul(features_BD[None], self.weight_RDC) + self.bias_R1C
+        if self.head is None:
+            logits_RBC = torch.matmul(features_BD[None], self.weight_RDC) + self.bias_R1C
+        else:
+            logits_RBC = self.head(features_BD) / self._temperature + self.shift_C
         return logits_RBC.softmax(dim=2).mean(dim=0)
 
 
@@ -122,16 +142,21 @@ def deployable(
         method=method,
         cache=identity.key(),
         classifier=predictor.digest,
+        architecture=predictor.classifier.architecture,
         backbone=identity.backbone,
         layer=identity.layer,
         backbone_classes=0 if encoder is None else encoder.classes,
         backbone_settings={} if encoder is None else encoder.built_from,
     )
-    model = Deployable(about, None if encoder is None else encoder.backbone.cpu().float())
-    model.weight_RDC.copy_(predictor.classifier.weight_RCD.mT / predictor.temperature)
-    model.bias_R1C.copy_(predictor.classifier.bias_RC[:, None] / predictor.temperature)
+    classifier, backbone = predictor.classifier, None if encoder is None else encoder.backbone.cpu().float()
+    if isinstance(classifier, Classifier):
+        model = Deployable(about, backbone)
+        model.weight_RDC.copy_(classifier.weight_RCD.mT / predictor.temperature)
+        model.bias_R1C.copy_(classifier.bias_RC[:, None] / predictor.temperature)
+    else:
+        model = Deployable(about, backbone, classifier.network)
     if predictor.shift_C is not None:
-        model.bias_R1C.add_(predictor.shift_C)
+        (model.bias_R1C if model.head is None else model.shift_C).add_(predictor.shift_C)
     return about, model.eval().requires_grad_(False)
 
 

@@ -10,13 +10,17 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from pipeline.artefacts import tensors
+from pipeline.classifiers.architecture import Architecture
+from pipeline.classifiers.saved import ARCHITECTURES
 from pipeline.errors import ConfigError, DataError
-from pipeline.exporting.deployable import ABOUT, About, Deployable
+from pipeline.exporting.deployable import ABOUT, LINEAR, About, Deployable
 from pipeline.images.decoding import Item
 from pipeline.predict import top_predictions
 from pipeline.predicting.encoder import backbone_from, pixels_of
 from pipeline.predicting.files import Prediction
 
+HEAD = "head."
+"""Before the names of the tensors of a classifier that is no linear map."""
 MODEL_BATCH = 64
 """Images that a model takes at a time."""
 
@@ -108,21 +112,41 @@ def _onnx(path: Path) -> ExportedModel:
 def _safetensors(path: Path) -> ExportedModel:
     state, metadata = tensors.load(path)
     about = _about(path, metadata)
-    wanted = [len(about.seeds), about.width, len(about.classes)]
-    found = list(state["weight_RDC"].shape) if "weight_RDC" in state else []
-    if found != wanted:  # before memory is taken for what the metadata say
-        raise DataError(f"{path}: weight_RDC: wanted shape {wanted}, found {found}; export the run again")
+    try:
+        head = _head(about, state)
+    except ValueError as error:  # before memory is taken for what the metadata say
+        raise DataError(f"{path}: {error}; export the run again") from None
     try:
         backbone = None
         if about.takes == "pixels":
             size = int(about.transform["size"])
             backbone = backbone_from(about.backbone_settings, about.backbone_classes, None, about.layer, size, "cpu")
-        model = Deployable(about, backbone).eval().requires_grad_(False)
+        model = Deployable(about, backbone, head).eval().requires_grad_(False)
         model.load_state_dict(state)
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"{path}: its tensors are not those of its network ({reason}); export the run again") from None
     return ExportedModel(about, torch.inference_mode()(model))
+
+
+def _head(about: About, state: Mapping[str, Tensor]) -> Architecture | None:
+    """The classifier that is no linear map; None for linear ones. Raises ValueError where the tensors are not of these sizes."""
+    replicas, classes = len(about.seeds), len(about.classes)
+    if about.architecture == LINEAR:
+        wanted = [replicas, about.width, classes]
+        found = list(state["weight_RDC"].shape) if "weight_RDC" in state else []
+        if found != wanted:
+            raise ValueError(f"weight_RDC: wanted shape {wanted}, found {found}")
+        return None
+    named = {name.removeprefix(HEAD): tensor for name, tensor in state.items() if name.startswith(HEAD)}
+    head = ARCHITECTURES[about.architecture](named)
+    sizes = {"R": head.sizes.get("R", 1), "D": head.sizes["D"], "C": head.sizes["C"]}
+    if sizes != {"R": replicas, "D": about.width, "C": classes}:
+        raise ValueError(
+            f"{about.architecture}: wanted {replicas} seeds, {about.width} features and {classes} classes, found "
+            f"{', '.join(map(str, sizes.values()))}"
+        )
+    return head
 
 
 READERS: dict[str, Callable[[Path], ExportedModel]] = {".onnx": _onnx, ".safetensors": _safetensors}

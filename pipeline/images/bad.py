@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 from pipeline.artefacts.folders import runs_folder
 from pipeline.errors import DataError
@@ -41,7 +40,7 @@ def say_left_out(split: str, broken: Mapping[int, str], names: Sequence[str], da
     if len(left_out) > data.bad_limit * len(names):
         raise DataError(
             f"data.{split}: {len(left_out)} of {len(names)} images cannot be decoded, at most a share of {data.bad_limit:g} may "
-            f"be left out: {listed(left_out, 5)}{place}; replace them, or allow more with --set data.bad_limit=SHARE"
+            f"be left out: {listed(left_out)}{place}; replace them, or allow more with --set data.bad_limit=SHARE"
         )
     for text in left_out[:NAMED]:
         note(f"left out: {text}")
@@ -72,9 +71,4 @@ def list_all(prefix: str, texts: Sequence[str]) -> str:
         place.write_text("".join(f"{prefix}{printable(text)}\n" for text in texts), encoding="utf-8")
     except OSError:
         return ""  # the error that names the first of them matters more than the list
-    return f" (all in {_shown(place)})"
-
-
-def _shown(place: Path) -> str:
-    """The path from the working folder, where it lies below it."""
-    return str(place.relative_to(Path.cwd())) if place.is_relative_to(Path.cwd()) else str(place)
+    return f" (all in {place})"

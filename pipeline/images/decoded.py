@@ -26,19 +26,18 @@ from pipeline.images.bad import raise_broken
 from pipeline.images.decoding import Item
 from pipeline.images.depth import FULL_SCALE, Scale
 from pipeline.images.disk_space import check_space
-from pipeline.images.pixels import Geometry, decode_readable, with_repeats
+from pipeline.images.pixels import Geometry, Images, decode_readable, with_repeats
 from pipeline.images.transforms.recipe import Augmenter, Recipe, padding
-from pipeline.longtail import evenly_spaced
 from pipeline.progress import note, track
 
-VERSION = 1
+VERSION = 2
 """Goes up when the same file and geometry give other pixels."""
 PIXELS_FILE = "pixels.npy"
 BLOCK_BYTES = 64 << 20
 """Decoded images that are held in RAM while the file is written."""
 
 
-class DiskImages:
+class DiskImages(Images):
     """Images decoded once to a file that is memory-mapped, and augmented a batch at a time; a later run finds the file."""
 
     def __init__(
@@ -49,18 +48,9 @@ class DiskImages:
         digests: Sequence[bytes],
         scale: Scale = FULL_SCALE,
     ) -> None:
-        self._items = items
-        self._names = names
-        self._geometry = geometry
-        self._scale = scale
+        super().__init__(items, names, geometry, scale)
         self._shape = (len(items), geometry.size, geometry.size, 3)
         self._file = stores_folder() / catalog.DECODED / decoded_key(digests, geometry, scale) / PIXELS_FILE
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def sample(self, count: int) -> Sequence[Item]:
-        return [self._items[row] for row in evenly_spaced(len(self), count).tolist()]
 
     def bytes_to_write(self) -> int:
         return int(np.prod(self._shape)) if self._whole() is None else 0

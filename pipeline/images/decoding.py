@@ -26,6 +26,8 @@ BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 DEEP_GREY = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 """Pillow's modes of grey in 16 or 32 bits."""
 GREY_AND_ALPHA = "LA;16B"
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0
+"""The tag of a TIFF that says what its values mean, and its value where 0 is white."""
 PNG_TEXT = (b"tEXt", b"zTXt", b"iTXt")
 
 
@@ -81,6 +83,15 @@ def is_turned(item: Path | bytes) -> bool:
     try:
         with _opened(item) as image:
             return turn(image) is not None
+    except Exception:
+        return False
+
+
+def is_inverted(item: Path | bytes) -> bool:
+    """Whether `decode` inverts the image, as its file says that 0 is white; not of 8 bits, which Pillow inverts itself."""
+    try:
+        with _opened(item) as image:
+            return _white_is_zero(image)
     except Exception:
         return False
 
@@ -156,6 +167,12 @@ def _is_deep_grey(image: Image.Image) -> bool:
     return image.mode in DEEP_GREY and image.format != "PPM"
 
 
+def _white_is_zero(image: Image.Image) -> bool:
+    """Grey of more than 8 bits, or of floats, in a TIFF that names 0 as white; Pillow reads the values as they stand."""
+    is_deep = image.mode in (*DEEP_GREY, "F")
+    return is_deep and image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO  # type: ignore[attr-defined]
+
+
 def _deep_mode(image: ImageFile.ImageFile) -> str:
     """Pillow's name for 16 bits a colour, of which it keeps the upper 8, else ""; known only before the pixels are loaded."""
     if image.format not in ("PNG", "TIFF") or image.mode in DEEP_GREY:
@@ -197,12 +214,16 @@ def _rgb(item: Path | bytes, image: Image.Image, scale: Scale) -> Image.Image:
     if image.mode in DEEP_GREY:
         # Pillow clips these to 255 on conversion, which leaves white.
         own = scale if _is_deep_grey(image) else FULL_SCALE
-        return Image.fromarray(own.integers(np.asarray(image))).convert("RGB")
+        return _grey(own.integers(np.asarray(image)), image)
     if image.mode == "F":
-        return Image.fromarray(scale.reals(np.asarray(image))).convert("RGB")
+        return _grey(scale.reals(np.asarray(image)), image)
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     return image.convert("RGB")
+
+
+def _grey(values_HW: NDArray[np.uint8], image: Image.Image) -> Image.Image:
+    return Image.fromarray(255 - values_HW if _white_is_zero(image) else values_HW).convert("RGB")
 
 
 def _reason(item: Item, error: Exception) -> str:

@@ -1,6 +1,7 @@
 """How large decoded images become on disk, and whether the disk has room for them."""
 
 import shutil
+from pathlib import Path
 
 from pipeline.artefacts.folders import stores_folder
 from pipeline.errors import DataError
@@ -8,9 +9,9 @@ from pipeline.errors import DataError
 GIB = 1 << 30
 
 
-def free_bytes() -> int:
-    """Free bytes of the disk that the folder of caches lies on, whether or not the folder is there yet."""
-    stores = stores_folder()
+def free_bytes(stores: Path | None = None) -> int:
+    """Free bytes of the disk that a folder of caches lies on, by default the user's, whether or not it is there yet."""
+    stores = stores or stores_folder()
     return shutil.disk_usage(next(folder for folder in (stores, *stores.parents) if folder.is_dir())).free
 
 

@@ -27,9 +27,9 @@ def say_shared(
     rows_of: defaultdict[bytes, list[int]] = defaultdict(list)
     for row, digest in enumerate(digests["train"]):
         rows_of[digest].append(row)
-    twice = [rows for rows in rows_of.values() if len({int(train_labels_N[row]) for row in rows}) > 1]
+    twice = [pair for rows in rows_of.values() if (pair := of_two_classes(rows, train_labels_N))]
     if twice:
-        pairs = [" = ".join(names["train"][row] for row in rows[:2]) for rows in twice]
+        pairs = [f"{names['train'][first]} = {names['train'][other]}" for first, other in twice]
         note(f"data.train: {len(twice)} images stand there under more than one class: {listed(pairs, NAMED)}")
     for split in sorted(set(digests) - {"train"}):
         known = [row for row, digest in enumerate(digests[split]) if digest in rows_of]
@@ -42,6 +42,11 @@ def say_shared(
                 f"data.{split}: {len(known)} of {len(digests[split])} images are training images too: {', '.join(pairs)}{more}; "
                 "figures on them say nothing of new images"
             )
+
+
+def of_two_classes(rows: Sequence[int], labels_N: Rows) -> tuple[int, int] | None:
+    """The first of these rows, and the first one of another class; None where all are of one class."""
+    return next(((rows[0], row) for row in rows if labels_N[row] != labels_N[rows[0]]), None)
 
 
 def say_defaults(data: Data, items: Sequence[Item], scale: Scale) -> None:

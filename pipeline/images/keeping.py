@@ -9,7 +9,8 @@ from pipeline.images.decoded import DiskImages
 from pipeline.images.decoding import Item
 from pipeline.images.depth import Scale
 from pipeline.images.disk_space import GIB, check_space, free_bytes
-from pipeline.images.pixels import Geometry, Images, LazyImages, RamImages, fits_in_ram
+from pipeline.images.lazy import LazyImages
+from pipeline.images.pixels import Geometry, Images, RamImages, fits_in_ram
 from pipeline.progress import note
 from pipeline.settings import Settings
 

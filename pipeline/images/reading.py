@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from pipeline.images.bad import raise_broken
-from pipeline.images.decoding import Item, Undecodable, decode, is_turned, peak
+from pipeline.images.decoding import Item, Undecodable, decode, is_inverted, is_turned, peak
 from pipeline.images.depth import NO_PEAK, Peak
 from pipeline.images.orientation import PNG, may_be_turned
 from pipeline.progress import track
@@ -30,12 +30,13 @@ class Facts:
     """What is known of one image once its bytes are read.
 
     `digest` is the sha256 (32 bytes) of its file or pixels. `is_turned`: its EXIF orientation says that it lies on its side or
-    head. `peak` is its largest value where it has more than 8 bits a colour.
+    head. `peak` is its largest value where it has more than 8 bits a colour. `is_inverted`: it has, and 0 is white in it.
     """
 
     digest: bytes
     is_turned: bool = False
     peak: Peak = NO_PEAK
+    is_inverted: bool = False
 
 
 def read_all(items: Sequence[Item], names: Sequence[str]) -> list[Facts]:
@@ -55,6 +56,7 @@ def read(item: Item) -> Facts:
         hashlib.sha256(content).digest(),
         may_be_turned(content) and is_turned(content),
         peak(content) if is_deep else NO_PEAK,
+        content[:4] in TIFF and is_inverted(content),
     )
 
 

@@ -1,5 +1,7 @@
 """Alarms about cached features: columns without information, and rows that occur in two splits."""
 
+from collections.abc import Mapping
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,12 +23,12 @@ def feature_alarms(cache: "FeatureCache") -> list[Alarm]:
     """Constant and duplicate columns of the training features; rows of other splits that are training rows, or nearly."""
     train_ND = np.asarray(cache.features("train"))
     alarms = _columns(train_ND)
-    rows_of = {row.tobytes(): number for number, row in enumerate(train_ND)}
+    rows_of = by_content(train_ND)
     if (copies := len(train_ND) - len(rows_of)) > 0:
         alarms += alarm("copies", "training rows have the features of another training row", [], copies)
     for split in (name for name in cache.splits if name != "train"):
         other_ND = np.asarray(cache.features(split))
-        pairs = [(row, rows_of[key]) for row, key in enumerate(r.tobytes() for r in other_ND) if key in rows_of]
+        pairs = equal_pairs(rows_of, other_ND)
         named = [f"{split} row {row} = train row {known}" for row, known in pairs]
         if pairs and len(pairs) == len(other_ND) and len({known for _, known in pairs}) == len(rows_of):
             text = (
@@ -37,6 +39,17 @@ def feature_alarms(cache: "FeatureCache") -> list[Alarm]:
         alarms += alarm("in two splits", f"rows of {split} have the features of a training row", named)
         alarms += _near(split, train_ND, other_ND, {row for row, _ in pairs})
     return alarms
+
+
+def by_content(features_ND: NDArray[np.floating]) -> dict[bytes, int]:
+    """The sha256 of a row's features -> the row, of equal rows the last. The features as keys would take their memory again."""
+    return {sha256(features_D.tobytes()).digest(): row for row, features_D in enumerate(features_ND)}
+
+
+def equal_pairs(rows_of: Mapping[bytes, int], other_ND: NDArray[np.floating]) -> list[tuple[int, int]]:
+    """(row of the other split, training row) of rows that are equal bit for bit; `rows_of`: `by_content` of training rows."""
+    keys = (sha256(features_D.tobytes()).digest() for features_D in other_ND)
+    return [(row, rows_of[key]) for row, key in enumerate(keys) if key in rows_of]
 
 
 def _columns(train_ND: NDArray[np.floating]) -> list[Alarm]:

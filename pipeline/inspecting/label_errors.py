@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import DataError
-from pipeline.inspecting.features import near_pairs
+from pipeline.inspecting.features import by_content, equal_pairs, near_pairs
 from pipeline.longtail import Rows
 from pipeline.progress import track
 
@@ -74,6 +74,8 @@ class LabelFindings(BaseModel):
     negative: int
     """Rows of all whose margin is below 0, listed or not."""
     shared: tuple[SharedRow, ...]
+    in_two_splits: int
+    """Rows of other splits that are all but equal to a training row, listed or not."""
     confused: tuple[ConfusedPair, ...]
     unranked: int
     """Rows of classes that have one row alone: without it, nothing is known of the class."""
@@ -116,10 +118,12 @@ def label_findings(cache: "FeatureCache") -> LabelFindings:
         )
         for row in order[:LISTED]
     ]
+    shared = _shared(cache, train_ND)
     return LabelFindings(
         suspicious=tuple(suspicious),
         negative=len(order),
-        shared=tuple(_shared(cache, train_ND)),
+        shared=tuple(shared[:LISTED]),
+        in_two_splits=len(shared),
         confused=tuple(_confused(cache.classes, labels_N, predicted_N)),
         unranked=int((~ranked_N).sum()),
     )
@@ -171,13 +175,12 @@ def _fit_quietly(model: object, features_ND: NDArray[np.float32], labels_N: Rows
 def _shared(cache: "FeatureCache", train_ND: NDArray[np.float32]) -> list[SharedRow]:
     """Rows of other splits that are all but equal to a training row; those of another label there first."""
     train_ids, train_labels_N = cache.rows("train")["sample_id"], cache.labels("train")
-    of_train = {bytes(features_D): row for row, features_D in enumerate(train_ND)}
+    of_train = by_content(train_ND)
     shared: list[SharedRow] = []
     for split in (name for name in cache.splits if name != "train"):
         ids, labels_N = cache.rows(split)["sample_id"], cache.labels(split)
         other_ND = np.asarray(cache.features(split), dtype=np.float32)
-        copies = [(row, of_train[key]) for row, key in enumerate(map(bytes, other_ND)) if key in of_train]
-        pairs = sorted({**dict(near_pairs(train_ND, other_ND)), **dict(copies)}.items())
+        pairs = sorted((dict(near_pairs(train_ND, other_ND)) | dict(equal_pairs(of_train, other_ND))).items())
         shared += [
             SharedRow(
                 split=split,
@@ -189,7 +192,7 @@ def _shared(cache: "FeatureCache", train_ND: NDArray[np.float32]) -> list[Shared
             )
             for row, train_row in pairs
         ]
-    return sorted(shared, key=lambda pair: pair.same_label)[:LISTED]  # another label there is the worse
+    return sorted(shared, key=lambda pair: pair.same_label)  # another label there is the worse
 
 
 def _confused(classes: tuple[str, ...], labels_N: Rows, taken_N: Rows) -> list[ConfusedPair]:

@@ -10,7 +10,7 @@ import torch
 def seconds_each(work: Callable[[], Any], calls: int, limit: float) -> float:
     """Seconds of the quickest of several calls. The first calls warm up, and other processes can only slow a call down.
 
-    At most `calls` are made, and after `limit` seconds no more, but at least two.
+    At most `calls` are made, and after `limit` seconds no more, but two where `calls` allows them.
     """
     times: list[float] = []
     begun = time.perf_counter()

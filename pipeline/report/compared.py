@@ -7,7 +7,7 @@ import polars as pl
 from pipeline.comparing.divergence import Divergence
 from pipeline.comparing.record import SHOWN_FIGURES, AbsentArm, ComparedArm, Contrast, MethodComparison
 from pipeline.comparing.several import Overview
-from pipeline.report.layout import Part, Table, figures, names
+from pipeline.report.layout import Part, Table, figures, names, tenths
 from pipeline.report.tables import CHOSEN, headings, over_views
 
 BEST, NEAR_BEST = "** ", "* "
@@ -58,6 +58,7 @@ def comparison_lines(comparison: MethodComparison) -> list[Part]:
         else "the paired permutation test over test rows, by 20,000 random sign flips"
     )
     metric = "all" if comparison.metric == "accuracy" else "balanced"
+    others = max(0, len(comparison.arms) - 1)
     lines: list[Part] = [
         methods_table(comparison),
         "",
@@ -65,7 +66,7 @@ def comparison_lines(comparison: MethodComparison) -> list[Part]:
         f"{CHOSEN.strip()} chosen without the test split; ± over seeds; classes: {groups}",
         f"difference in points of {metric} on the same {comparison.test_rows:,} test rows; interval by "
         f"{comparison.replicates:,} bootstrap draws of test rows and of seeds; p of {test}, "
-        f"corrected by Holm's method for {max(0, len(comparison.arms) - 1)} arms",
+        f"corrected by Holm's method for {others} other arm{'' if others == 1 else 's'}",
     ]
     if comparison.test_views > 1:
         lines.append("figures without averaging over views, published ones among them, are other figures")
@@ -138,7 +139,7 @@ def overview_table(overview: Overview) -> Table:
             row.name,
             f"{row.mean_rank:.2f}",
             f"{row.mean_score:.1f}",
-            "–" if row.spread is None else f"{row.spread:.1f}",
+            tenths(row.spread),
             f"{row.mean_regret:.2f}",
             str(row.wins),
             str(row.losses),

@@ -1,6 +1,5 @@
 """A report as parts without a format: HTML and Markdown render the same."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -11,7 +10,7 @@ from pipeline.report.evidence.thumbnails import Error
 from pipeline.report.evidence.words import shown_name
 from pipeline.report.figures import PICTURES, drawn
 from pipeline.report.figures.panel import Picture
-from pipeline.report.layout import Table, names
+from pipeline.report.layout import Table, names, tenths
 from pipeline.report.lineage import changed_settings, commands, lineage
 from pipeline.report.page import Page, Thumbnail
 from pipeline.report.subject import Subject
@@ -63,7 +62,7 @@ def _document(evidence: Evidence, pictures: dict[str, Picture]) -> Document:
     about = evidence.about
     dataset = shown_name(about.cache.manifest.provenance.name, 60)
     results = [arm.result for arm in about.arms]
-    table = results_table(results, stage1_label(about.cache.manifest), "Every finished run on this cache")
+    table = results_table(results, stage1_label(about.cache.manifest), "The newest run of each method on this cache")
     reading = (
         "Percent on the test split. all: over rows; balanced, many, medium, few: means over classes; ECE: expected calibration "
         "error, less is better; ± over seeds; s: seconds. The row marked > was chosen without the test split."
@@ -94,15 +93,11 @@ def _document(evidence: Evidence, pictures: dict[str, Picture]) -> Document:
 def _groups(evidence: Evidence) -> Table:
     """Baseline, method and the gain, by group."""
     arms = [arm for arm in (evidence.baseline, evidence.method) if arm is not None]
-    rows = [(arm.name, *(_cell(getattr(arm.result, field)) for field in SHOWN_OF_RUN)) for arm in arms]
+    rows = [(arm.name, *(tenths(getattr(arm.result, field)) for field in SHOWN_OF_RUN)) for arm in arms]
     if evidence.baseline is not None:
         before, after = (arm.result for arm in arms)
         rows.append(("gain", *(_difference(getattr(before, field), getattr(after, field)) for field in SHOWN_OF_RUN)))
     return Table("Accuracy in %, by group", (*names("method"), *headings(SHOWN_OF_RUN)), tuple(rows))
-
-
-def _cell(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1f}"
 
 
 def _difference(before: float | None, after: float | None) -> str:
@@ -121,10 +116,5 @@ def _gallery_note(evidence: Evidence) -> str:
             f"Test images on which {evidence.method.name} is most confident and wrong; training rows stand in brackets."
         )
     if not evidence.errors:
-        return "No test row is wrong, or the classifier is not linear, so rows cannot be looked at anew."
+        return "No test row is wrong, or the classifier is of an earlier version, so rows cannot be looked at anew."
     return evidence.no_images
-
-
-def elapsed(started: float) -> float:
-    """Seconds since a time of time.monotonic, to a tenth."""
-    return round(time.monotonic() - started, 1)

@@ -20,17 +20,18 @@ ALL_SHOWN = ("unreadable",)
 def inspection_text(inspection: "Inspection") -> list[Part]:
     """The inspection as lines and tables for a terminal."""
     parts: list[Part] = [*inspection.head, "", _histogram(inspection.counts), ""]
-    parts.append(f"{len(inspection.alarms)} alarms" if inspection.alarms else "no alarms")
+    number = len(inspection.alarms)
+    parts.append(f"{number} alarm{'s' if number > 1 else ''}" if number else "no alarms")
     for alarm in inspection.alarms:
-        several = f"{alarm.count:,} " if alarm.examples or alarm.count > 1 else ""
+        kind = f"{alarm.kind} ({alarm.count:,})" if alarm.examples or alarm.count > 1 else alarm.kind
         shown = alarm.examples if alarm.kind in ALL_SHOWN else alarm.examples[:EXAMPLES_SHOWN]
         more = f" and {alarm.count - len(shown):,} more" if shown and alarm.count > len(shown) else ""
         if alarm.kind in ALL_SHOWN:
-            parts.append(f"- {alarm.kind}: {several}{alarm.text}")
+            parts.append(f"- {kind}: {alarm.text}")
             parts += [f"    {example}" for example in shown]
             parts += [f"   {more}"] if more else []
         else:
-            parts.append(f"- {alarm.kind}: {several}{alarm.text}{': ' if shown else ''}{', '.join(shown)}{more}")
+            parts.append(f"- {kind}: {alarm.text}{': ' if shown else ''}{', '.join(shown)}{more}")
     return parts
 
 

@@ -32,7 +32,7 @@ def suspicious_table(findings: LabelFindings, limit: int) -> Table:
 
 def shared_table(findings: LabelFindings, limit: int) -> Table:
     """The rows of other splits that are training rows, or nearly, at most `limit`."""
-    title = f"{len(findings.shared):,} rows of other splits are all but equal to a training row"
+    title = f"{findings.in_two_splits:,} rows of other splits are all but equal to a training row"
     rows = [
         (f"{pair.split}: {pair.sample_id}", pair.train_sample_id, "yes" if pair.same_label else "NO")
         for pair in findings.shared[:limit]

@@ -59,7 +59,7 @@ def _summary(cache: "FeatureCache", findings: LabelFindings) -> str:
         f"Of the {rows:,} training rows of cache {cache.key[:12]}, {_rows(findings.negative)} more like another class to a "
         "classifier that did not see them. Most of these need not be wrong: some are unusual, some show two things. Look at the "
         "first in the list first.",
-        f"Rows of other splits that are a training row, or all but equal to one: {len(findings.shared):,}."
+        f"Rows of other splits that are a training row, or all but equal to one: {findings.in_two_splits:,}."
         if findings.shared
         else "No row of another split was found among the training rows.",
     ]

@@ -32,6 +32,11 @@ def figures(*columns: str) -> tuple[Column, ...]:
     return tuple(Column(name, figures=True) for name in columns)
 
 
+def tenths(value: float | None) -> str:
+    """A figure to a tenth; a dash where there is none."""
+    return "–" if value is None else f"{value:.1f}"
+
+
 @dataclass(frozen=True)
 class Table:
     """A title, columns, and a row of cells a line; the first column says what a row is about."""

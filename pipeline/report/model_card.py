@@ -7,6 +7,7 @@ from typing import Any
 from cache import Manifest
 from pipeline.exporting.check import Parity
 from pipeline.exporting.deployable import About
+from pipeline.report.card_script import script_of
 from pipeline.report.exported import markdown
 from pipeline.report.layout import Column, Table
 from pipeline.report.printable import printable
@@ -14,102 +15,6 @@ from pipeline.stage3_record import RetrainResult
 
 SHOWN_CLASSES = 20
 """Classes that the text names; the JSON card has all."""
-
-IMAGE_SCRIPT = """\
-import json, sys
-import numpy as np
-from PIL import Image, ImageOps
-{imports}
-
-def pixels(path):
-    image = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
-{square}
-
-{load}
-for path in sys.argv[1:]:
-    probabilities = {call}
-    best = int(probabilities.argmax())
-    print(f"{{path}}: {{classes[best]}} {{probabilities[best]:.3f}}")
-"""
-CROPPED = """\
-    width, height = image.size
-    if min(width, height) != {resize}:  # the shorter side becomes {resize} pixels
-        short = min(width, height)
-        image = image.resize((int({resize} * width / short), int({resize} * height / short)), Image.Resampling.{mode})
-    left, top = (round((side - {size}) / 2) for side in image.size)
-    return np.array(image.crop((left, top, left + {size}, top + {size})))[None]"""
-STRETCHED = """\
-    if image.size != ({size}, {size}):  # the whole image becomes a square
-        image = image.resize(({size}, {size}), Image.Resampling.{mode})
-    return np.array(image)[None]"""
-FEATURE_SCRIPT = """\
-import json, sys
-import numpy as np
-{imports}
-
-{load}
-features = np.load(sys.argv[1]).astype(np.float32)  # (rows, {width})
-for row in features:
-    probabilities = {call}
-    best = int(probabilities.argmax())
-    print(f"{{classes[best]}} {{probabilities[best]:.3f}}")
-"""
-LOADS = {
-    ".onnx": (
-        "import onnxruntime",
-        'session = onnxruntime.InferenceSession("{file}")\n'
-        'classes = json.loads(session.get_modelmeta().custom_metadata_map["classes"])',
-        'session.run(None, {{"{takes}": {row}}})[0][0]',
-    ),
-    ".pt2": (
-        "import torch",
-        'extra = {{"classes.json": ""}}\n'
-        'model = torch.export.load("{file}", extra_files=extra).module()\n'
-        'classes = json.loads(extra["classes.json"])',
-        "model(torch.from_numpy({row})).numpy()[0]",
-    ),
-}
-"""The suffix of a file -> what its script imports, how it is loaded, and the probabilities of one row."""
-TENSOR_SCRIPT = """\
-import json, sys
-import numpy as np
-from safetensors import safe_open
-
-# The network itself is not in the file: this takes its features, (rows, {width}), such as coattail's caches hold.
-with safe_open("{file}", framework="numpy") as file:
-    weight, bias = file.get_tensor("weight_RDC"), file.get_tensor("bias_R1C")
-    classes = json.loads(file.metadata()["classes"])
-features = np.load(sys.argv[1]).astype(np.float32)
-logits = features[None] @ weight + bias
-powers = np.exp(logits - logits.max(axis=2, keepdims=True))
-for probabilities in (powers / powers.sum(axis=2, keepdims=True)).mean(axis=0):
-    best = int(probabilities.argmax())
-    print(f"{{classes[best]}} {{probabilities[best]:.3f}}")
-"""
-
-
-def script_of(about: About, path: Path) -> str:
-    """Some 20 lines of Python that run the file on images, or on features, without coattail."""
-    name = path.name.replace("\\", "\\\\").replace('"', '\\"')
-    if path.suffix == ".safetensors":
-        return TENSOR_SCRIPT.format(file=name, width=about.width)
-    imports, load, call = LOADS[path.suffix]
-    row = "pixels(path)" if about.takes == "pixels" else "row[None]"
-    text = IMAGE_SCRIPT if about.takes == "pixels" else FEATURE_SCRIPT
-    return text.format(
-        imports=imports,
-        load=load.format(file=name),
-        call=call.format(takes=about.takes, row=row),
-        width=about.width,
-        square=_square(about.transform) if about.takes == "pixels" else "",
-    )
-
-
-def _square(transform: Mapping[str, Any]) -> str:
-    """The lines of the script that make an image a square, as the cache's identity says."""
-    lines = STRETCHED if transform.get("fit") == "stretch" else CROPPED
-    mode = str(transform.get("interpolation", "bilinear")).upper()
-    return lines.format(size=transform["size"], resize=transform["resize"], mode=mode)
 
 
 def card_document(

@@ -2,12 +2,13 @@
 
 import glob
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from cache import FeatureCache
 from pipeline.artefacts import folders
 from pipeline.classifiers.linear import Classifier
+from pipeline.classifiers.scored import Scored
 from pipeline.errors import ConfigError, DataError
 from pipeline.evaluate import shift_to
 from pipeline.progress import note
@@ -144,8 +145,8 @@ def run_settings(folder: Path, result: RetrainResult) -> Settings:
     return settings
 
 
-def shown_classifier(arm: ArmRun, cache: FeatureCache) -> Classifier | None:
-    """The arm's classifier for the class prior that its figures are for; None where it is not linear.
+def shown_classifier(arm: ArmRun, cache: FeatureCache) -> Classifier | Scored | None:
+    """The arm's classifier for the class prior that its figures are for; None where its file does not hold all of it.
 
     Raises DataError where its tensors are not those whose digest the run recorded.
     """
@@ -153,7 +154,7 @@ def shown_classifier(arm: ArmRun, cache: FeatureCache) -> Classifier | None:
     shift_C = shift_to(arm.result.prior, cache, arm.result.prior_power)
     if classifier is None or shift_C is None:
         return classifier
-    return replace(classifier, bias_RC=classifier.bias_RC + shift_C)
+    return classifier.moved(shift_C)
 
 
 def generator_folder(about: Subject) -> Path | None:

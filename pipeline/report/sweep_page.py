@@ -10,7 +10,7 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.report.evidence.grid import score_name, scores_by_setting
 from pipeline.report.evidence.words import shown_name, shown_table
 from pipeline.report.figures.grid import scores
-from pipeline.report.layout import Table, figures, names
+from pipeline.report.layout import Table, figures, names, tenths
 from pipeline.report.lineage import DIGITS, changed_settings
 from pipeline.report.page import Chapter, Page
 from pipeline.report.subject import run_settings
@@ -89,14 +89,14 @@ def _summary(result: SweepResult) -> str:
     if chosen is None:
         sentences.append(f"Nothing is chosen: {result.why_not or 'no point is done'}.")
         return " ".join(sentences)
-    sentences.append(f"{_named(chosen)} is chosen by {score_name(result)}: {_percent(chosen.score)} % there.")
+    sentences.append(f"{_named(chosen)} is chosen by {score_name(result)}: {tenths(chosen.score)} % there.")
     others = [place.score for place in result.places if place is not chosen and place.score is not None]
     if others and chosen.score is not None:
         sentences.append(f"The next place is {chosen.score - max(others):.1f} points below it.")
     if result.selected_on != "test":
         accuracy, few = chosen.mean.get("accuracy"), chosen.mean.get("few")
         sentences.append(
-            f"On the test split, which chose nothing, it is right on {_percent(accuracy)} % of the rows"
+            f"On the test split, which chose nothing, it is right on {tenths(accuracy)} % of the rows"
             + ("." if few is None else f", and on {few:.1f} % in the mean of the few-shot classes.")
         )
     if result.warning:
@@ -126,21 +126,20 @@ def _varied(result: SweepResult) -> Table:
 
 
 def _chosen_settings(about: Swept) -> list[Chapter]:
-    """The settings of the chosen place, where its run folder is at hand."""
+    """The settings of the chosen place, where its run folder is at hand, or why they cannot be read there."""
     chosen = next((place for place in about.result.places if place.chosen and place.runs), None)
     if chosen is None:
         return []
     folder = about.folder.parent / Path(chosen.runs[0]).name
+    if not folders.is_done(folder):
+        return []
+    heading = "Settings of the chosen place that are not the defaults"
     try:
         changed = changed_settings(run_settings(folder, folders.read_result(folder, RetrainResult)))
-    except (ConfigError, DataError, OSError):
-        return []
+    except (ConfigError, DataError) as error:
+        return [Chapter(heading, f"Not shown: {shown_name(error, 400)}.")]
     table = Table("", names("setting", "value", "default"), tuple(changed))
-    return [
-        Chapter(
-            "Settings of the chosen place that are not the defaults", f"Of its first seed: {folder.name}.", table=table
-        )
-    ]
+    return [Chapter(heading, f"Of its first seed: {folder.name}.", table=table)]
 
 
 def _repeat(about: Swept) -> list[Chapter]:
@@ -158,7 +157,3 @@ def _repeat(about: Swept) -> list[Chapter]:
         return sections
     shown = tuple(shown_name(line, 120) for line in content.splitlines()[:200])
     return [Chapter("The file of the sweep", lines=shown), *sections]
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1f}"

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from pipeline.report.layout import Part, Table, figures, names
+from pipeline.report.layout import Part, Table, figures, names, tenths
 from pipeline.report.tables import CHOSEN, SHOWN_OF_RUN, headings, over_views
 from pipeline.sweeping.record import GridPlace, SweepResult
 
@@ -20,14 +20,10 @@ def sweep_table(result: SweepResult) -> Table:
 
 def _row(place: GridPlace, varied: Sequence[str], scored: bool) -> tuple[str, ...]:
     values = [str(place.values[key]) if key in place.values else "–" for key in varied]
-    score = [_percent(place.score)] if scored else []
-    shown = [_percent(place.mean[name]) for name in SHOWN_OF_RUN]
+    score = [tenths(place.score)] if scored else []
+    shown = [tenths(place.mean[name]) for name in SHOWN_OF_RUN]
     name = (CHOSEN if place.chosen else "") + place.method
     return name, *values, *score, *shown, str(len(place.seeds)), f"{place.seconds:.1f}"
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1f}"
 
 
 def sweep_lines(result: SweepResult, folder: str) -> list[Part]:

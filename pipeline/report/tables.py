@@ -8,7 +8,7 @@ import polars as pl
 
 from cache import Manifest
 from pipeline.compare import Comparison
-from pipeline.report.layout import Column, Part, Table, figures, names
+from pipeline.report.layout import Column, Part, Table, figures, names, tenths
 from pipeline.settings.method_names import label, stage1_label
 from pipeline.stage3_record import FIGURES, RetrainResult
 from pipeline.stg.distance import Distance
@@ -71,8 +71,7 @@ def _row(result: RetrainResult, stage1: str, learnt: bool, compared: bool) -> tu
     percent = [_cell(result, name) for name in SHOWN_OF_RUN]
     name = (CHOSEN if result.chosen else "") + label(result.method, stage1)
     name += "" if learnt or result.stg is None else NOT_LEARNT
-    score = result.selection.score
-    held_out = (("–" if score is None else f"{score:.1f}"),) if compared else ()
+    held_out = (tenths(result.selection.score),) if compared else ()
     return name, *held_out, *percent, str(len(result.seeds)), f"{result.seconds:.1f}"
 
 
@@ -151,7 +150,7 @@ def runs_table(rows: pl.DataFrame, title: str) -> Table:
     """
     averaged = bool((rows["test_views"] > 1).any())
     columns = (
-        *names("data set", "cache", "method", "run", "split"),
+        *names("method", "data set", "cache", "run", "split"),
         *(figures("views") if averaged else ()),
         *headings(HEADINGS),
         *figures("seeds", "s"),
@@ -163,7 +162,7 @@ def runs_table(rows: pl.DataFrame, title: str) -> Table:
 
 def _run_row(part: pl.DataFrame, averaged: bool) -> tuple[str, ...]:
     first = part.row(0, named=True)
-    words = (first["dataset"], first["cache"][:12], first["method"], first["run"], first["split"])
+    words = (first["method"], first["dataset"], first["cache"][:12], first["run"], first["split"])
     views = (str(first["test_views"]),) if averaged else ()
     cells = [mean_cell(part[name].drop_nulls().to_list()) for name in HEADINGS]
     return *words, *views, *cells, str(len(part)), f"{part['seconds'].sum():.1f}"

@@ -41,9 +41,13 @@ def write_report(subjects: Sequence[Subject | Swept], output: Path | None = None
 
 
 def write_pages(pages: Sequence[Page], path: Path) -> None:
-    """Write these pages as one HTML file. Raises ConfigError where `path` is a folder, CacheStorage where the disk does not
-    take it."""
-    write_text(_place("--html", path, ".html"), html(pages))
+    """Write these pages as one HTML file, at a path from `page_path`. Raises CacheStorage where the disk does not take it."""
+    write_text(path, html(pages))
+
+
+def page_path(path: Path) -> Path:
+    """Where the page goes that `--html` names, in a folder that is made. Raises ConfigError for what cannot be written."""
+    return _place("--html", path, ".html")
 
 
 def _place(option: str, path: Path, ending: str) -> Path:

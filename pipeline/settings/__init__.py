@@ -49,6 +49,23 @@ class Settings(Section):
             raise ValueError(
                 f"stage1.label_smoothing is for stage1.loss=ce, found loss {self.stage1.loss}; set either back"
             )
+        corrects = (
+            "stage1.loss=logit-adjusted"
+            if self.stage1.loss == "logit-adjusted"
+            else ""
+            if self.stage1.reweight == "none"
+            else f"stage1.reweight={self.stage1.reweight}"
+        )
+        if self.backbone.ending == "bbn" and corrects:
+            raise ValueError(
+                f"backbone.ending=bbn samples rare classes more often, and {corrects} would correct the training prior again; "
+                "set either back"
+            )
+        if self.stage1.loss == "logit-adjusted" and self.stage1.reweight != "none":
+            raise ValueError(
+                f"stage1.loss=logit-adjusted corrects the training prior, and stage1.reweight={self.stage1.reweight} would "
+                "correct it again; set either back"
+            )
         if self.backbone.ending == "bbn" and self.stage1.mixing != "none":
             raise ValueError(
                 f"backbone.ending=bbn has two batches a step and mixes none, found stage1.mixing={self.stage1.mixing}; "

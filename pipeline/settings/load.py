@@ -22,7 +22,7 @@ class Resolved:
     settings: Settings
     origins: dict[str, str]
     given: tuple[str, ...] = ()
-    """The dotted keys that the user wrote on the command line, but for --seed."""
+    """The dotted keys that the user wrote on the command line."""
 
 
 @dataclass
@@ -106,6 +106,9 @@ def load(
     for text in overrides:
         reading.text(text, "--set")
     if seed is not None:
+        if "seed" in reading.given:
+            reading.problems.append("--seed: seed is given twice; give it once")
+        reading.given.append("seed")
         reading.values["seed"] = seed
         reading.origins["seed"] = "--seed"
     settings = validate(reading.values, reading.origins, reading.problems)

@@ -52,9 +52,8 @@ def absolute(key: str, text: str, where: str, folder: Path) -> str:
     path = home_expanded(f"{where}: {key}", text)
     if path.is_absolute() or text[0] in "~$":
         return _in_utf_8(f"{where}: {key}", text)
-    while (
-        text.startswith("../") and folder.is_absolute()
-    ):  # the folder holds no links, so its parent is what `..` means
+    # The folder holds no links, so its parent is what `..` means.
+    while text.startswith("../") and folder.is_absolute():
         folder, text = folder.parent, text[3:].lstrip("/")
     # A folder's own name may hold what a pattern gives a meaning.
     root = glob.escape(str(folder)) if glob.has_magic(text) else str(folder)
@@ -79,7 +78,7 @@ def _relative(text: str, folder: Path) -> str:
             break
         # A pattern has the folder's own name escaped.
         for written in (str(beginning), glob.escape(str(beginning))):
-            if text == written:
+            if text in (written, f"{written}/"):
                 return up or "."
             if text.startswith(f"{written}/"):
                 inner = text.removeprefix(f"{written}/")

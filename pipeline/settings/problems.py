@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from pipeline.errors import ConfigError
 from pipeline.settings import Settings
-from pipeline.settings.files import dotted
+from pipeline.settings.files import dotted, flat
 
 PROBLEMS = 20
 """How many problems are named, each with the closest valid key; more are counted."""
@@ -23,6 +23,13 @@ def valid_keys() -> list[str]:
 def validate(values: dict[str, Any], origins: dict[str, str], problems: list[str]) -> Settings:
     """The settings with these values. Raises ConfigError with the `problems` there are already and those of the values."""
     values = with_new_names(values)
+    if not_utf8 := [key for key, value in flat(values).items() if not _is_utf8(value)]:
+        named = [
+            f"{origins.get(key, 'settings')}: {key}: wanted text in UTF-8, found {short(flat(values)[key], 200)}; rename the "
+            "file or folder, or name a link to it"
+            for key in not_utf8[:PROBLEMS]
+        ]
+        raise ConfigError(*problems, *named)
     try:
         text = json.dumps(values, default=str)
     except (ValueError, RecursionError) as error:
@@ -38,6 +45,16 @@ def validate(values: dict[str, Any], origins: dict[str, str], problems: list[str
     if problems:
         raise ConfigError(*problems)
     return settings
+
+
+def _is_utf8(value: Any) -> bool:
+    """Whether a text can be written in UTF-8. A path cannot where its bytes are of another encoding."""
+    if isinstance(value, str):
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError:
+            return False
+    return True
 
 
 def with_new_names(values: dict[str, Any]) -> dict[str, Any]:
@@ -95,7 +112,7 @@ def _closest(key: str) -> str | None:
     return matches[0] if matches else None
 
 
-def short(value: Any) -> str:
-    """The value as Python writes it, at most 60 characters."""
+def short(value: Any, limit: int = 60) -> str:
+    """The value as Python writes it, at most `limit` characters."""
     text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -4,26 +4,24 @@ Settings in a config file are never refused, as one file serves every command. `
 augmentation uses.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
 from pipeline.errors import ConfigError
 from pipeline.settings import Settings, register, stage1, stage3
+from pipeline.settings.made_by import DRAW, FROM_IMAGES
+from pipeline.settings.method_names import stage3_method
 from pipeline.settings.stage2 import STG
 
 _FOR_ALL = frozenset(f"retrain.{name}" for name in register.FOR_ALL)
-TRAINED = frozenset(f"retrain.{name}" for name in register.TRAINING) | _FOR_ALL
+TRAINED = frozenset(f"retrain.{name}" for name in register.TRAINING) | _FOR_ALL | register.SEED
 """What every head uses that is trained."""
 HEADS: dict[str, frozenset[str]] = {name: row.uses | _FOR_ALL for name, row in register.HEADS.items()}
 """Head -> the settings that it uses. One with `retrain.augmentation` uses what that augmentation does, too."""
 GENERATOR = frozenset(f"stg.{name}" for name in STG.model_fields)
 AUGMENTATIONS: dict[str, frozenset[str]] = {name: row.uses for name, row in register.AUGMENTATIONS.items()}
 """Augmentation -> the settings it uses."""
-FROM_IMAGES = ("data", "backbone", "stage1", "extract")
-"""Sections that only what makes a cache uses."""
-DRAW = frozenset({f"longtail.{name}" for name in ("profile", "imbalance_factor", "draw", "n_max")})
-"""Settings of `longtail` that only what makes a cache uses; the others say which class is many, medium or few."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ IMAGE_SOURCES = get_args(stage1.Data.model_fields["source"].annotation)
 PUBLISHED = ("inaturalist", "imagenet-lt", "places-lt")
 """Sources that find their own files of every split in the folder `data.train`."""
 NEAREST = ("l2", "cosine", "logit")
-SOFT = {"head_classes", "head_above", "head_share_limit", "head_share", "similarity"}
+SOFT = set(register.BORROWING)
 """What stg.similarity=soft uses of `stg`: a soft generator is learnt in its own way."""
 MIXED = ("mixup", "remix", "cutmix")
 CONDITIONS = (
@@ -82,11 +80,13 @@ CONDITIONS = (
 """Settings that belong to one value of another."""
 
 
-def check_retrain(settings: Settings, given: Iterable[str], cached: bool, stg_given: bool = False) -> None:
+def check_retrain(
+    settings: Settings, given: Iterable[str], cached: bool, stg_given: bool = False, draws: bool = True
+) -> None:
     """Raise ConfigError for settings given to `retrain` that its head and augmentation do not use.
 
     `given`: dotted keys that the user wrote on the command line. `cached`: features come from a named cache. `stg_given`:
-    the generator is one that is trained already.
+    the generator is one that is trained already. `draws`: whether a head that may draw something at random does so here.
     """
     head, augmentation = settings.retrain.head, settings.retrain.augmentation
     augments = "retrain.augmentation" in HEADS.get(head, TRAINED)
@@ -95,6 +95,8 @@ def check_retrain(settings: Settings, given: Iterable[str], cached: bool, stg_gi
         used -= GENERATOR - {"stg.similarity"}
 
     def problem(key: str) -> str | None:
+        if key == "seed" and cached and not (draws and key in used):
+            return f"retrain.head={head} draws nothing at random"
         if key in used or key == "retrain.head" or _section(key) not in ("retrain", "stg"):
             return None
         if stg_given and key in GENERATOR:
@@ -105,7 +107,7 @@ def check_retrain(settings: Settings, given: Iterable[str], cached: bool, stg_gi
             return f"retrain.head={head} trains nothing, so nothing is augmented"
         return f"retrain.head={head} does not use it; it is for {_users(key, HEADS)}"
 
-    _check(settings, given, cached, problem)
+    _check([settings], given, cached, problem)
 
 
 def check_compare(settings: Settings, given: Collection[str], cached: bool) -> None:
@@ -127,7 +129,7 @@ def check_compare(settings: Settings, given: Collection[str], cached: bool) -> N
             return f"retrain.head={head} does not use it; it is for {trained_only}"
         return None
 
-    _check(settings, given, cached, problem)
+    _check([settings], given, cached, problem)
 
 
 def check_arms(
@@ -138,30 +140,56 @@ def check_arms(
     `methods` are those that are named, such as `crt+stg`, none where a preset has its own. `every`: all heads are compared,
     and every augmentation with the head of the settings.
     """
-    used: frozenset[str] = frozenset()
-    for method in methods:
-        head, _, augmentation = method.partition("+")
-        used |= HEADS.get(head, TRAINED) | AUGMENTATIONS.get(augmentation, frozenset())
 
     def problem(key: str) -> str | None:
         if key == "retrain.augmentation" or (key == "retrain.head" and not every):
             return "each arm has its own; name those that are wanted with --methods"
-        if not methods or key in used or _section(key) not in ("retrain", "stg"):
-            return None
-        users = _users(key, HEADS) or _users(key, AUGMENTATIONS)
-        return f"none of the methods uses it; it is for {users}" if users else None
+        return _unused_by(methods, key, cached) if methods else None
 
-    _check(settings, given, cached, problem)
+    _check([settings], given, cached, problem)
+
+
+def check_points(
+    points: Sequence[Settings], given: Iterable[str], cached: bool, varied: Collection[str], file: str
+) -> None:
+    """Raise ConfigError for settings given beside a sweep's file that no point uses, or that the file gives itself.
+
+    `points`: the settings of each; `varied`: the keys in `file`.
+    """
+    methods = {stage3_method(point.retrain) for point in points}
+
+    def problem(key: str) -> str | None:
+        return f"{file} gives it" if key in varied else _unused_by(methods, key, cached)
+
+    _check(points, given, cached, problem)
+
+
+def _unused_by(methods: Collection[str], key: str, cached: bool) -> str | None:
+    """Why a setting is of no use to any of these methods, such as `crt+stg`; None where it is of use."""
+    used: frozenset[str] = frozenset()
+    for method in methods:
+        head, _, augmentation = method.partition("+")
+        used |= HEADS.get(head, TRAINED) | AUGMENTATIONS.get(augmentation, frozenset())
+    if key == "seed" and cached and key not in used:
+        return "none of the methods draws anything at random"
+    if key in used or _section(key) not in ("retrain", "stg"):
+        return None
+    users = _users(key, HEADS) or _users(key, AUGMENTATIONS)
+    return f"none of the methods uses it; it is for {users}" if users else None
 
 
 def check_inspect(settings: Settings, given: Iterable[str], cached: bool) -> None:
     """Raise ConfigError for settings given to `inspect` that are about training."""
 
+    draws = not cached and settings.longtail.profile == "exponential"
+
     def problem(key: str) -> str | None:
+        if key == "seed" and not draws:
+            return "inspect draws nothing at random"
         of_images = _section(key) in (*FROM_IMAGES, "longtail") or key in ("seed", "name", "ram_limit")
         return None if of_images else "inspect trains nothing"
 
-    _check(settings, given, cached, problem)
+    _check([settings], given, cached, problem)
 
 
 def check_stages(settings: Settings, given: Iterable[str], cached: bool) -> None:
@@ -169,16 +197,19 @@ def check_stages(settings: Settings, given: Iterable[str], cached: bool) -> None
 
     Those of later stages go along: one set of options serves every stage, and a cache records them for `retrain --cache`.
     """
-    _check(settings, given, cached, lambda key: None)
+    _check([settings], given, cached, lambda key: None)
 
 
-def _check(settings: Settings, given: Iterable[str], cached: bool, problem: Callable[[str], str | None]) -> None:
+def _check(
+    variants: Sequence[Settings], given: Iterable[str], cached: bool, problem: Callable[[str], str | None]
+) -> None:
     problems = []
     for key in given:
         if cached and (_section(key) in FROM_IMAGES or key in DRAW):
             reason: str | None = "the features of --cache are made already"
         else:
-            reason = problem(key) or _unmet(settings, key)
+            unmet = [_unmet(settings, key) for settings in variants]
+            reason = problem(key) or (unmet[0] if all(unmet) else None)
         if reason:
             problems.append(f"{key}: has no effect here: {reason}; leave it out")
     if problems:
@@ -206,6 +237,9 @@ def _users(key: str, table: dict[str, frozenset[str]]) -> str:
     users = [name for name, used in table.items() if key in used]
     if set(users) == set(stage3.TRAINED):
         return "heads that are trained"
+    if users and set(users) < set(stage3.TRAINED) and len(users) > len(stage3.TRAINED) // 2:
+        others = ", ".join(name for name in stage3.TRAINED if name not in users)
+        return f"heads that are trained, but for {others}"
     return ", ".join(users) if len(users) < len(table) else ""
 
 

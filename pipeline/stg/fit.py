@@ -75,8 +75,7 @@ def fit(
     optimizer = torch.optim.Adam(stg.parameters(), lr=settings.learning_rate, fused=True)
     estimator = TargetEstimator(rows.fit, settings)
     best = None if settings.epochs else Best(rows, settings)
-    ceiling = NARROW_CEILING if is_narrow(rows.fit.width, settings) else CEILING
-    epochs = settings.epochs or _most_epochs(len(rows.fit.labels_N), settings.batch_size, ceiling)
+    epochs = settings.epochs or _most_epochs(rows.fit, settings)
     steps, mean_loss = 0, float("nan")
     with track(epochs * len(rows.fit.labels_N), "train-stg", "rows") as bar:
         for epoch in range(epochs):
@@ -98,9 +97,19 @@ def fit(
     return stg.eval(), steps, mean_loss
 
 
-def _most_epochs(rows: int, batch_size: int, ceiling: int) -> int:
-    an_epoch = max(1, rows // batch_size)
-    return math.ceil(min(max(EPOCHS * an_epoch, FLOOR), ceiling) / an_epoch)
+def most_steps(rows: int, width: int, settings: STG) -> int:
+    """The steps after which an open-ended training on so many rows of features ends at the latest."""
+    ceiling = NARROW_CEILING if is_narrow(width, settings) else CEILING
+    return min(max(EPOCHS * _steps_an_epoch(rows, settings), FLOOR), ceiling)
+
+
+def _most_epochs(fit: Features, settings: STG) -> int:
+    rows = len(fit.labels_N)
+    return math.ceil(most_steps(rows, fit.width, settings) / _steps_an_epoch(rows, settings))
+
+
+def _steps_an_epoch(rows: int, settings: STG) -> int:
+    return max(1, rows // settings.batch_size)
 
 
 def is_narrow(width: int, settings: STG) -> bool:

@@ -6,7 +6,7 @@ import torch
 
 from pipeline.machine.timing import seconds_each
 from pipeline.settings.stage2 import STG
-from pipeline.stg.fit import CEILING, EPOCHS, FLOOR, build
+from pipeline.stg.fit import FLOOR, build, most_steps
 from pipeline.stg.generator import regression_loss
 
 STEPS, LIMIT_SECONDS = 10, 3.0
@@ -32,7 +32,7 @@ def learning_seconds(settings: STG, width: int, head_counts: Sequence[int]) -> t
         optimizer.step()
 
     each = seconds_each(step, STEPS, LIMIT_SECONDS)
-    most = min(max(EPOCHS * (rows // batch), FLOOR), CEILING)
+    most = most_steps(rows, width, settings)
     steps = settings.epochs * -(-rows // batch) if settings.epochs else FLOOR
     if settings.epochs or most == FLOOR:
         return steps * each, f"{steps:,} steps"

@@ -133,7 +133,10 @@ def _range(where: str, value: dict[str, Any]) -> Sequence[Any]:
     if step <= 0 or stop < start or scale == "log":
         raise ConfigError(f"{where}: wanted from <= to, a step above 0, and steps for a log scale, found {value}")
     count = math.floor(min((stop - start) / step, MOST_POINTS) + 1e-9) + 1
-    return [start + number * step for number in range(count)]
+    values = [start + number * step for number in range(count)]
+    return [
+        value if isinstance(value, int) else float(f"{value:.12g}") for value in values
+    ]  # 0.3, not 0.30000000000000004
 
 
 def _spaced(start: float, stop: float, steps: int, scale: str, whole: bool) -> list[Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import joblib
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, PipelineError
 from pipeline.progress import silently
 from pipeline.sweeping.work import Outcome, Task, perform
 
@@ -43,6 +43,8 @@ def check_workers(workers: Workers) -> None:
 def spread(tasks: Sequence[Task], workers: Workers) -> Iterator[tuple[int, list[Outcome]]]:
     """(which task, its outcomes) as they are done, in any order. Closing the iterator stops what has not begun."""
     cores = os.cpu_count() or 1
+    if not tasks:
+        return
     if workers.share_the_disk and (workers.jobs == 1 or len(tasks) == 1):
         for number, task in enumerate(tasks):
             with silently(len(tasks) > 1):  # of one task, its own progress is shown
@@ -67,5 +69,11 @@ def _backend(workers: Workers, threads: int) -> AbstractContextManager[object]:
         return joblib.parallel_config(backend="loky", inner_max_num_threads=threads) if threads else nullcontext()
     from distributed import Client
 
-    client = Client(workers.scheduler, set_as_default=False, timeout="20s")
+    try:
+        client = Client(workers.scheduler, set_as_default=False, timeout="20s")
+    except (OSError, ValueError) as error:
+        raise PipelineError(
+            f"--scheduler {workers.scheduler}: no Dask scheduler answers there ({error}); start one with `dask scheduler`, and "
+            "workers with `dask worker ADDRESS`"
+        ) from None
     return joblib.parallel_config(backend="dask", client=client, wait_for_workers_timeout=20)

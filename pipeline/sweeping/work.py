@@ -4,7 +4,9 @@ A process that shares the disk gets folders by their paths. One that does not, s
 bytes, pulls the cache from its address, and returns the run folders as bytes.
 """
 
+import atexit
 import functools
+import shutil
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +28,7 @@ from pipeline.settings import Settings
 from pipeline.stage3_predictions import classifier_of
 from pipeline.stage3_record import RetrainResult
 from pipeline.stage3_retrain import Run, done_already, planned, publish_split, seeds_of, split_figures
-from pipeline.stage3_together import Program, programs, run_program, train_program
+from pipeline.stage3_together import Program, programs, run_program, separate, train_program
 
 CROSS_VALIDATION = "cross-validation"
 
@@ -99,7 +101,10 @@ def unpack(folder: Path, files: Files) -> None:
 
 @functools.cache
 def _stores() -> str:
-    return tempfile.mkdtemp(prefix="coattail-stores-")
+    """A folder for the caches that this process pulls, which goes with the process."""
+    folder = tempfile.mkdtemp(prefix="coattail-stores-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _pulled(address: str) -> FeatureCache:
@@ -130,8 +135,7 @@ def _errors(program: Program, cache: FeatureCache) -> dict[Path, str]:
     except (PipelineError, CacheError, ValueError, MemoryError, RuntimeError) as error:
         if len(program.runs) == 1:
             return {program.runs[0].folder: _line(error)}
-        alone = [Program((run,), (run.settings,), tuple(seeds_of(run.settings))) for run in program.runs]
-        return {folder: text for each in alone for folder, text in _errors(each, cache).items()}
+        return {folder: text for each in separate(program) for folder, text in _errors(each, cache).items()}
     return {}
 
 
@@ -162,12 +166,13 @@ def _on_split(run: Run, result: RetrainResult, cache: FeatureCache, split: str) 
 def _cross_validated(program: Program, cache: FeatureCache) -> list[Measured]:
     """Each run's figures on training rows that its heads did not see: trained on four fifths, measured on the last, five times.
 
-    A generator is the one learnt on all head rows: what is held out here is the classifier's.
+    The folds are the same for every run, so a score does not depend on the runs that are trained beside it. A generator is the
+    one learnt on all head rows: what is held out here is the classifier's.
     """
     settings = program.variants[0]
     train = load(cache, views=False, ram_limit=settings.ram_limit)
     counts_C = train.counts_C
-    fold_N = stratified_folds(train.labels_N, len(counts_C), FOLDS, settings.seed)
+    fold_N = stratified_folds(train.labels_N, len(counts_C), FOLDS)
     seen_N = fold_N >= 0
     logits = [torch.zeros(len(seeds_of(run.settings)), len(fold_N), len(counts_C)) for run in program.runs]
     for fold in range(FOLDS):

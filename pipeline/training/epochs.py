@@ -12,7 +12,7 @@ from pipeline.training.tracking import Tracker, tracker
 
 
 def train_epochs(training: Training, folder: Path, key: str) -> list[Line]:
-    """Train to the end of the last epoch, from where the folder's checkpoint stands; a line for each epoch.
+    """Train to the end of the last epoch, from where the folder's checkpoint stands; log.jsonl gets a line for each epoch.
 
     A checkpoint is written at each epoch's end, and within epochs that take longer than `stage1.checkpoint_minutes`.
     Raises TrainingError for a loss that is not finite, LineageError for a checkpoint of another key, DataError for one that is
@@ -33,7 +33,7 @@ def train_epochs(training: Training, folder: Path, key: str) -> list[Line]:
                 interrupted(_next_start(saved))
                 # After the line that says so an interrupt must find the new text, so the text is set first.
                 if group.leads():
-                    bar.note(_line(saved, epochs))
+                    bar.note(_line(saved, epochs), always=saved.done in (Done(1), Done(epochs)))
             tracked.epoch(point.history[-1])
     return point.history
 

@@ -28,6 +28,7 @@ from pipeline.classifiers.discriminant import LDA, Transfer
 from pipeline.classifiers.neighbours import fit_neighbours
 from pipeline.classifiers.post_hoc import logit_adjustment, nearest_class_mean
 from pipeline.classifiers.ridge import fit_ridge
+from pipeline.classifiers.scored import Scored
 from pipeline.classifiers.whitening import fit_whitening
 from pipeline.rng import generator
 from pipeline.settings.load import load
@@ -139,9 +140,11 @@ def measure(draw: Draw) -> dict[str, float]:
         means = nearest_class_mean(blocks, classes, train.shape[1], distance)
         figures[f"nearest mean {distance}"] = linear(draw, *columns.fold(*means))
     figures["10 neighbours"] = accuracies(
-        fit_neighbours(train, labels, classes).scores(draw.test_MD), draw.test_labels_M
+        Scored(fit_neighbours(train, labels, classes)).logits(draw.test_MD)[0], draw.test_labels_M
     )
-    figures["ridge"] = accuracies(fit_ridge(train, labels, classes).scores(draw.test_MD), draw.test_labels_M)
+    figures["ridge"] = accuracies(
+        Scored(fit_ridge(train, labels, classes).network).logits(draw.test_MD)[0], draw.test_labels_M
+    )
     started = time.perf_counter()
     said: dict[str, str] = {}
     if draw.stage1:

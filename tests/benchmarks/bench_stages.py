@@ -18,6 +18,7 @@ from pipeline.augment.transfer import from_closed_form, nearest_head
 from pipeline.backbones import build
 from pipeline.classifiers import linear, trained
 from pipeline.classifiers.replicas import train_heads
+from pipeline.classifiers.step import of_logits
 from pipeline.features import Features
 from pipeline.longtail import class_counts
 from pipeline.progress import set_verbosity
@@ -73,8 +74,8 @@ def program(
     several = [settings.model_copy(update={"strength": 0.1 * (v + 1)}) for v in range(variants)]
     start = linear.fresh(len(train.counts_C), train.width, seeds * variants)
     tensors = trained.weights_and_bias(start, settings)
-    loss = trained.cross_entropy(settings, train.counts_C)
-    train_heads(train, start, tensors, loss, several, seeds, augmentation, steps)
+    objective = of_logits(trained.cross_entropy(settings, train.counts_C))
+    train_heads(train, start, tensors, objective, several, seeds, augmentation, steps)
 
 
 def replicas(train: Features, seeds: int, variants: int, steps: int) -> tuple[float, float]:

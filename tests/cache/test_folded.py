@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import toy_caches as toys
 from toy_caches import frame
 
 from cache import CacheInvalid, FeatureCache
@@ -40,6 +41,14 @@ def test_a_part_of_a_fold_is_read_into_a_given_array(folds):
     assert (out_BD == folds[1].features("test")[3:7]).all()
     with pytest.raises(CacheInvalid, match="no view 'view-01', found clean"):
         folds[1].features("train", "view-01")
+
+
+def test_a_fold_has_no_feature_maps(tmp_path):
+    pooled = PooledRows(FeatureCache.open(toys.make(tmp_path, toys.identity(maps=(2, 2)))))
+    fold = pooled.fold(FOLD_N, 0)
+    with pytest.raises(CacheInvalid) as error:
+        fold.maps("test")
+    assert str(error.value) == f"cache {fold.key[:12]}: a fold has clean features alone, wanted feature maps of test"
 
 
 def test_folds_have_keys_of_their_own_and_write_nothing(cache_path, folds):

@@ -157,6 +157,21 @@ def test_what_would_cost_too_much_is_not_parsed(content, monkeypatch):
     )
 
 
+@pytest.mark.parametrize(
+    ("part", "name"), [("identity", "transform"), ("identity", "view_transform"), ("provenance", "settings")]
+)
+def test_fields_of_no_shape_of_their_own_are_counted_before_the_key_is_computed(part, name, monkeypatch):
+    """To write seven million numbers as canonical JSON takes seconds, at every listing of the place."""
+    monkeypatch.setattr(manifests, "canonical", lambda _: pytest.fail("computed"))
+    for value in ({"a": [[0] * 40_000, [0] * 40_000]}, {str(number): 0 for number in range(80_000)}):
+        with pytest.raises(CacheInvalid) as caught:
+            catalog.parse_manifest(json.dumps({part: {name: value}}).encode(), "x")
+        assert str(caught.value) == (
+            f"x: not a manifest of format 1: {part}.{name}: more than 65536 values; "
+            "`cache rm` it, then pull, extract or import it again"
+        )
+
+
 def test_a_million_classes_are_not_too_many():
     names = ",\n ".join(f'"class {number}: of [some] kind"' for number in range(1 << 20)).encode()
     manifests._check_bounds(b'{"classes": [' + names + b'], "counts": [' + b"1,\n" * (4 << 20) + b"1]}")

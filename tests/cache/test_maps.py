@@ -17,6 +17,8 @@ from cache.exchange.request import Request
 from cache.explain import explain
 from cache.format import layout
 from cache.identity import Part
+from cache.prune import prune
+from cache.remove import rm
 from cache.sharing import pull
 from cache.sharing import push as share
 from cache.verify import verify
@@ -159,3 +161,19 @@ def test_parquet_leaves_maps_out_and_says_so(mapped, tmp_path):
     assert export(cache, tmp_path / "a.parquet").left_out == ("classifier", "maps")
     with pytest.raises(CacheInvalid, match="Parquet has no place for feature maps; choose another format"):
         export(cache, tmp_path / "b.parquet", views=("maps",))
+
+
+def test_a_cache_with_maps_is_pruned_and_removed_as_any_other(mapped):
+    (listed,) = prune(mapped.parent, older_than=-1)
+    assert listed.kept == ""
+    rm(mapped)
+    assert not mapped.exists()
+
+
+def test_a_damaged_cache_with_maps_is_mended_by_pulling_again(mapped, tmp_path):
+    place = remote.at(str(tmp_path / "team"))
+    share.push(mapped, place)
+    wanted = toys.snapshot(mapped)
+    (mapped / layout.chunk_file("train", "maps", 3)).write_bytes(b"damaged")
+    pull.pull(pull.find(place, mapped.name), mapped.parent)
+    assert toys.snapshot(mapped) == wanted

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import toy_caches as toys
 
-from cache import CacheInvalid, CacheNotFound, FeatureCache, catalog, ownership
+from cache import CacheInvalid, CacheNotFound, CacheWriter, FeatureCache, Provenance, catalog, ownership
 from cache import sharing as remote
 from cache.prune import prune
 from cache.remove import rm
@@ -257,3 +257,39 @@ def test_a_strangers_file_in_a_whole_cache_is_not_deleted_with_it(cache_path, na
     file.unlink()
     rm(cache_path)
     assert not cache_path.exists()
+
+
+def test_a_strangers_folder_in_staging_is_listed_and_kept(tmp_path):
+    for name in ("theirs", "trash-can", OTHER):
+        (tmp_path / ".staging" / name).mkdir(parents=True)
+    assert states(tmp_path) == {"theirs": "foreign", "trash-can": "foreign", OTHER: "incomplete"}
+    kept = {found.key: found.kept for found in prune(tmp_path, incomplete_after=-1, yes=True)}
+    foreign = "not a cache of coattail's; delete it yourself if it may go"
+    assert kept == {"theirs": foreign, "trash-can": foreign, OTHER: ""}
+    assert sorted(path.name for path in (tmp_path / ".staging").glob("*") if path.is_dir()) == ["theirs", "trash-can"]
+
+
+def test_a_strangers_file_in_a_staging_folder_is_not_deleted_with_it(tmp_path):
+    """What writers and pulls leave there, half written files among it, is told from what somebody put beside it."""
+    identity = toys.identity(maps=(2, 2))
+    with CacheWriter(tmp_path, identity, Provenance(name="toy"), 8) as writer:
+        toys.fill(writer, 20)
+    work = tmp_path / ".staging" / identity.key()
+    (work / f".plan.json.{'0' * 32}.tmp").write_text("")
+    (work / f"sealed-{'0' * 32}" / "rows").mkdir(parents=True)
+    (work / f"sealed-{'0' * 32}" / "rows" / "train.parquet").write_text("")
+    assert any("maps" in file.parts for file in work.rglob("*"))
+    (work / "thesis.tex").write_text("mine")
+    (listed,) = prune(tmp_path, incomplete_after=-1, yes=True)
+    assert listed.kept == "holds thesis.tex, which coattail did not put there; move it away, then try again"
+    (work / "thesis.tex").unlink()
+    (listed,) = prune(tmp_path, incomplete_after=-1, yes=True)
+    assert (listed.kept, work.exists()) == ("", False)
+
+
+def test_a_cache_with_maps_is_removed_as_others_are(tmp_path):
+    """The files of maps have longer names than those of views."""
+    path = toys.make(tmp_path, toys.identity(maps=(2, 2)))
+    assert ownership.foreign_files(path) == []
+    rm(path)
+    assert not path.exists()

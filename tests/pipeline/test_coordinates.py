@@ -22,6 +22,15 @@ def test_each_column_is_standardised_as_scikit_learn_does():
     torch.testing.assert_close(fit(features).apply(features), wanted)
 
 
+@pytest.mark.parametrize("values", [1, 10, 1 << 18])
+def test_how_many_values_are_summed_at_a_time_changes_no_bit_of_float16_features(monkeypatch, values):
+    features = rows().half()
+    wanted = fit(features)
+    monkeypatch.setattr("pipeline.coordinates.PART_VALUES", values)
+    assert torch.equal(fit(features).offset_D, wanted.offset_D)
+    assert torch.equal(fit(features).scale_D, wanted.scale_D)
+
+
 @pytest.mark.parametrize("views", [(), (2,), (2, 3)])
 def test_a_folded_classifier_says_on_raw_features_what_it_says_on_coordinates(views):
     features = rows()

@@ -1,6 +1,7 @@
 """Figures under a class prior that the user states: Bayes' rule, what the texts mean, and what is refused."""
 
 import json
+import os
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from pipeline.artefacts import tensors as checkpoint
 from pipeline.classifiers import train_classifier
 from pipeline.classifiers.kinds import KINDS
 from pipeline.errors import ConfigError, DataError
-from pipeline.evaluate import class_shares, prior_shift
+from pipeline.evaluate import PRIOR_BYTES, class_shares, prior_shift
 from pipeline.predict import predictor_of
 from pipeline.report.tables import comparison_text, retrained_table
 from pipeline.settings.load import load
@@ -74,6 +75,20 @@ def test_what_is_no_prior_is_named(tmp_path, text, problem):
     with pytest.raises(ConfigError) as error:
         class_shares(text, ("cat", "dog", "owl"), COUNTS)
     assert str(error.value).startswith(problem.replace("{path}", str(path)))
+
+
+def test_a_prior_that_is_a_pipe_or_too_large_is_refused_before_it_is_read(tmp_path):
+    pipe, large = tmp_path / "pipe.json", tmp_path / "large.json"
+    os.mkfifo(pipe)
+    with large.open("wb") as file:
+        file.truncate(PRIOR_BYTES + 1)
+    for path, problem in (
+        (pipe, "wanted a JSON file, found no plain file"),
+        (large, f"wanted a file of at most {PRIOR_BYTES} bytes, found {PRIOR_BYTES + 1}"),
+    ):
+        with pytest.raises(ConfigError) as error:
+            class_shares(str(path), ("cat", "dog", "owl"), COUNTS)
+        assert str(error.value) == f"evaluate.prior {path}: {problem}"
 
 
 def settings(*more):

@@ -35,9 +35,10 @@ def _evaluated(home, monkeypatch, *arguments):
 
 def test_the_test_images_again_give_the_test_figures(home, monkeypatch):
     elsewhere, cached = _evaluated(home, monkeypatch, "--data", home["root"] / "test"), _evaluated(home, monkeypatch)
-    for name in ("mean", "std", "per_class", "classes", "seeds"):
+    for name in ("mean", "std", "per_class", "classes", "seeds", "digest", "predictions"):
         assert elsewhere[name] == cached[name]
     assert (elsewhere["images"], elsewhere["broken"], elsewhere["missing"]) == (21, {}, [])
+    assert elsewhere["predictions"] is None, "those of the run's test rows, kept beside it, are not these"
 
 
 def test_a_subset_of_the_classes_in_another_order_with_a_broken_image(home, monkeypatch, tmp_path):

@@ -4,7 +4,6 @@ import json
 import runpy
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,10 +14,14 @@ from safetensors.torch import load_file, save_file
 import pipeline
 from cache import FeatureCache
 from pipeline.artefacts import tensors as checkpoint
+from pipeline.classifiers.saved import ARCHITECTURES
+from pipeline.errors import DataError
 from pipeline.exporting.deployable import About
+from pipeline.exporting.exported import read_exported
 from pipeline.images.transforms.recipe import clean
-from pipeline.report import model_card
-from pipeline.report.model_card import script_of
+from pipeline.predict import predictor_of
+from pipeline.report import card_script
+from pipeline.report.card_script import script_of
 from tests.support import in_process
 from tests.support.finished_run import finished_run
 
@@ -151,18 +154,73 @@ def test_what_cannot_be_exported_is_said_in_a_line(home, monkeypatch, arguments,
     assert said in ended.err
 
 
-def test_a_head_that_is_no_linear_map_says_why(home, monkeypatch, tmp_path):
-    settings = home["settings"].model_copy(
-        update={"retrain": home["settings"].retrain.model_copy(update={"head": "knn"})}
+@pytest.fixture(scope="module", params=sorted(ARCHITECTURES))
+def not_linear(made, request):
+    """A run of a head that is no linear map, of two seeds where it draws something."""
+    retrain = made["settings"].retrain.model_copy(update={"head": request.param, "hidden": 16, "epochs": 40})
+    settings = made["settings"].model_copy(update={"retrain": retrain})
+    folder, result = pipeline.retrain(settings, FeatureCache.open(made["cache"]), made["root"] / "runs")
+    return {**made, "run": folder, "result": result, "head": request.param}
+
+
+def test_a_head_that_is_no_linear_map_predicts_and_is_evaluated_from_its_file(not_linear, home, monkeypatch):
+    cache, run = FeatureCache.open(not_linear["cache"]), str(not_linear["run"])
+    ended = in_process.run(monkeypatch, "evaluate", "--run", run, "--json", "-q")
+    assert ended.json["each_seed"] == [metrics.model_dump() for metrics in not_linear["result"].each_seed]
+    rows = _predicted(monkeypatch, "--run", run, home["root"] / "test")
+    probabilities_NC = predictor_of(not_linear["run"], cache).probabilities(
+        torch.from_numpy(cache.features("test", "clean").astype("float32"))
     )
-    folder, result = pipeline.retrain(settings, FeatureCache.open(home["cache"]), home["root"] / "runs")
-    ended = in_process.run(monkeypatch, "export", "--run", str(folder), "--to", "safetensors")
-    assert ended.code == 1
-    assert (
-        f"{result.method} is no linear map and is not read from its file again; retrain with a head that is"
-        in ended.err
+    assert [[pair["probability"] for pair in row["classes"]] for row in rows] == [
+        sorted(values, reverse=True) for values in probabilities_NC.tolist()
+    ]
+    elsewhere = in_process.run(
+        monkeypatch, "evaluate", "--run", run, "--data", str(home["root"] / "test"), "--json", "-q"
     )
-    assert not Path(folder, "model.safetensors").exists()
+    assert elsewhere.json["accuracy"] == pytest.approx(not_linear["result"].accuracy)
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2", ".safetensors"])
+def test_a_head_that_is_no_linear_map_exports(not_linear, home, monkeypatch, tmp_path, suffix):
+    path = tmp_path / f"model{suffix}"
+    of_images = suffix == ".safetensors"  # backbones are traced in other tests
+    document = _export(not_linear, monkeypatch, path, *([] if of_images else ["--head-only"]))
+    assert document["parity"]["rows"] == document["parity"]["same_class"] == 21
+    assert document["parity"]["largest_difference"] < 1e-3
+    assert document["model"]["architecture"] == not_linear["head"]
+    if of_images:
+        of_run = _predicted(monkeypatch, "--run", not_linear["run"], home["root"] / "test")
+        of_file = _predicted(monkeypatch, "--model", path, home["root"] / "test")
+        assert [row["classes"][0]["class"] for row in of_run] == [row["classes"][0]["class"] for row in of_file]
+
+
+def test_the_card_of_a_head_that_is_no_linear_map_has_its_formula(not_linear, home, monkeypatch, tmp_path):
+    path = tmp_path / "head.safetensors"
+    _export(not_linear, monkeypatch, path, "--head-only")
+    np.save(tmp_path / "x.npy", FeatureCache.open(not_linear["cache"]).features("test", "clean"))
+    (tmp_path / "use.py").write_text(json.loads((tmp_path / "head.card.json").read_text())["script"])
+    done = subprocess.run([sys.executable, "use.py", "x.npy"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    rows = _predicted(monkeypatch, "--model", path, "--features", tmp_path / "x.npy")
+    for line, row in zip(done.stdout.splitlines(), rows, strict=True):
+        named, share = line.rsplit(" ", 1)
+        assert named == row["classes"][0]["class"]
+        assert float(share) == pytest.approx(row["classes"][0]["probability"], abs=1e-3)
+
+
+def test_a_head_that_is_no_linear_map_is_read_in_its_own_sizes_alone(not_linear, home, monkeypatch, tmp_path):
+    _export(not_linear, monkeypatch, tmp_path / "m.safetensors", "--head-only")
+    tensors, metadata = checkpoint.load(tmp_path / "m.safetensors")
+    about = json.loads(metadata["coattail"])
+    for changes, said in (
+        ({"width": 63}, "features and 3 classes, found "),
+        ({"classes": ["a"]}, "features and 1 classes, found "),
+        ({"architecture": "x"}, "architecture: Value error, wanted one of linear, knn, ridge, disalign, oltr"),
+        ({"architecture": "linear"}, "weight_RDC: wanted shape "),
+    ):
+        checkpoint.save(tmp_path / "o.safetensors", tensors, {"coattail": json.dumps({**about, **changes})})
+        with pytest.raises(DataError) as error:
+            read_exported(tmp_path / "o.safetensors")
+        assert said in str(error.value)
 
 
 def test_a_file_that_is_no_export_is_refused(home, monkeypatch, tmp_path):
@@ -240,7 +298,7 @@ def exported(made):
 @pytest.mark.parametrize("fit", ["crop", "stretch"])
 def test_the_cards_script_makes_an_image_a_square_as_the_cache_did(tmp_path, fit, interpolation):
     transform = {"size": 8, "resize": 10, "interpolation": interpolation, "fit": fit}
-    lines = model_card._square(transform)
+    lines = card_script._square(transform)
     script = f"import numpy as np\nfrom PIL import Image\n\ndef pixels(image):\n{lines}\n"
     made: dict = {}
     exec(compile(script, "card", "exec"), made)

@@ -70,6 +70,14 @@ def test_images_in_two_splits_and_under_two_labels(tail):
     assert found["two labels"].examples == ("a/7.jpg = b/copy.jpg",)
 
 
+def test_of_equal_images_two_of_different_labels_are_named(tail):
+    for name in ("a/8.jpg", "b/copy.jpg"):
+        (tail / "train" / name).write_bytes((tail / "train" / "a" / "7.jpg").read_bytes())
+    found = kinds(inspected(tail))
+    assert found["copies"].examples == ("a/7.jpg = a/8.jpg",)
+    assert found["two labels"].examples == ("a/7.jpg = b/copy.jpg",)
+
+
 def test_test_equal_to_train(tail):
     found = kinds(inspect_images(settings("folder", train=str(tail / "train"), test=str(tail / "train"))))
     assert found["test equals train"].count == 20
@@ -93,6 +101,8 @@ def test_broken_and_stray_files_and_names_alike(tail):
     text = "\n".join(lines_of(inspection_text(inspection), None))
     assert text.count("(not an image of") == 20
     assert " and 5 more" in text
+    assert f"\n{len(inspection.alarms)} alarms\n" in text
+    assert "\n- no images in test (1): classes without an image in the split test: A \n" in text
 
 
 def test_a_balanced_set_says_so(tmp_path):
@@ -101,8 +111,10 @@ def test_a_balanced_set_says_so(tmp_path):
             (tmp_path / split / name).mkdir(parents=True)
             for row in range(5):
                 (tmp_path / split / name / f"{row}.png").write_bytes(png(first + row + 10 * ord(name)))
-    found = kinds(inspected(tmp_path))
-    assert "long-tail methods have nothing to gain" in found["balanced"].text
+    inspection = inspected(tmp_path)
+    text = "the imbalance factor is 1.0: on balanced classes, long-tail methods have nothing to gain"
+    assert kinds(inspection)["balanced"].text == text
+    assert [part for part in inspection_text(inspection) if str(part).endswith(text)] == [f"- balanced (2): {text}"]
 
 
 def test_a_class_without_training_images(tail):

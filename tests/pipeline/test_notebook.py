@@ -1,5 +1,6 @@
 """What a notebook needs, on the sample that the repository brings."""
 
+import re
 import runpy
 from pathlib import Path
 
@@ -30,6 +31,19 @@ def test_the_lines_of_the_docstring_run(tmp_path, monkeypatch):
     assert spoken["figures"]["method"].to_list() == ["ncm", "lda", "logistic"]
     own = spoken["figures"].filter(pl.col("method") == "lda")["accuracy"].item()
     assert own == pytest.approx(spoken["result"].accuracy)
+
+
+def test_the_lines_of_the_readme_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("COATTAIL_RUNS", str(tmp_path))
+    monkeypatch.chdir(SAMPLE.parents[2])
+    blocks = re.findall(r"^```python\n(.*?)^```$", Path("README.md").read_text(), re.DOTALL | re.MULTILINE)
+    (code,) = (block for block in blocks if "notebook" in block)
+    assert len(code.split("\n")) <= 12
+    (tmp_path / "lines.py").write_text(code)
+    spoken = runpy.run_path(str(tmp_path / "lines.py"))
+    assert len(spoken["rows"]) == len(spoken["cache"].labels("test"))
+    assert spoken["result"].method == "lda"
+    assert (spoken["folder"] / "metrics.json").is_file()
 
 
 def test_one_row_is_the_same_in_numpy_torch_and_polars(cache):

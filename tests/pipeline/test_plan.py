@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from cache import FeatureCache
 from pipeline.plan import plan_images
 from pipeline.report.plan import about, size_text
 from tests.support.in_process import run
@@ -57,7 +58,7 @@ def test_what_is_done_is_reused_and_what_differs_is_named(places, monkeypatch):
     before = files(places)
     ended = run(monkeypatch, "train-backbone", "--config", "own.toml", "--dry-run", "--json", "-q")
     assert [step["does"] for step in ended.json["steps"]] == ["reuse", "reuse"]
-    again = ("--config", "own.toml", "--set", "stage1.epochs=2", "--dry-run")
+    again = ("--config", "own.toml", "--set", "stage1.epochs=2", "--set", "stage1.checkpoint_minutes=7", "--dry-run")
     ended = run(monkeypatch, "run", *again, "--json", "-q")
     assert [step["does"] for step in ended.json["steps"]] == ["run", "run", "run"]
     assert ended.json["steps"][0]["why"].endswith(" differs in stage1.epochs (1, now 2)")
@@ -96,6 +97,32 @@ def test_stages_2_and_3_are_timed_by_a_probe_of_their_steps(places, monkeypatch)
     computed = steps("retrain", "--head", "ncm")["stage 3: ncm"]
     assert (computed["seconds"], computed["does"]) == (None, "run")
     assert files(places) == before
+
+
+def test_folds_are_planned_and_refused_as_the_run_refuses_them(places, monkeypatch):
+    path = make(places / "stores")
+    cache = FeatureCache.open(path)
+    short = ("--set", "stg.head_classes=2", "--set", "stg.epochs=2", "--set", "retrain.steps=20")
+    plain = ("run", "--cache", str(path), *short, "--dry-run", "--json", "-q")
+    (step,) = run(monkeypatch, *plain, "--folds", "3").json["steps"]
+    tested = sum(n for n in cache.counts("train") + cache.counts("test") if n > 1)
+    assert step["name"] == "stages 2 and 3 in 3 folds"
+    assert step["why"].startswith(f"each of {tested} rows is tested once; in each fold ")
+    assert step["seconds"] > 0
+    assert run(monkeypatch, *plain).json["steps"][0]["name"] == "stage 2: learn the generator"
+    refused = run(monkeypatch, "run", "digits-lt", "--folds", "2", "--dry-run")
+    assert refused.code == 2
+    assert "--folds 2: stage 1 trains the backbone on the training images" in refused.err
+
+
+def test_folds_are_planned_where_a_run_takes_them_by_itself(places):
+    photos = write_folder(places / "photos", dict.fromkeys("abcd", 3))
+    chosen = settings("folder", train=photos, test_share=0.34, stage1={"epochs": 0})
+    steps = plan_images(chosen, places / "stores", places / "runs", folds=None).steps
+    assert steps[-1].name == "stages 2 and 3 in 5 folds"
+    assert steps[-1].why.startswith("each of 12 rows is tested once")
+    steps = plan_images(chosen, places / "stores", places / "runs").steps
+    assert steps[-1].name == "stages 2 and 3"
 
 
 def test_sizes_and_times_as_people_read_them():

@@ -1,6 +1,7 @@
 """A finished classifier on new images and features."""
 
 import json
+import os
 
 import numpy as np
 import polars as pl
@@ -137,6 +138,23 @@ def test_broken_images_are_listed_and_the_others_predicted(home, monkeypatch, tm
     assert len(sound["classes"]) == 3
     assert sum(pair["probability"] for pair in sound["classes"]) == pytest.approx(1, abs=1e-5)
     assert "cut.png: cannot be decoded (" in ended.err
+
+
+def test_a_name_that_is_no_utf_8_has_a_place_in_every_file(home, tmp_path, monkeypatch):
+    image = next((home["root"] / "test").glob("*/*.*"))
+    named = tmp_path / os.fsdecode(b"a\xff.png")
+    named.write_bytes(image.read_bytes())
+    shown = f"{tmp_path}/a\\udcff.png"
+    call = ("predict", "--run", str(home["run"]), str(named))
+    assert in_process.run(monkeypatch, *call, "--json").json["predictions"][0]["name"] == shown
+    for suffix, names in (
+        ("csv", lambda path: pl.read_csv(path)["name"].to_list()),
+        ("parquet", lambda path: pl.read_parquet(path)["name"].to_list()),
+        ("jsonl", lambda path: [json.loads(line)["name"] for line in path.read_text().splitlines()]),
+    ):
+        ended = in_process.run(monkeypatch, *call, "-o", str(tmp_path / f"p.{suffix}"))
+        assert ended.code == 0, ended.err
+        assert names(tmp_path / f"p.{suffix}") == [shown]
 
 
 def test_an_interrupted_file_goes_on_and_a_line_cut_short_is_written_again(home, monkeypatch, tmp_path):

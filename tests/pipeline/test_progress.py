@@ -76,3 +76,20 @@ def test_what_an_interrupted_command_says():
     with pytest.raises(KeyboardInterrupt), on_interrupt("outer"), on_interrupt("inner"):
         raise KeyboardInterrupt
     assert interrupted_text() == "interrupted; inner"
+
+
+def test_a_note_of_short_steps_is_not_a_line_each_without_a_terminal(monkeypatch, capsys):
+    def said(epochs: int) -> list[str]:
+        with track(epochs, "training resnet20", "images") as bar:
+            for epoch in range(1, epochs + 1):
+                bar.note(f"epoch {epoch}", always=epoch in (1, epochs))
+        return capsys.readouterr().err.split("\n")[:-1]
+
+    assert said(9) == ["epoch 1", "epoch 9"]
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    assert len(said(9)) == 9
+    monkeypatch.setattr(progress, "EVERY", 30.0)
+    monkeypatch.setattr(progress, "_verbosity", 2)
+    assert len(said(9)) == 9
+    monkeypatch.setattr(progress, "_verbosity", 0)
+    assert said(9) == []

@@ -55,6 +55,20 @@ def test_runs_that_differ_in_seeds_alone_share_a_digest(cache, tmp_path):
     assert table["settings"].n_unique() == 2
 
 
+def test_a_setting_that_a_run_does_not_use_makes_no_other_digest(cache, tmp_path):
+    root = tmp_path / "runs"
+    retrain(settings("seed=0", "retrain.seeds=1", "stg.memory=5"), cache, root)
+    retrain(settings("seed=1", "retrain.seeds=1", "longtail.imbalance_factor=7"), cache, root)
+    assert collect(root, pytest.fail)["settings"].n_unique() == 1
+    borrowing = [
+        load(overrides=["retrain.augmentation=closed-form", f"stg.head_classes={heads}"]).settings.model_dump(
+            mode="json"
+        )
+        for heads in (2, 3)
+    ]
+    assert settings_digest(borrowing[0]) != settings_digest(borrowing[1])
+
+
 def test_filters(runs, cache):
     table = collect(runs, pytest.fail)
     assert len(select(table, head="ncm")) == 1
@@ -98,6 +112,8 @@ def test_the_command(monkeypatch, tmp_path, cache):
     assert pl.read_parquet(tmp_path / "all.parquet")["accuracy"].to_list() == [
         row["accuracy"] for row in done.json["rows"]
     ]
+    header, _, first = run(monkeypatch, "results").out.splitlines()[2:5]
+    assert (header.split()[0], first.split()[0]) == ("method", "crt")
     assert "no finished run of stage 3 in" in run(monkeypatch, "results", "--head", "lda").out
     assert run(monkeypatch, "results", "--csv", "-").out.splitlines()[0] == ",".join(SCHEMA)
     twice = run(monkeypatch, "results", "--csv", "-", "--json")

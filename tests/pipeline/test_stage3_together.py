@@ -37,10 +37,23 @@ def test_runs_of_one_shape_are_one_program(cache, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("length", "found"), [("retrain.steps=20", 1), ("retrain.epochs=2", 1), ("retrain.epochs=0", 2)]
+)
+def test_runs_of_a_backbone_that_never_saw_the_rows_are_alone_where_their_steps_are_searched(
+    cache, tmp_path, length, found
+):
+    own = [] if "epochs" in length else ["retrain.epochs=0"]
+    grid = [settings(f"retrain.noise={noise}", length, *own) for noise in (0.1, 0.5)]
+    assert len(programs([planned(each, cache, tmp_path) for each in grid], cache)) == found
+
+
+@pytest.mark.parametrize(
     ("head", "changes"),
     [
         ("crt", ("retrain.noise=0.1", "retrain.noise=0.5")),
         ("logit-adjusted", ("retrain.tau=0.5", "retrain.tau=1.5")),
+        ("focal", ("retrain.noise=0.1", "retrain.noise=0.5")),
+        ("class-balanced", ("retrain.learning_rate=0.01", "retrain.learning_rate=0.1")),
         ("generalized", ("retrain.smoothing_head=0.1", "retrain.smoothing_head=0.4")),
     ],
 )

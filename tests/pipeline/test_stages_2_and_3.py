@@ -18,9 +18,10 @@ from pipeline.metrics import expected_calibration_error
 from pipeline.progress import interrupted_text
 from pipeline.settings.load import load
 from pipeline.settings.method_names import label, stage3_method
+from pipeline.settings.register import REVISIONS
 from pipeline.settings.stage3 import ADDED, Retrain
 from pipeline.stage2_stg import train_stg
-from pipeline.stage3_retrain import evaluate_run
+from pipeline.stage3_retrain import evaluate_run, planned
 
 FAST = [
     "stg.epochs=3", "stg.batch_size=64", "retrain.epochs=2", "retrain.batch_size=32",
@@ -269,6 +270,17 @@ def test_settings_that_came_later_change_no_run_s_key(head, key):
     assert chosen.startswith(key) == (head not in ("logistic", "transfer"))
 
 
+def test_a_run_of_an_earlier_version_of_a_head_is_not_taken_for_this_one_s(cache, tmp_path, monkeypatch):
+    def folders_of(*heads):
+        made = [_settings(f"retrain.head={head}", "retrain.augmentation=none") for head in heads]
+        return [planned(settings, cache, tmp_path).folder for settings in made]
+
+    crt, knn = folders_of("crt", "knn")
+    monkeypatch.setitem(REVISIONS, "knn", 3)
+    assert folders_of("crt") == [crt]
+    assert folders_of("knn") != [knn]
+
+
 def test_a_prior_that_stage_1_corrected_is_not_corrected_again(stores, tmp_path):
     settings = {"stage1": {"loss": "logit-adjusted", "epochs": 3}}
     cache = write_cache(stores, Blobs(), settings)
@@ -359,3 +371,13 @@ def test_what_is_not_finite_is_one_line_and_nothing_is_published(cache, tmp_path
     assert str(error.value) == text
     left = {path.name for path in tmp_path.glob("runs/*/*/*")}
     assert left <= {"config.toml", "log.jsonl", ".lock"}
+
+
+def test_an_augmentation_that_borrows_from_head_classes_makes_a_run_of_its_own_for_each_choice_of_them(cache, tmp_path):
+    def planned_with(*more):
+        overrides = ("retrain.head=crt", "retrain.augmentation=distribution-calibration", "retrain.epochs=1", *more)
+        return planned(load(overrides=overrides).settings, cache, tmp_path).folder.name
+
+    assert len({planned_with(f"stg.head_classes={heads}") for heads in (0, 2, 3)}) == 3
+    assert planned_with("stg.memory=5") == planned_with()  # it does not use it
+    assert planned_with() == "crt+distribution-calibration-ec5dd57f9d4e"  # as such runs were called before

@@ -78,6 +78,17 @@ def test_cross_validation_trains_without_the_rows_it_is_measured_on(job, stores)
     assert all(25 < place.score < 75 for place in result.places)
 
 
+def test_a_run_is_cross_validated_on_the_same_folds_whatever_runs_beside_it(job, stores, tmp_path):
+    noise = write_cache(stores, Noise(counts=(40, 40)))
+    name = "figures-cross-validation.json"
+    text = 'methods = ["crt"]\nseed = [{}]'
+    alone = sweep(job(text.format("0"), root=tmp_path / "alone", cache=noise))[1].places[0].runs
+    beside = sweep(job(text.format("0, 1"), root=tmp_path / "beside", cache=noise))[1].places[0].runs
+    kept = [folders.read_result(Path(runs[0]), RetrainResult, name) for runs in (alone, beside)]
+    assert kept[0].seeds == kept[1].seeds == [0]
+    assert kept[0].each_seed == kept[1].each_seed
+
+
 def test_the_same_sweep_again_trains_nothing(job, capsys):
     sweep(job(GRID))
     before = {path: path.stat().st_mtime_ns for path in job(GRID).root.glob("*/*/metrics.json")}
@@ -86,6 +97,18 @@ def test_the_same_sweep_again_trains_nothing(job, capsys):
     assert "6 points, 6 done already; 0 programs" in capsys.readouterr().err
     sweep(job(GRID.replace("0.5]", "0.5, 0.9]")))
     assert "8 points, 6 done already; 1 programs of 2 replicas" in capsys.readouterr().err
+
+
+def test_points_that_mean_one_run_are_counted_once(job, stores, capsys):
+    """On rows that the backbone was trained on, `auto` stands for 0.03."""
+    seen = write_cache(stores, Blobs(seed=3), settings=SEEN)
+    folder, result = sweep(job('methods = ["logistic"]\n[retrain]\nl2 = ["auto", 0.03, 0.5]', cache=seen))
+    assert [place.values for place in result.places] == [{"retrain.l2": "auto"}, {"retrain.l2": 0.5}]
+    assert [place.seeds for place in result.places] == [[0], [0]]
+    assert (result.points, len(pl.read_parquet(folder / "results.parquet"))) == (2, 2)
+    said = capsys.readouterr().err
+    assert "retrain.l2=0.03: the same run as retrain.l2=auto" in said
+    assert "sweep: 2 points, 0 done already; 2 programs of 2 replicas" in said
 
 
 def test_one_point_that_diverges_takes_no_other_with_it(job):
@@ -132,7 +155,7 @@ def test_the_command_goes_on_after_a_kill(coattail, cache, tmp_path):
     settings = [part for setting in (*FAST, "retrain.epochs=20") for part in ("--set", setting)][:-4]
     arguments = ["sweep", "s.toml", "--cache", cache.key, *settings, "--set", "retrain.seeds=3"]
     process = subprocess.Popen([sys.executable, str(ROOT / "cli.py"), *arguments], cwd=tmp_path, stderr=subprocess.PIPE)
-    for _ in range(600):
+    for _ in range(6000):
         if len(list(tmp_path.glob("runs/*/*/figures-cross-validation.json"))) >= 2 or process.poll() is not None:
             break
         time.sleep(0.1)
@@ -165,6 +188,18 @@ def test_workers_that_there_are_not(monkeypatch, tmp_path):
         2,
         "coattail: --backend dask wants --scheduler ADDRESS, such as tcp://10.0.0.1:8786\n",
     )
+
+
+def test_a_scheduler_that_does_not_answer_is_said_and_wanted_only_where_there_is_work(job):
+    pytest.importorskip("distributed", reason="dask is an extra: pip install 'coattail[dask]'")
+    nowhere = Workers(1, "dask", "elsewhere://x:1")
+    with pytest.raises(PipelineError) as error:
+        sweep(job("methods = ['ncm']", workers=nowhere))
+    reason, _, remedy = str(error.value).partition("); ")
+    assert reason.startswith("--scheduler elsewhere://x:1: no Dask scheduler answers there (unknown address scheme")
+    assert remedy == "start one with `dask scheduler`, and workers with `dask worker ADDRESS`"
+    sweep(job("methods = ['ncm']"))
+    assert sweep(job("methods = ['ncm']", workers=nowhere))[1].points == 1
 
 
 @pytest.mark.parametrize("on", ["val", "cross-validation"])

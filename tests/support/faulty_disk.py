@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -31,14 +32,17 @@ class Disk:
     operations: list[Operation] = field(default_factory=list)
     inside: int = 0
     _paths: dict[int, Path] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def call(self, name: str, original: Callable, arguments: tuple, options: dict):
         operation = self._operation(name, arguments, options)
         counted = operation is not None and (name != "open" or arguments[1] & WRITING)
         whole = True
         if counted:
-            self.operations.append(operation)
-            whole = self.before(len(self.operations) - 1, operation) is not False
+            with self._lock:  # files are synced by several threads
+                self.operations.append(operation)
+                number = len(self.operations) - 1
+            whole = self.before(number, operation) is not False
         if not whole:
             arguments = (arguments[0], bytes(arguments[1])[: max(1, len(arguments[1]) // 2)])
         self.inside += 1

@@ -17,6 +17,8 @@ from pipeline.settings import Settings
 
 WIDTH = 100
 """Columns of the help, whatever the terminal has."""
+CLICK = "8.5"
+"""The version of click in whose words the page has the help; others word some of it in another way."""
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference.md"
 
 

@@ -1,48 +1,24 @@
-"""The pages of documentation: their commands run, their files and links exist, the error texts that they quote are the code's."""
+"""The pages of documentation: their commands are understood, their files and links exist, the error texts that they quote are the
+code's. tests/whole/test_commands_run.py runs the commands."""
 
 import ast
 import re
-import runpy
 import shlex
 from pathlib import Path
 
 import click
-import numpy as np
 import pytest
-from PIL import Image
 
 import cli
-from pipeline.report.figures import PICTURES
-from tests.support import in_process
+from tests.support.toy_project import commands_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = {path.stem: path.read_text() for path in sorted((ROOT / "docs").glob("*.md")) if path.stem != "reference"}
 EVERY = {**PAGES, "README": (ROOT / "README.md").read_text()}
-FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-NOT_RUN = {
-    "coattail demo": "half a minute; CI runs it, as `make demo`, from a clean clone",
-    "coattail run --config photos.toml": "trains stage 1; tests/whole/test_end_to_end.py does",
-    "coattail cache rm 612d": "asks at a terminal; tests/pipeline/commands/test_caches.py answers",
-}
-"""A command of a page that this test leaves out -> why."""
-KEY = "612d"
-"""What every page writes for the key of the demo's cache."""
-
-
-def commands(text):
-    """The lines of fenced blocks that call coattail, without what is behind a #."""
-    blocks = "\n".join(content for _, content in FENCED.findall(text))
-    return [line.partition(" #")[0].strip() for line in blocks.splitlines() if line.startswith("coattail ")]
-
-
-def files(text):
-    """(name, content) of each block of code that names its file in its first line."""
-    blocks = [content for kind, content in FENCED.findall(text) if kind in ("toml", "python")]
-    return [(match[1], content) for content in blocks if (match := re.match(r"# (\S+\.\w+)\n", content))]
 
 
 @pytest.mark.parametrize(
-    ("page", "command"), [(page, command) for page, text in EVERY.items() for command in commands(text)]
+    ("page", "command"), [(page, command) for page, text in EVERY.items() for command in commands_of(text)]
 )
 def test_every_command_is_understood(page, command):
     """By click: there is such a command, and its options are called so."""
@@ -53,65 +29,6 @@ def test_every_command_is_understood(page, command):
         assert name in group.commands, command
         group = group.commands[name]
     group.make_context(name, words)
-
-
-def test_what_is_not_run_is_in_a_page():
-    assert set(NOT_RUN) <= {command for text in PAGES.values() for command in commands(text)}
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory):
-    """A folder with a cache of digits and its backbone, as the demo leaves them but for the length of stage 1."""
-    place = tmp_path_factory.mktemp("docs")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(place)
-        _own_folders(patch, place)
-        changes = ("--set", "stage1.epochs=1", "--set", "stg.epochs=2", "--set", "retrain.epochs=1")
-        made = in_process.run(patch, "train-backbone", "--config", "digits-lt", *changes, "--json", "-q")
-    assert made.code == 0, made.err
-    draw = np.random.default_rng(0)
-    for name, count in (("cat", 6), ("dog", 4)):
-        (place / "photos" / name).mkdir(parents=True)
-        for number in range(count):
-            pixels = draw.integers(0, 255, (16, 16, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(place / "photos" / name / f"{number}.png")
-    (place / "place").mkdir()
-    return place, made.json["cache"]
-
-
-def _own_folders(patch, place):
-    patch.setenv("COATTAIL_STORES", str(place / "stores"))
-    patch.setenv("COATTAIL_RUNS", str(place / "runs"))
-
-
-@pytest.fixture
-def here(demo, monkeypatch):
-    """In that folder, with one figure of the report in place of all: each has a test of its own."""
-    place, key = demo
-    monkeypatch.chdir(place)
-    _own_folders(monkeypatch, place)
-    for name in set(PICTURES) - {"class-counts"}:
-        monkeypatch.delitem(PICTURES, name)
-    return place, key
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_the_commands_of_a_page_run(page, here, monkeypatch, s3):
-    place, key = here
-    for name, content in files(PAGES[page]):
-        (place / name).write_text(content)
-        if name.endswith(".py"):
-            runpy.run_path(str(place / name))
-    for command in commands(PAGES[page]):
-        if command in NOT_RUN:
-            continue
-        text = command.replace("s3://team/features", s3.url)
-        if " RUN" in text:
-            text = text.replace(" RUN", f" {next(place.glob('runs/*/lda-*'))}")
-        words = [word.replace("KEY", key) for word in shlex.split(text)[1:]]
-        words = [re.sub(rf"\b{KEY}\b", key[:12], word) for word in words]
-        done = in_process.run(monkeypatch, *words)
-        assert done.code == 0, f"{command}: {done.err}"
 
 
 @pytest.mark.parametrize("page", EVERY)

@@ -530,4 +530,4 @@ def test_names_that_are_not_utf_8_are_shown_and_used(monkeypatch, tmp_path):
             json_out = (
                 run(monkeypatch, "cache", *command[:1], key, "--json") if command[0] in ("show", "verify") else None
             )
-            assert json_out is None or json_out.json
+            assert json_out is None or json.dumps(json_out.json, ensure_ascii=False).encode("utf-8")

@@ -14,10 +14,10 @@ from pipeline.artefacts import folders as runs
 from pipeline.artefacts import tensors as checkpoint
 from pipeline.backbones import build, build_for
 from pipeline.backbones.maps import map_size
-from pipeline.commands.which_cache import INDIFFERENT
 from pipeline.errors import DataError
 from pipeline.images.dataset import load
 from pipeline.settings import Settings, problems
+from pipeline.settings.made_by import INDIFFERENT
 from pipeline.stage1_backbone import NAME, finished, stage1_key
 from pipeline.stage1_extract import extract
 from pipeline.stage1_identity import _identity, identity_wanted

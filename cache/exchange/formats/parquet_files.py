@@ -15,7 +15,7 @@ from polars.io.plugins import register_io_source
 
 from cache.errors import CacheInvalid
 from cache.exchange.source import BLOCK_BYTES, WHOLE_BYTES, Source, SourceArray, native
-from cache.exchange.texts import shown
+from cache.exchange.texts import LENGTH, shown, sound
 from cache.parquet import foreign, pages
 from cache.reader import FeatureCache
 
@@ -88,7 +88,10 @@ def _column(
             yield values.to_numpy()
             return
         # In NumPy every text takes as much memory as the longest.
-        longest = values.str.len_chars().max()
+        lengths = values.str.len_chars()
+        longest = lengths.max()
+        if isinstance(longest, int) and longest > LENGTH:
+            sound(where, values.filter(lengths == longest)[0])  # raises
         size = 4 * rows * longest if isinstance(longest, int) else 0
         if size > WHOLE_BYTES:
             raise CacheInvalid(

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pipeline.augment.tail import Tail, tail_of
 from pipeline.classifiers.linear import Classifier
+from pipeline.classifiers.scored import Scored
 from pipeline.comparing.divergence import SampleTransformations, example_class, sample_transformations
 from pipeline.features import Features, load, training_rows
 from pipeline.longtail import group_limits, head_classes, shot_groups
@@ -102,7 +103,7 @@ def gather(about: Subject) -> Evidence:
     limits = group_limits(counts, settings.longtail.many_above, settings.longtail.few_below)
     test = load(cache, "test", views=False, ram_limit=settings.ram_limit)
     labels_N = test.labels_N.numpy()
-    shown = _linear(about)
+    shown = _shown(about)
     rows = {method: _rows(classifier, test) for method, (_, classifier) in shown.items()}
     first = None if about.baseline is None else rows.get(about.baseline.result.method)
     second = rows.get(about.method.result.method)
@@ -140,29 +141,27 @@ def gather(about: Subject) -> Evidence:
     )
 
 
-def _linear(about: Subject) -> dict[str, tuple[ArmRun, Classifier]]:
-    """The arms whose rows are shown, as far as they are linear: baseline, cRT, cRT + STG, method."""
+def _shown(about: Subject) -> dict[str, tuple[ArmRun, Classifier | Scored]]:
+    """The arms whose rows are shown, as far as their files hold all of them: baseline, cRT, cRT + STG, method."""
     wanted = [about.baseline, about.arm("crt"), about.arm("crt+stg"), about.method]
     arms = {arm.result.method: arm for arm in wanted if arm is not None}
     results = {method: (arm, shown_classifier(arm, about.cache)) for method, arm in arms.items()}
     return {method: (arm, classifier) for method, (arm, classifier) in results.items() if classifier is not None}
 
 
-def _compared(about: Subject, shown: dict[str, tuple[ArmRun, Classifier]]) -> list[tuple[ArmRun, Classifier]]:
+def _compared(
+    about: Subject, shown: dict[str, tuple[ArmRun, Classifier | Scored]]
+) -> list[tuple[ArmRun, Classifier | Scored]]:
     arms = [arm for arm in (about.baseline, about.method) if arm is not None]
     return [shown[arm.result.method] for arm in arms if arm.result.method in shown]
 
 
 @torch.no_grad()
-def _rows(classifier: Classifier, test: Features) -> Rows:
-    first = _first_seed(classifier)
+def _rows(classifier: Classifier | Scored, test: Features) -> Rows:
+    first = classifier.only([0])
     tops = [first.logits(test.gather(0, rows_B))[0].softmax(dim=1).max(dim=1) for rows_B in test.blocks()]
     confidence_N = torch.cat([top.values for top in tops])
     return Rows(torch.cat([top.indices for top in tops]).numpy(), confidence_N.double().numpy())
-
-
-def _first_seed(classifier: Classifier) -> Classifier:
-    return Classifier(classifier.weight_RCD[:1], classifier.bias_RC[:1])
 
 
 def _shares(labels_N: NDArray[np.int64], pair: Pair, first: Rows | None, second: Rows | None) -> Swallowed:
@@ -174,9 +173,9 @@ def _shares(labels_N: NDArray[np.int64], pair: Pair, first: Rows | None, second:
 
 
 @torch.no_grad()
-def _calibration(about: Subject, arm: ArmRun, classifier: Classifier, test: Features) -> Calibration:
+def _calibration(about: Subject, arm: ArmRun, classifier: Classifier | Scored, test: Features) -> Calibration:
     """Of at most LOGITS / C seeded test rows; with the temperature of `val` where the cache has that split."""
-    first, cache = _first_seed(classifier), about.cache
+    first, cache = classifier.only([0]), about.cache
     limit = max(1, LOGITS // len(cache.classes))
 
     def logits_and_labels(features: Features) -> tuple[Tensor, Tensor]:

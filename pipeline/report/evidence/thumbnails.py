@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from cache import FeatureCache
 from pipeline.errors import PipelineError
-from pipeline.images.dataset import with_test_split
 from pipeline.images.decoding import Undecodable, decode
 from pipeline.images.sources import load_source
 from pipeline.images.sources.source import Raw
+from pipeline.images.splits import with_test_split
 from pipeline.report.evidence.words import shown_name
 from pipeline.settings import Settings
 

@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 
 from pipeline.report.evidence import Evidence
-from pipeline.report.figures import classes, features, training
+from pipeline.report.figures import classes, features, pairs, training
 from pipeline.report.figures.panel import LOOK, Drawer, Picture
 
 PICTURES: dict[str, Drawer] = {
     "class-counts": classes.rows_by_class,
     "accuracy-by-class": classes.accuracy_by_class,
-    "pairs": classes.pairs,
+    "pairs": pairs.mistaken_pairs,
     "reliability": training.reliability_diagrams,
     "class-or-sample": features.class_or_sample,
     "training-features": features.training_features,

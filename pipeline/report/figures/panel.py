@@ -3,6 +3,7 @@
 import hashlib
 import io
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -105,9 +106,12 @@ def plain_number() -> "Formatter":
 
 def legend_below(drawing: "Figure") -> None:
     """A legend under the axes whose marks are large enough to tell apart, however small the points are."""
+    from matplotlib.collections import PathCollection
+
     legend = drawing.legend(loc="outside lower center", ncols=2, handletextpad=0.2)
-    for handle in filter(None, legend.legend_handles):
-        handle.set(sizes=[32], alpha=1)
+    for handle in legend.legend_handles:
+        if isinstance(handle, PathCollection):
+            handle.set(sizes=[max(32, *handle.get_sizes())], alpha=1)
 
 
 def as_svg(panel: Panel, name: str) -> str:
@@ -116,9 +120,12 @@ def as_svg(panel: Panel, name: str) -> str:
 
     with matplotlib.rc_context({**LOOK, "svg.hashsalt": name}):
         content = io.StringIO()
-        panel.drawing.savefig(
-            content, format="svg", dpi=144, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        )
+        with warnings.catch_warnings():
+            # A name in a script that the font lacks is measured with boxes; the browser draws the text itself.
+            warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+            panel.drawing.savefig(
+                content, format="svg", dpi=144, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
+            )
     text = content.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
     opening, _, inside = text.partition(">")

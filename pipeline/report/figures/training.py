@@ -14,7 +14,7 @@ def reliability_diagrams(evidence: Evidence) -> Picture:
     """Accuracy against confidence, before and after a temperature, for baseline and method."""
     title = "Whether its confidence can be believed"
     if not evidence.calibrations:
-        missing = "Neither classifier is linear, so its confidences cannot be looked at anew."
+        missing = "Both classifiers are of an earlier version, so their confidences cannot be looked at anew."
         return Picture(title, "", missing=missing)
     panels = [
         Panel(calibration.name, _reliability(calibration), f"Accuracy against confidence of {calibration.name}")

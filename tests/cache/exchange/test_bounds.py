@@ -144,11 +144,13 @@ def test_texts_that_would_take_the_room_of_the_longest(tmp_path, sound):
         f"{path}: wanted 4 ids, one for each row of {sound[1]}[x], found ({(2 << 20) + 1},)"
     )
     assert refused(Request((sound,), classes=path)) == f"{path}: wanted at most 4 GiB, found 16; use Parquet"
-    frame = pl.DataFrame({"classes": ["a"] * (1 << 20) + ["b" * (2 << 10)]})
-    frame.write_parquet(tmp_path / "c.parquet")
-    assert refused(Request((sound,), classes=tmp_path / "c.parquet")) == (
-        f"{tmp_path}/c.parquet[classes]: wanted at most 4 GiB of text, found 8; shorten the longest"
-    )
+    for rows, length, line in (
+        (1 << 20, 1 << 10, "wanted at most 4 GiB of text, found 4; shorten the longest"),
+        (1, 2 << 20, f"wanted at most 1024 characters, found '{'b' * 60}'… ({2 << 20} characters)"),
+    ):
+        frame = pl.DataFrame({"classes": ["a"] * rows + ["b" * length]})
+        frame.write_parquet(tmp_path / "c.parquet")
+        assert refused(Request((sound,), classes=tmp_path / "c.parquet")) == f"{tmp_path}/c.parquet[classes]: {line}"
 
 
 def test_a_name_of_a_megabyte(tmp_path, sound):
@@ -159,7 +161,7 @@ def test_a_name_of_a_megabyte(tmp_path, sound):
     label = "7" * 1_000_000
     (tmp_path / "y.txt").write_text(f"0\n1\n0\n{label}\n")
     assert refused(Request((sound,), labels=(("", tmp_path / "y.txt"),))) == (
-        f"labels: wanted at most 1024 characters, found '{'7' * 60}'… (1000000 characters)"
+        f"{tmp_path}/y.txt: wanted at most 1024 characters, found '{'7' * 60}'… (1000000 characters)"
     )
     refused(Request(((label, sound[1]),)))
     table = np.zeros(4, [(f"field{n}", "f4") for n in range(200)])

@@ -67,6 +67,8 @@ def test_a_file_is_no_place(tmp_path):
     with pytest.raises(PlaceInvalid) as caught:
         remote.at(str(file))
     assert str(caught.value) == f"{file}: wanted a folder of caches, found a file"
+    with pytest.raises(PlaceInvalid):
+        remote.at("/dev/null")
 
 
 def test_azure_wants_an_account(monkeypatch):

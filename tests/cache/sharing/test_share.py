@@ -257,7 +257,18 @@ def test_an_object_that_is_missing_or_has_another_size(s3, small, tmp_path):
     s3.request("DELETE", name)
     with pytest.raises(CacheNotFound) as gone:
         pulled(s3.url, small.name, tmp_path / "yours")
-    assert str(gone.value) == f"s3://{s3.bucket}/{name}: no such object"
+    remedy = "push the cache again from where it is whole"
+    assert str(gone.value) == f"s3://{s3.bucket}/{name}: no such object; {remedy}"
+
+
+def test_a_folders_copy_that_lost_a_file_is_pushed_again(small, tmp_path):
+    """The remedy for a cache in stores/, `cache rm`, would not mend the place."""
+    share.push(small, remote.at(str(tmp_path / "team")))
+    file = tmp_path / "team" / small.name / DATA / "train/clean/c/1/0"
+    file.unlink()
+    with pytest.raises(CacheCorrupt) as caught:
+        pulled(str(tmp_path / "team"), small.name, tmp_path / "yours")
+    assert str(caught.value) == f"{file}: missing; push the cache again from where it is whole"
 
 
 @pytest.mark.parametrize("kind", ["bucket", "folder"])
@@ -427,7 +438,12 @@ def test_a_store_that_says_yes_and_keeps_nothing_is_not_believed(s3, small, part
     nothing_is_seen(s3.url, small.name)
 
 
-def test_a_folder_that_cannot_be_written_is_named_alone(small):
+def test_a_folder_that_cannot_be_written_is_named_alone(small, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CacheStorage) as caught:
+        share.push(small, remote.at(str(tmp_path / "file" / "team")))
+    assert str(caught.value).startswith(f"{tmp_path}/file/team: cannot be written (")
+    assert "COATTAIL" not in str(caught.value)
     with pytest.raises(CacheStorage) as caught:
         share.push(small, remote.at("/proc/team"))
     assert str(caught.value) == (

@@ -6,6 +6,7 @@ import stat
 import pytest
 import torch
 
+from pipeline.artefacts import folders
 from pipeline.artefacts import tensors as checkpoint
 from pipeline.errors import DataError
 
@@ -70,11 +71,14 @@ def test_digest_is_of_names_types_shapes_and_values_not_of_order_or_memory_forma
 
 
 def test_missing_file(tmp_path):
-    with pytest.raises(DataError) as error:
-        checkpoint.load(tmp_path / "x.safetensors")
-    assert str(error.value) == (
-        f"{tmp_path}/x.safetensors: no such file; the run is not finished, or the folder is not a run folder"
-    )
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path, tmp_path / "file"):
+        for name, read in (("x.safetensors", checkpoint.load), ("metrics.json", folders.read_json)):
+            with pytest.raises(DataError) as error:
+                read(folder / name)
+            assert str(error.value) == (
+                f"{folder}/{name}: no such file; the run is not finished, or the folder is not a run folder"
+            )
 
 
 def test_a_file_of_something_else(tmp_path):

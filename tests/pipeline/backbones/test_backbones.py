@@ -121,8 +121,9 @@ def test_unknown_weights():
     assert str(error.value) == (
         "backbone.weights: wanted '', a .safetensors file or, for resnet18, one of [IMAGENET1K_V1], found 'IMAGENET1K_V9'"
     )
-    with pytest.raises(ConfigError, match=r"for resnet32, one of \[\], found 'IMAGENET1K_V1'"):
+    with pytest.raises(ConfigError) as error:
         build("resnet32", 10, "IMAGENET1K_V1")
+    assert str(error.value) == "backbone.weights: wanted '' or a .safetensors file, found 'IMAGENET1K_V1'"
 
 
 def test_weights_that_cannot_be_downloaded(monkeypatch, tmp_path):

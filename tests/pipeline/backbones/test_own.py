@@ -56,6 +56,15 @@ def test_an_edited_source_is_another_cache(coattail, tmp_path):
     assert coattail(*command).out == done.out
 
 
+def test_what_a_module_prints_goes_to_stderr(folder, capsys):
+    (folder / "loud_t.py").write_text(
+        "import torch\nprint('imported')\nclass Loud(torch.nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        print('built')\n    def forward(self, x):\n        print('called')\n        return x.mean((2, 3))\n"
+    )
+    own_module("loud_t:Loud", 4)(torch.zeros(3, 3, 4, 4))
+    assert capsys.readouterr() == ("", "imported\nbuilt\ncalled\ncalled\n")
+
+
 def test_what_a_source_s_digest_is_over(folder):
     (folder / "alone_t.py").write_text("import os\nimport torch\n")
     (folder / "pack_t").mkdir()

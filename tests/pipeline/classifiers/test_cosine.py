@@ -9,6 +9,7 @@ from toy_heads import COUNTS, toy_problem, toy_rows, toy_step
 from pipeline.classifiers import cosine
 from pipeline.classifiers.kinds import kind
 from pipeline.classifiers.linear import from_classifier
+from pipeline.classifiers.step import Step
 from pipeline.rng import generator
 
 
@@ -19,7 +20,7 @@ def begun(problem, replicas=2):
 
 
 def cosines(heads, step, r):
-    x, w = step.inputs_RBD[r].double(), heads.weight_RCD[r].double()
+    x, w = step.inputs_RBD[r].double(), heads.weight_RCD[r].detach().double()
     return torch.tensor([[float(a @ c / (a.norm() * c.norm())) for c in w] for a in x])
 
 
@@ -60,6 +61,21 @@ def test_gcl_clouds_every_class_by_its_rarity_and_focuses():
             rows.append(-(1 - p) * math.log(p))
         wanted += sum(rows) / len(rows)
     assert float(cosine.gcl(problem)(heads, step)) == pytest.approx(wanted, rel=1e-4)
+
+
+def test_gcl_takes_no_gradient_of_its_focus():
+    """The authors' focal_loss multiplies by (1 - p.detach()) ** gamma."""
+    gradients = []
+    for gamma in (1.0, 0.0):
+        problem = toy_problem("gcl", (4,), margin=0.1, cosine_scale=20.0, cloud=0.0, focal_gamma=gamma)
+        heads, step = begun(problem, 1), toy_step(replicas=1)
+        heads.weight_RCD.requires_grad_(True)
+        row = Step(step.inputs_RBD[:, :1], step.labels_RB[:, :1], step.number, step.of)
+        (gradient,) = torch.autograd.grad(cosine.gcl(problem)(heads, row), heads.weight_RCD)
+        gradients.append(gradient)
+    margin = 0.1 * torch.nn.functional.one_hot(row.labels_RB[0], 3)
+    p = torch.softmax(20 * (cosines(heads, row, 0) - margin), dim=1)[0, row.labels_RB[0, 0]]
+    torch.testing.assert_close(gradients[0], float(1 - p) * gradients[1], rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("head", ["ldam", "gcl"])

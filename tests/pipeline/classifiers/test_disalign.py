@@ -35,6 +35,8 @@ def test_it_is_saved_with_its_confidence_and_scores_every_replica():
         "logit_shift": [2, 3],
         "confidence_weight": [2, WIDTH],
         "confidence_bias": [2, 1],
+        "offset": [WIDTH],
+        "factor": [WIDTH],
     }
     features = toy_rows(seed=2).features_VND[0]
     logits = classifier.logits(features)

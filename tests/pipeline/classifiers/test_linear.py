@@ -44,6 +44,35 @@ def test_optimizer_equals_torchs_for_each_replica(kind, weight_decay):
     torch.testing.assert_close(ours, torch.stack([parameter.detach() for parameter in theirs]), atol=1e-6, rtol=1e-5)
 
 
+def test_the_fused_kernel_of_large_classifiers_gives_the_formulas_numbers(monkeypatch):
+    rates, start = torch.tensor([0.1, 0.003]), torch.randn(2, 3, 4)
+    trained = []
+    for limit in (0, heads.FUSED):
+        monkeypatch.setattr(heads, "FUSED", limit)
+        trained.append(start.clone())
+        optimizer = ReplicaOptimizer([trained[-1]], "adam", weight_decay=0.01)
+        for step in range(5):
+            # As autograd leaves it for some heads: another order of the axes in memory.
+            gradient = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(step)).transpose(1, 2)
+            optimizer.step([gradient], [rates])
+    torch.testing.assert_close(*trained, atol=1e-6, rtol=1e-5)
+    assert not torch.equal(trained[0], start)
+
+
+def test_the_gradients_of_the_logits_are_autograds():
+    weight, bias, features = torch.randn(2, 4, 5), torch.randn(2, 4), torch.randn(2, 6, 5)
+    gradients = []
+    for logits in (
+        lambda w, b, x: LinearHeads(w, b, torch.ones(2, 4)).logits(x),
+        lambda w, b, x: torch.einsum("rbd,rcd->rbc", x, w) + b[:, None],
+    ):
+        inputs = [tensor.clone().requires_grad_() for tensor in (weight, bias, features)]
+        gradients.append(torch.autograd.grad(logits(*inputs).square().sum(), inputs))
+    for ours, wanted in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, wanted)
+    assert gradients[0][0].is_contiguous()  # in the order of the weights: an optimiser reads both in step
+
+
 def test_unknown_optimizer():
     with pytest.raises(ValueError, match="unknown kind 'lion'; wanted adam or sgd"):
         ReplicaOptimizer([], "lion")

@@ -35,6 +35,17 @@ def test_the_loss_is_the_weighted_binary_cross_entropy_of_the_softmax():
     assert found == pytest.approx(wanted, rel=1e-5)
 
 
+def test_weights_are_projected_after_each_epoch():
+    problem = toy_problem("max-norm", batch_size=16)
+    an_epoch = -(-len(problem.train.labels_N) // 16)
+    objective = max_norm.objective(problem)
+    for number in range(2 * an_epoch + 1):
+        heads = max_norm.begin(problem, from_classifier(*problem.stage1, 2))
+        objective(heads, toy_step(number=number, of=100))
+        longer = bool((heads.weight_RCD.norm(dim=2) > heads.limit_R1 * 1.0001).any())
+        assert longer == (number not in (an_epoch, 2 * an_epoch))
+
+
 def test_no_class_is_longer_than_the_limit_in_the_end():
     problem = toy_problem("max-norm", steps=40, optimizer="sgd", learning_rate=1.0)
     norms = problem.stage1[0].norm(dim=1)

@@ -7,10 +7,19 @@ from pipeline.classifiers.discriminant import Transfer, fit_discriminant, mean_s
 from pipeline.classifiers.mean_shift import LENDING, likeliest_strength, mean_shift
 from pipeline.classifiers.selection import log_likelihoods, row_weights, stratified_folds
 from pipeline.features import Features
+from pipeline.progress import set_verbosity
 from pipeline.settings.stage3 import Retrain
 
 COUNTS = torch.tensor([40, 12, 6, 3, 2])
 RECIPE = Retrain(augmentation="transfer")
+
+
+@pytest.fixture
+def detail():
+    """Notes as with -v."""
+    set_verbosity(2)
+    yield
+    set_verbosity(1)
 
 
 def rows(counts=COUNTS, width=6, spread=1.0, seed=0):
@@ -93,25 +102,30 @@ def test_classes_that_are_far_apart_borrow_less_than_classes_that_are_near():
     assert chosen[0] > chosen[1]
 
 
-def test_rows_that_the_backbone_was_trained_on_choose_nothing(capsys):
+def test_rows_that_the_backbone_was_trained_on_choose_nothing(capsys, detail):
     split = train()
     law = mean_shift(RECIPE.model_copy(update={"borrow": "log"}), split, unseen=True)
     assert torch.equal(mean_shift(RECIPE, split, unseen=False), law)
     assert "means move by .55 - .085 ln n, since the backbone was trained on these rows" in capsys.readouterr().err
 
 
-def test_a_val_split_chooses_where_there_is_one(capsys):
+def test_a_val_split_chooses_where_there_is_one(capsys, detail):
     split, val = train(), train(torch.tensor([20] * 5), seed=0)
     found = mean_shift(RECIPE, split, unseen=False, val=val)
     assert "chosen on val" in capsys.readouterr().err
     assert torch.isfinite(found).all()
 
 
-def test_where_no_row_can_be_held_out_the_setting_of_the_head_holds(capsys):
+def test_where_no_row_can_be_held_out_the_setting_of_the_head_holds(capsys, detail):
     split = train(torch.tensor([1, 1, 1]))
     found = mean_shift(RECIPE, split, unseen=True)
     assert "k = 3, which no held-out rows chose" in capsys.readouterr().err
     assert torch.equal(found, mean_shift(RECIPE.model_copy(update={"borrow": 3.0}), split, unseen=True))
+
+
+def test_an_arm_of_a_table_says_how_far_means_move_only_where_more_is_asked_for(capsys):
+    mean_shift(RECIPE, train(), unseen=False)
+    assert capsys.readouterr().err == ""
 
 
 def test_a_class_without_rows_does_not_move_and_lends_nothing():

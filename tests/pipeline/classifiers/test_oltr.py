@@ -67,6 +67,18 @@ def test_centroids_start_from_class_means_at_half_time():
     torch.testing.assert_close(loss, told + 0.01 * kept[0])
 
 
+def test_centroids_learn_by_their_own_loss_alone():
+    """The authors' classifier is given `centroids.data`: what it says of a row does not move them."""
+    problem, step = toy_problem("oltr", hidden=7), toy_step(replicas=1, number=5, of=10)
+    heads, objective = begun(problem), oltr.objective(problem)
+    objective(heads, step)  # the centroids start
+    heads.centroids_RCF.requires_grad_(True)
+    (found,) = torch.autograd.grad(objective(heads, step), heads.centroids_RCF)
+    kept = oltr.centroid_loss(heads.features(step.inputs_RBD), step.labels_RB, heads.centroids_RCF)
+    (wanted,) = torch.autograd.grad(0.01 * kept.sum(), heads.centroids_RCF)
+    torch.testing.assert_close(found, wanted)
+
+
 def test_it_learns_and_is_saved_with_all_its_parts():
     problem = toy_problem("oltr", (0, 1), hidden=16, steps=200, optimizer="sgd", learning_rate=0.05, start="fresh")
     classifier = kind("oltr")(problem)
@@ -74,6 +86,8 @@ def test_it_learns_and_is_saved_with_all_its_parts():
     logits = classifier.logits(test.features_VND[0])
     assert logits.shape == (2, 120, 3)
     assert float((logits.argmax(dim=2) == test.labels_N).float().mean()) > 0.8
+    assert classifier.network.sizes == {"R": 2, "F": 16, "D": WIDTH, "C": 3}
+    assert int(classifier.tensors()["memory"]) == 1
     assert {name: list(tensor.shape[1:]) for name, tensor in classifier.tensors().items()} == {
         "feature_weight": [16, WIDTH],
         "feature_bias": [16],
@@ -83,4 +97,7 @@ def test_it_learns_and_is_saved_with_all_its_parts():
         "selector_bias": [16],
         "class_weight": [3, 16],
         "centroids": [3, 16],
+        "memory": [],
+        "offset": [],
+        "factor": [],
     }

@@ -1,16 +1,18 @@
 """Stage 3's batched training: each replica alone, against a plain loop, and lambda -> 0."""
 
+from itertools import islice
+
 import pytest
 import torch
 from torch.nn import functional
 
 from pipeline import losses
 from pipeline.augment.kinds import Augmentation, class_strength, kind, mix, transform
-from pipeline.augment.transfer import from_closed_form, from_generator, nearest_head
+from pipeline.augment.transfer import from_closed_form, from_generator, nearest_head, nearest_heads
 from pipeline.classifiers import budget
 from pipeline.classifiers import linear as heads
 from pipeline.classifiers.kinds import TRAININGS
-from pipeline.classifiers.replicas import _blocks, _inputs, train_heads
+from pipeline.classifiers.replicas import _inputs, train_heads
 from pipeline.classifiers.step import of_logits
 from pipeline.errors import ConfigError, TrainingError
 from pipeline.features import Features
@@ -136,33 +138,62 @@ def test_variants_that_shape_the_program_are_refused(train):
     )
 
 
+def _drawn(seed, steps=5, batch=32, views=2, width=8, sampler=None):
+    """Rows, views, normal and uniform numbers of a seed's first steps, each drawn at once."""
+    rows = (sampler or RowSampler(torch.repeat_interleave(torch.arange(3), torch.tensor(COUNTS)))).draw(
+        (steps, batch), generator(seed, "retrain", "rows")
+    )
+    view = torch.randint(views, (steps, batch), generator=generator(seed, "retrain", "views"))
+    noise = torch.randn(steps, batch, width, generator=generator(seed, "retrain", "noise"))
+    return rows, view, noise, torch.rand(steps, batch, width, generator=generator(seed, "retrain", "uniform"))
+
+
 @pytest.mark.parametrize("name", ["closed-form", "noise", "dropout", "transfer"])
 def test_a_step_sees_what_equations_3_and_4_say(train, name):
     settings = [
         BASE.model_copy(update={"augmentation": name, "strength": s, "threshold": t}) for s, t in ((0.5, 0.5), (2, 0.2))
     ]
     augmentation = _closed_form(train) if name == "closed-form" else _none(name)
-    draws = next(_blocks(train, RowSampler(train.labels_N), settings[0], augmentation, [3, 4], 5))
-    inputs, labels = _inputs(train, draws, 2, settings, augmentation)
+    # The draws of five steps are made together, and the third is looked at.
+    rows_SKB, views_SKB, noise_SKBD, uniform_SKBD = map(torch.stack, zip(*map(_drawn, (3, 4)), strict=True))
+    inputs, labels = next(islice(_inputs(train, settings[0], settings, [3, 4], augmentation, 5), 2, None))
     statistics = head_statistics(train, [0])
     for r, (v, s) in enumerate(((0, 0), (0, 1), (1, 0), (1, 1))):
-        rows, views = draws.rows_SKB[s, 2], draws.views_SKB[s, 2]
+        rows, views = rows_SKB[s, 2], views_SKB[s, 2]
         features = train.features_VND[views, rows]
         wanted = features
         if name == "closed-form":
             mean, variance = closed_form(features, torch.zeros(32, dtype=torch.long), statistics)
             strength = settings[v].strength * class_strength(train.counts_C)[train.labels_N[rows]]
-            augmented = transform(features, mean, variance, strength, noise_BD=draws.noise_SKBD[s, 2])
-            mixed = mix(features, augmented, settings[v].threshold, uniform_BD=draws.uniform_SKBD[s, 2])
+            augmented = transform(features, mean, variance, strength, noise_BD=noise_SKBD[s, 2])
+            mixed = mix(features, augmented, settings[v].threshold, uniform_BD=uniform_SKBD[s, 2])
             wanted = torch.where((train.labels_N[rows] == 0)[:, None], features, mixed)
         elif name == "noise":
-            wanted = features + 0.5 * draws.noise_SKBD[s, 2]
+            wanted = features + 0.5 * noise_SKBD[s, 2]
         elif name == "transfer":
             wanted = features + augmentation.shift_CD[train.labels_N[rows]]
         else:
-            wanted = torch.where(draws.uniform_SKBD[s, 2] >= 0.3, features / 0.7, 0.0)
+            wanted = torch.where(uniform_SKBD[s, 2] >= 0.3, features / 0.7, 0.0)
         torch.testing.assert_close(inputs[r], wanted, atol=1e-5, rtol=1e-5)
         assert torch.equal(labels[r], train.labels_N[rows])
+
+
+@pytest.mark.parametrize("batch", [32, 33])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_seeds_draw_the_same_however_many_are_augmented_at_a_time(train, monkeypatch, batch, threads):
+    settings = BASE.model_copy(update={"augmentation": "noise", "batch_size": batch})
+    sampler = RowSampler(train.labels_N)
+    wanted = [_drawn(seed, 5, batch, sampler=sampler) for seed in range(3)]
+    monkeypatch.setattr("torch.get_num_threads", lambda: threads)
+    for at_a_time in (1, 2 * batch * 8, 1 << 20):
+        monkeypatch.setattr("pipeline.classifiers.replicas.AT_A_TIME", at_a_time)
+        monkeypatch.setattr("pipeline.classifiers.draws.AT_A_TIME", at_a_time)
+        steps = list(_inputs(train, settings, [settings], [0, 1, 2], _none("noise"), 5))
+        for k, (inputs, labels) in enumerate(steps):
+            for s, (rows, views, noise, _) in enumerate(wanted):
+                features = train.features_VND[views[k], rows[k]]
+                assert torch.equal(inputs[s], features + 0.5 * noise[k])
+                assert torch.equal(labels[s], train.labels_N[rows[k]])
 
 
 def test_lws_trains_the_scale_alone(train):
@@ -198,6 +229,19 @@ def test_a_diverged_loss_names_step_and_rate(train):
     )
 
 
+def test_selected_rows_borrow_as_they_do_among_all(train):
+    stg = SemanticTransformationGenerator(8, 2)
+    nearest = nearest_heads("l2", None, train, torch.stack([torch.zeros(8), torch.ones(8)]), [0, 1])
+    selected = train.select(torch.arange(70, 120))
+    own = nearest_heads("l2", None, selected, torch.stack([torch.zeros(8), torch.ones(8)]), [0, 1])
+    views, rows = torch.tensor([[0, 1, 1]]), torch.tensor([[1, 15, 49]])
+    flat = selected.flat(views, rows)
+    assert torch.equal(own[flat], nearest[flat])
+    features = selected.gather(views, rows)
+    both = [from_generator(stg, part, near, part.labels_N > 0) for part, near in ((train, nearest), (selected, own))]
+    torch.testing.assert_close(both[1](features, flat), both[0](features, flat))
+
+
 def test_generator_table_equals_the_generator_run_live(train, monkeypatch):
     stg = SemanticTransformationGenerator(8, 1)
     nearest, augmented = torch.zeros(240, dtype=torch.long), train.labels_N > 0
@@ -207,3 +251,8 @@ def test_generator_table_equals_the_generator_run_live(train, monkeypatch):
     monkeypatch.setattr("pipeline.augment.transfer.TABLE_LIMIT", 0)
     live = from_generator(stg, train, nearest, augmented)(features, index)
     torch.testing.assert_close(table, live)
+    tail = train.labels_N == 2
+    shifts, _ = from_generator(stg, train, nearest, tail)(features, index)
+    is_tail = tail[index % 120]
+    torch.testing.assert_close(shifts[is_tail], table[0][is_tail])
+    assert not shifts[~is_tail].any()

@@ -33,6 +33,16 @@ def test_turned_columns_scatter_within_classes_as_the_shrunk_covariance_whitened
     torch.testing.assert_close(turned, wanted.float(), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("shrinkage", [None, 0.8])
+def test_means_in_the_coordinates_are_those_of_the_rows_there(shrinkage):
+    features, labels = rows()
+    coordinates = fit_whitening(features, labels, 3, shrinkage)
+    raw = torch.stack([features[labels == c].double().mean(dim=0) for c in range(3)])
+    there = coordinates.apply(features).double()
+    wanted = torch.stack([there[labels == c].mean(dim=0) for c in range(3)])
+    torch.testing.assert_close(coordinates.means(raw), wanted, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("views", [(), (2,), (2, 3)])
 @pytest.mark.parametrize("shrinkage", [None, 0.8])
 def test_a_folded_classifier_says_on_raw_features_what_it_says_on_coordinates(views, shrinkage):

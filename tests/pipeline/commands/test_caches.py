@@ -23,11 +23,13 @@ def _one_line(done, code, text):
 def test_ls_lists_what_is_there_half_there_and_damaged(coattail, stores, key):
     damaged = toys.make(stores, toys.identity(dtype="float32"))
     (damaged / "manifest.json").write_bytes(b"{}")
-    (stores / ".staging" / "abc").mkdir(parents=True)
+    half = "ab" * 32
+    for name in (half, "abc"):
+        (stores / ".staging" / name).mkdir(parents=True)
     done = coattail("cache", "ls", "--json")
     assert done.code == 0, done.err
     assert {one["key"]: one["state"] for one in done.json} == {
-        key: "published", damaged.name: "damaged", "abc": "incomplete",
+        key: "published", damaged.name: "damaged", half: "incomplete", "abc": "foreign",
     }  # fmt: skip
     assert (done.json[0]["rows"], done.json[0]["width"], done.json[0]["views"]) == (70, 8, 1)
     lines = [line.split() for line in coattail("cache", "ls").out.splitlines()]
@@ -62,6 +64,7 @@ def test_verify_says_sound_or_names_the_rows_and_exits_with_1(coattail, stores, 
         f"{stores}/{key}: {file} (train/clean, rows 16 to 23): its sha256 is not the manifest's"
     )
     done = coattail("cache", "verify", key, "--json")
+    assert coattail("cache", "verify", key).out.splitlines()[-1].startswith(f"{key[:12]}: 1 finding (")
     assert (done.code, done.json[0]["sound"], done.json[0]["findings"][0]["start"]) == (1, False, 16)
     assert coattail("cache", "verify", key, "--quick").code == 0
     parts = [coattail("cache", "verify", key, "--subset", f"{part}/3").code for part in (1, 2, 3)]
@@ -152,6 +155,7 @@ def test_ages(seconds, text):
         ({"classes": ("cat", "dog", "emu")}, "other images, same weights", "identity.classes[2]"),
         ({"transform": {"size": 64}}, "same images, same weights, other transform", "identity.transform.mean"),
         ({"views": 0}, "same images, same weights, other views", "identity.splits.train.views"),
+        ({"maps": (2, 2)}, "same images, same weights, other feature maps", "identity.maps"),
         (
             {"weights": toys.digest("other"), "bn": "shifted", "views_seed": 3},
             "same images, other weights, other views, other batch normalisation",
@@ -164,6 +168,17 @@ def test_explain_begins_with_a_sentence_and_ends_with_digests(changes, sentence,
     lines = tables.differences(fields, "a" * 64, "b" * 64)
     assert lines[:2] == [sentence, "aaaaaaaaaaaa | bbbbbbbbbbbb"]
     assert lines[-1].startswith(f"{last}: ")
+
+
+def test_of_imports_it_speaks_of_rows_and_a_classifier():
+    fields = explain(toys.identity(kind="imported"), toys.identity(kind="imported", weights=toys.digest("other")))
+    assert tables.differences(fields, "a", "b", imported=True)[0] == "same rows, other classifier"
+
+
+def test_an_age_that_nobody_knows_is_not_said():
+    """A bucket does not say when what cannot be read was written; 1970 is no answer."""
+    (table,) = tables.listings([catalog.Listing("x" * 64, "s3://a/x", "damaged", 0, 0.0)], "s3://a", 2e9)
+    assert table.rows[0][-2:] == ("", "damaged")
 
 
 def test_the_same_rows_made_otherwise(stores, tmp_path):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+import pipeline
 from cache import FeatureCache
 from pipeline.artefacts.folders import read_json
 from pipeline.commands.which_cache import sample_path, settings_and_cache
@@ -61,7 +62,7 @@ def test_a_class_that_no_fold_tests_has_no_figure():
 
 
 def test_every_row_but_a_class_s_only_one_is_tested_once(cache):
-    parts = cache_folds(cache, 3)
+    parts = cache_folds(cache, Settings(), 3)
     tested_ND = np.concatenate([part.features("test") for part in parts])
     assert len(tested_ND) == len(np.unique(tested_ND, axis=0)) == sum(COUNTS) - 1
     assert sum(part.counts("test") for part in parts).tolist() == [*COUNTS[:-1], 0]
@@ -79,13 +80,17 @@ def test_a_run_in_folds_says_so_in_its_head_and_is_done_once(cache, tmp_path, mo
     right, rows = 0.0, 0
     for folder in (tmp_path / "runs" / "small").glob("ncm-*"):
         fold = read_json(folder / "metrics.json")
-        tested = next(part.counts("test") for part in cache_folds(cache, 2) if part.key == fold["cache"])
+        tested = next(part.counts("test") for part in cache_folds(cache, Settings(), 2) if part.key == fold["cache"])
         right += sum(n * share / 100 for n, share in zip(tested, fold["per_class"], strict=True) if n)
         rows += tested.sum()
     assert (rows, ncm["accuracy"]) == (62, pytest.approx(100 * right / 62))
     made = sorted((tmp_path / "runs").rglob("metrics.json"))
     assert run(monkeypatch, *arguments, *short).json["arms"] == found["arms"]
     assert sorted((tmp_path / "runs").rglob("metrics.json")) == made
+    again = run(monkeypatch, *[word for word in arguments if word not in ("--json", "-q")], *short)
+    assert again.out.splitlines()[-1] == (
+        f"next, for a classifier to use: coattail retrain --cache {cache.path} --head auto"
+    )
     comparison = Comparison.model_validate(found)
     assert comparison_text(comparison)[0].title == (
         f"small, cache {cache.key[:12]}: top-1 % and ECE % by 2-fold cross-validation, 62 rows tested once each, last epoch"
@@ -95,14 +100,34 @@ def test_a_run_in_folds_says_so_in_its_head_and_is_done_once(cache, tmp_path, mo
 def test_folds_of_rows_that_the_backbone_saw_are_refused(tmp_path):
     _, seen = settings_and_cache(None, (), None, str(sample_path("cifar100-lt")), tmp_path)
     with pytest.raises(ConfigError, match=r"--folds 5: cache .*: its backbone was trained on the training rows"):
-        cache_folds(seen, 5)
+        cache_folds(seen, Settings(), 5)
+
+
+def test_folds_of_images_that_stage_1_would_train_on_are_refused_before_it_does(monkeypatch, tmp_path):
+    monkeypatch.setenv("COATTAIL_STORES", str(tmp_path / "stores"))
+    monkeypatch.setenv("COATTAIL_RUNS", str(tmp_path / "runs"))
+    ended = run(monkeypatch, "run", "digits-lt", "--folds", "2", "--set", "stage1.epochs=3")
+    assert ended.code == 2
+    assert ended.err.splitlines()[-1].endswith(
+        "--folds 2: stage 1 trains the backbone on the training images (stage1.epochs=3), so folds of them say nothing of new "
+        "images; leave --folds out, or take a backbone as it is, such as --backbone efficientnet-lite0"
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_folds_have_no_views_of_test_rows(cache, tmp_path):
+    with pytest.raises(ConfigError) as error:
+        pipeline.run_folds(Settings.model_validate({"retrain": {"test_views": 3}}), cache, tmp_path, 2)
+    assert str(error.value) == (
+        "--folds 2: of the rows of folds the clean view alone is tested, found retrain.test_views=3; leave one of the two out"
+    )
 
 
 def test_more_folds_than_rows_are_refused(cache):
     with pytest.raises(
         DataError, match=r"--folds 90: .*wanted a row in each fold, found 62 rows in classes of more than one"
     ):
-        cache_folds(cache, 90)
+        cache_folds(cache, Settings(), 90)
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,17 @@ from in_process import run
 import pipeline
 from pipeline.comparing.arms import Chosen, MethodArm, every, named, with_method
 from pipeline.comparing.divergence import kl_divergence
+from pipeline.comparing.methods import compare_methods
 from pipeline.comparing.presets import available_presets, preset_arms, read_preset
 from pipeline.comparing.several import one_backbone_note, overview
 from pipeline.comparing.statistics import exact_p
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, DataError, TrainingError
 from pipeline.metrics import worst_tenth
 from pipeline.report.compared import comparison_frame, comparison_lines, methods_table, overview_lines
 from pipeline.settings.load import load
 from pipeline.settings.stage3 import AUGMENTATIONS, DEAR, HEADS
+from pipeline.stage3_retrain import planned
+from pipeline.stage3_together import programs, run_program
 
 FAST = (
     "stg.epochs=2", "stg.batch_size=64", "retrain.epochs=1", "retrain.batch_size=32", "stg.head_classes=2",
@@ -78,9 +81,6 @@ def test_one_method_by_two_names_is_one_arm(cache, tmp_path, monkeypatch):
 
 
 def test_arms_of_equal_settings_share_a_run_and_keep_their_rows(cache, tmp_path, monkeypatch):
-    from pipeline.comparing.methods import compare_methods
-    from pipeline.stage3_together import run_program
-
     trained = []
 
     def counted(program, cache):
@@ -148,6 +148,39 @@ def test_methods_that_there_are_not(cache, tmp_path):
     )
 
 
+def test_a_loss_that_corrects_the_prior_is_not_compared_on_class_balanced_rows(cache, tmp_path, capsys):
+    balanced = settings("retrain.sampling=balanced")
+    wanted = (
+        "method balanced-softmax: retrain.head=balanced-softmax corrects the training prior in its loss, and retrain.sampling=balanced would "
+        "correct it again; set retrain.sampling=instance or auto"
+    )
+    for chosen in (Chosen(("crt", "balanced-softmax")), Chosen(("crt",), baseline="balanced-softmax")):
+        with pytest.raises(ConfigError) as error:
+            pipeline.compare_arms(balanced, cache, tmp_path, chosen)
+        assert str(error.value) == wanted
+    arms, _ = every(balanced, cache)
+    assert {arm.settings.retrain.sampled for arm in arms if arm.method in ("crt", "lws")} == {"balanced"}
+    assert {arm.settings.retrain.sampled for arm in arms if arm.method in ("ldam", "marc")} == {"instance"}
+    assert "marc, disalign, max-norm: on rows as they are, since their loss corrects the training prior" in (
+        capsys.readouterr().err
+    )
+
+
+def test_without_a_baseline_it_is_an_arm_that_the_cache_allows(stores, tmp_path):
+    cache = write_cache(stores, Blobs(), classifier=False)
+    comparison, _ = compared(cache, tmp_path, "stage1", "ncm", "lda")
+    assert (comparison.baseline, len(comparison.arms)) == ("nearest class mean", 2)
+    with pytest.raises(DataError) as error:
+        compared(cache, tmp_path, "crt+feature-aug")
+    assert str(error.value) == (
+        f"compare: no arm can be run on cache {cache.key[:12]}: the cache holds no feature maps: extract it with "
+        "extract.maps=true"
+    )
+    with pytest.raises(ConfigError) as error:
+        compared(cache, tmp_path, "ncm", baseline="stage1")
+    assert str(error.value) == "--baseline stage1: left out: the cache holds no stage-1 classifier"
+
+
 def test_balanced_scores_on_unequal_classes_are_tested_by_random_flips(stores, tmp_path):
     cache = write_cache(stores, Blobs())
     comparison, _ = compared(cache, tmp_path, "crt", "ncm", metric="balanced")
@@ -194,7 +227,7 @@ def test_table_and_files(cache, tmp_path):
     frame = comparison_frame(comparison)
     assert frame.filter(pl.col("method") == "ncm")["to_baseline_p"].item() == comparison.arms[1].to_baseline.p
     text = "\n".join(part for part in comparison_lines(comparison) if isinstance(part, str))
-    assert "corrected by Holm's method for 1 arms" in text
+    assert "corrected by Holm's method for 1 other arm" in text
 
 
 def test_several_caches_are_ranked(stores, tmp_path):
@@ -264,3 +297,17 @@ def test_the_command(monkeypatch, cache, tmp_path):
     wrong = run(monkeypatch, "compare", "--cache", cache.key[:8], "--preset", "paper-tabel2")
     assert (wrong.code, wrong.err.partition(";")[0]) == (2, "coattail: --preset paper-tabel2: no such preset")
     assert "did you mean paper-table2?" in wrong.err
+
+
+def test_an_arm_that_diverges_is_left_out_and_those_trained_beside_it_stand(cache, tmp_path):
+    wild = with_method(settings(), "crt", {"retrain.learning_rate": 1e38, "retrain.optimizer": "sgd"})
+    tame = with_method(settings(), "crt", {"retrain.optimizer": "sgd"})
+    rows = [MethodArm("wild", wild), MethodArm("tame", tame), MethodArm("NCM", with_method(settings(), "ncm"))]
+    assert len(programs([planned(row.settings, cache, tmp_path) for row in rows], cache)) == 2
+    with pytest.raises(TrainingError, match="the loss is not finite by step "):
+        compare_methods(rows, [], cache, tmp_path, lambda own: None, "NCM", strict=True)
+    comparison, _ = compare_methods(rows, [], cache, tmp_path, lambda own: None, "NCM")
+    assert [arm.name for arm in comparison.arms] == ["tame", "NCM"]
+    (lost,) = comparison.left_out
+    assert lost.name == "wild"
+    assert lost.reason.startswith("retrain: the loss is not finite by step ")

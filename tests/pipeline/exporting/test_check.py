@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 
 from pipeline.exporting.check import CHECKED, sampled_test_images
-from pipeline.images.dataset import with_test_split
 from pipeline.images.sources import load_source
+from pipeline.images.splits import with_test_split
 from pipeline.progress import collected
 from pipeline.settings.stage1 import Data
 

@@ -19,7 +19,8 @@ from pipeline.images import disk_space, pixels
 from pipeline.images.dataset import load
 from pipeline.images.decoded import PIXELS_FILE, DiskImages
 from pipeline.images.decoding import decode
-from pipeline.images.pixels import Geometry, LazyImages, RamImages
+from pipeline.images.lazy import LazyImages
+from pipeline.images.pixels import Geometry, RamImages
 from pipeline.images.transforms.policies import Policy
 from pipeline.images.transforms.recipe import PLAIN, Recipe
 from pipeline.plan import plan_images

@@ -208,3 +208,23 @@ def test_a_dark_image_of_floats_is_as_dark_as_it_is(tmp_path):
     assert load(settings).decoding == {"white_of_floats": 255.0}
     assert pixels(settings)[0].max() == 1
     assert pixels(settings)[1].max() == 200
+
+
+@pytest.mark.parametrize("dtype", ["<u2", "<f4"])
+def test_a_deep_tiff_in_which_0_is_white_is_inverted(dtype):
+    values = draw(1, 255).astype(dtype)
+    content = tiff(values, "white-is-zero")
+    assert read(content).is_inverted
+    assert not read(tiff(values)).is_inverted
+    np.testing.assert_array_equal(found_of(content, Scale(255, 255.0)), 255 - scaled(values, 255))
+    eight = values.astype(np.uint8)
+    assert not read(tiff(eight, "white-is-zero")).is_inverted  # Pillow does it
+    np.testing.assert_array_equal(found_of(tiff(eight, "white-is-zero")), 255 - scaled(eight, 255))
+
+
+def test_that_images_are_inverted_is_recorded_and_said(tmp_path, capsys):
+    settings = folder(tmp_path, [400, 40_000], lambda values: tiff(values.astype("<u2"), "white-is-zero"), "tif")
+    found = load(settings)
+    assert found.decoding == {"white_is_zero": "inverted"}
+    assert "8 of 8 images are TIFF files in which 0 is white; they are inverted\n" in capsys.readouterr().err
+    assert pixels(settings)[0].min() == 255 - round(400 * 255 / 65535)

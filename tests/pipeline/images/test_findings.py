@@ -26,6 +26,15 @@ def test_the_same_images_in_train_and_test_are_counted_and_named(tmp_path, capsy
     assert "data.train: 2 images stand there under more than one class: a/0.png = b/0.png, a/1.png = b/1.png\n" in found
 
 
+def test_of_equal_images_two_of_different_classes_are_named(tmp_path, capsys):
+    train = write_folder(tmp_path / "train", {"a": 2, "b": 2})
+    for name in ("a/1.png", "b/0.png"):
+        (tmp_path / "train" / name).write_bytes((tmp_path / "train" / "a" / "0.png").read_bytes())
+    load(settings("folder", train=train, test=train))
+    said = capsys.readouterr().err
+    assert "data.train: 1 images stand there under more than one class: a/0.png = b/0.png\n" in said
+
+
 def test_splits_without_common_images_are_described_and_nothing_more(tmp_path, capsys):
     train = write_parquet(tmp_path / "train.parquet", ["a", "b"])
     test = write_parquet(tmp_path / "test.parquet", ["a", "b"], first=9)
@@ -101,8 +110,9 @@ def test_of_many_images_left_out_twenty_are_named(tmp_path, capsys, monkeypatch)
     assert len(found.skipped) == 25
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("left out: ")]
     assert len(lines) == 21
-    assert lines[-1] == "left out: 5 more of data.train (all in runs/bad-images.txt)"
-    assert Path("runs/bad-images.txt").read_text().startswith("data.train: a/0.png (not an image of BMP")
+    place = tmp_path / "runs" / "bad-images.txt"
+    assert lines[-1] == f"left out: 5 more of data.train (all in {place})"
+    assert place.read_text().startswith("data.train: a/0.png (not an image of BMP")
 
 
 def test_more_broken_images_than_the_limit_are_refused(tmp_path):
@@ -115,6 +125,10 @@ def test_more_broken_images_than_the_limit_are_refused(tmp_path):
         "data.train: 2 of 12 images cannot be decoded, at most a share of 0.1 may be left out: a/0.png (not an image of BMP"
     )
     assert text.endswith("; replace them, or allow more with --set data.bad_limit=SHARE")
+    for row in range(8):
+        (tmp_path / "train" / "a" / f"{row}.png").write_bytes(b"broken")
+    text = str(error_of(settings("folder", train=train, test=train, on_bad="skip")))
+    assert text.count(".png (") == 8
 
 
 def test_settings_of_earlier_versions_are_read():

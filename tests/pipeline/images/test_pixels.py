@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 
 from pipeline.errors import DataError
-from pipeline.images.pixels import Geometry, LazyImages, RamImages, fits_in_ram
+from pipeline.images.lazy import LazyImages
+from pipeline.images.pixels import Geometry, RamImages, fits_in_ram
 from pipeline.images.transforms.policies import Policy
 from pipeline.images.transforms.recipe import PLAIN, Recipe, crop_flip, draw, normalise, padding
 from pipeline.rng import generator

@@ -8,7 +8,8 @@ from sklearn.preprocessing import StandardScaler
 
 from pipeline.classifiers.selection import stratified_folds
 from pipeline.errors import DataError
-from pipeline.inspecting.label_errors import LABEL_FOLDS, _confused, label_findings, out_of_sample
+from pipeline.inspecting.label_errors import LABEL_FOLDS, LISTED, _confused, label_findings, out_of_sample
+from pipeline.report.label_findings import shared_table
 from tests.support import in_process
 
 CLASSES = ("ants", "bees", "birds", "cats", "lonely")
@@ -65,6 +66,13 @@ def test_planted_labels_shared_rows_and_close_classes_come_first():
     assert (findings.confused[0].first, findings.confused[0].second) == ("ants", "bees")
     assert findings.unranked == 1
     assert all(row.label != "lonely" for row in findings.suspicious)
+
+
+def test_rows_in_two_splits_are_counted_beyond_those_that_are_listed():
+    features_ND, labels_N = _rows(counts=(100, 80, 60, 20, 0))
+    findings = label_findings(_Toy({"train": (features_ND, labels_N), "test": (features_ND, labels_N)}))
+    assert (len(findings.shared), findings.in_two_splits) == (LISTED, 260)
+    assert shared_table(findings, 10).title == "260 rows of other splits are all but equal to a training row"
 
 
 def test_a_row_is_judged_by_a_classifier_that_did_not_see_it():

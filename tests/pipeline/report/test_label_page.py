@@ -25,7 +25,7 @@ def cache(tmp_path_factory):
 def test_hostile_names_are_text_and_plain_rows_stand_without_images(cache):
     row = SuspiciousRow(row=0, sample_id=HOSTILE[2] * 9, label=HOSTILE[0], taken_for=HOSTILE[4], margin=-0.5)
     shared = SharedRow(split="test", row=1, sample_id=HOSTILE[1], train_row=2, train_sample_id="a", same_label=False)
-    findings = LabelFindings(suspicious=(row,), negative=1, shared=(shared,), confused=(), unranked=2)
+    findings = LabelFindings(suspicious=(row,), negative=1, shared=(shared,), in_two_splits=1, confused=(), unranked=2)
     page = label_page(cache, Settings(), findings)
     assert page.sections[0].text.endswith("The features were imported without images, so none can be shown.")
     assert page.summary.endswith(
@@ -52,7 +52,9 @@ def test_each_image_stands_over_its_own_row(cache, monkeypatch):
         SuspiciousRow(row=row, sample_id=f"id-{row}", label="cat", taken_for="dog", margin=-0.25) for row in (4, 2)
     )
     pair = SharedRow(split="val", row=7, sample_id="v-7", train_row=9, train_sample_id="t-9", same_label=False)
-    findings = LabelFindings(suspicious=suspicious, negative=2, shared=(pair,), confused=(), unranked=0)
+    findings = LabelFindings(
+        suspicious=suspicious, negative=2, shared=(pair,), in_two_splits=1, confused=(), unranked=0
+    )
     page = label_page(cache, Settings(), findings)
     assert asked == [("train", 4), ("train", 2), ("val", 7), ("train", 9)]
     assert [(image.content, image.text) for section in page.sections for image in section.gallery] == [
@@ -100,9 +102,20 @@ def test_inspect_writes_the_page_with_the_images_of_a_folder(monkeypatch, tmp_pa
         (["--cache", "KEY", "--html", "."], "--html .: wanted a file, found a folder; give a name that ends in .html"),
     ],
 )
-def test_what_cannot_be_written_is_one_line(monkeypatch, tmp_path, arguments, text):
+def test_what_cannot_be_written_is_one_line_before_labels_are_looked_at(monkeypatch, tmp_path, arguments, text):
     path = toy_caches.make(tmp_path)
+    monkeypatch.setattr("pipeline.inspecting.label_errors.label_findings", lambda cache: pytest.fail("too late"))
     done = run(monkeypatch, "inspect", *(str(path) if word == "KEY" else word for word in arguments))
     assert done.code == 2
     assert text in done.err
     assert done.out == ""
+
+
+def test_the_home_folder_of_a_page_is_the_users(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    path = toy_caches.make(tmp_path / "stores")
+    done = run(monkeypatch, "inspect", "--cache", str(path), "--html=~/labels.html", "--json")
+    assert done.code == 0, done.err
+    assert (tmp_path / "home" / "labels.html").is_file()
+    assert not (tmp_path / "~").exists()

@@ -54,6 +54,16 @@ def test_a_choice_on_test_and_no_choice_say_so(result, tmp_path):
     assert sweep_page(Swept(tmp_path, none)).summary.endswith("Nothing is chosen: no split val.")
 
 
+def test_a_chosen_run_that_was_changed_is_not_passed_over(result, tmp_path):
+    heading = "Settings of the chosen place that are not the defaults"
+    about = Swept(tmp_path / "sweep-0", result)
+    assert heading not in [section.heading for section in sweep_page(about).sections]
+    (tmp_path / "crt-0").mkdir()
+    (tmp_path / "crt-0" / "metrics.json").write_text('{"accuracy": 50.0')
+    shown = {section.heading: section.text for section in sweep_page(about).sections}
+    assert shown[heading].startswith(f"Not shown: {tmp_path / 'crt-0' / 'metrics.json'}: ")
+
+
 def test_hostile_names_are_text(result, tmp_path):
     """A sweep's folder may come from anybody."""
     places = [place(name, 50.0 + number, number == 1, **{name: name}) for number, name in enumerate(HOSTILE)]

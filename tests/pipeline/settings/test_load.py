@@ -70,6 +70,12 @@ def test_a_method_s_name_is_the_one_in_metrics(method):
     assert stage1_method(load(f"cifar10-lt+{method}").settings) == method
 
 
+def test_strong_is_short_for_its_three_methods():
+    assert (
+        load("cifar100-lt+strong").settings == load("cifar100-lt+balanced-softmax+trivialaugment+weight-decay").settings
+    )
+
+
 def test_methods_are_put_one_over_the_other_and_set_over_all():
     stage1 = load("imagenet-lt+ldam-drw+sam", ["stage1.ldam_margin=0.3"]).settings.stage1
     assert (stage1.loss, stage1.sam_rho, stage1.ldam_margin, stage1.epochs) == ("ldam", 0.05, 0.3, 180)

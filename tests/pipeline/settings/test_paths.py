@@ -151,8 +151,23 @@ def test_a_pattern_in_a_folder_of_a_strange_name_is_read_back():
     assert values["data"]["train"] == text
 
 
+def test_a_slash_behind_a_folder_means_the_folder():
+    values = {"data": {"train": "/home/me/own/", "test": "/home/me/"}}
+    make_relative(values, Path("/home/me/own"))
+    assert values == {"data": {"train": ".", "test": "../"}}
+
+
 @pytest.mark.parametrize("folder", ["/", "/own"])
 def test_no_path_becomes_relative_to_the_root_of_all_files(folder):
     values = {"data": {"train": "/data/photos"}}
     make_relative(values, Path(folder))
     assert values["data"]["train"] == "/data/photos"
+
+
+def test_images_in_a_folder_whose_name_is_not_in_utf_8():
+    """What a folder of images makes of itself is no text of a config, so it comes another way."""
+    with pytest.raises(ConfigError) as error:
+        load(base=("photos", {"data": {"train": "/\udcff/photos"}}))
+    assert str(error.value) == (
+        "photos: data.train: wanted text in UTF-8, found '/\\udcff/photos'; rename the file or folder, or name a link to it"
+    )

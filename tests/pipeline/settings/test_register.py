@@ -71,3 +71,32 @@ def test_the_prior_is_corrected_once(head):
     )
     with pytest.raises(ValueError, match=re.escape(wanted)):
         Retrain(head=head, sampling="balanced")
+
+
+@pytest.mark.parametrize(
+    ("method", "override", "wanted"),
+    [
+        (
+            "bbn",
+            "stage1.loss=logit-adjusted",
+            "backbone.ending=bbn samples rare classes more often, and stage1.loss=logit-adjusted would correct the training "
+            "prior again; set either back",
+        ),
+        (
+            "bbn",
+            "stage1.reweight=drw",
+            "backbone.ending=bbn samples rare classes more often, and stage1.reweight=drw would correct the training prior "
+            "again; set either back",
+        ),
+        (
+            "balanced-softmax",
+            "stage1.reweight=drw",
+            "stage1.loss=logit-adjusted corrects the training prior, and stage1.reweight=drw would correct it again; set "
+            "either back",
+        ),
+    ],
+)
+def test_stage_1_corrects_the_prior_once(method, override, wanted):
+    with pytest.raises(ConfigError) as error:
+        load(f"digits-lt+{method}", [override])
+    assert [line.partition(": ")[2] for line in error.value.lines] == [wanted]

@@ -18,6 +18,7 @@ from pipeline.settings.used import (
     check_arms,
     check_compare,
     check_inspect,
+    check_points,
     check_retrain,
     check_stages,
 )
@@ -35,8 +36,8 @@ def keys():
     return [f"{name}.{key}" for name, section in sections.items() for key in section.model_fields]
 
 
-def refused(check, *texts, cached=True, **more):
-    found = load(None, texts)
+def refused(check, *texts, cached=True, seed=None, **more):
+    found = load(None, texts, seed)
     try:
         check(found.settings, found.given, cached, **more)
     except ConfigError as error:
@@ -49,7 +50,7 @@ def test_every_head_and_every_augmentation_has_a_row_of_settings_that_exist():
     assert set(AUGMENTATIONS) == set(get_args(Retrain.model_fields["augmentation"].annotation))
     conditions = {condition.key for condition in CONDITIONS} | {condition.other for condition in CONDITIONS}
     named = frozenset().union(*HEADS.values(), *AUGMENTATIONS.values(), DRAW, conditions)
-    assert named <= set(keys())
+    assert named <= {*keys(), "seed"}
     # Every setting of stage 3 is of use to somebody.
     assert {key for key in keys() if key.startswith("retrain.")} - {"retrain.head"} <= named
 
@@ -129,6 +130,33 @@ def test_retrain_takes_what_matters(texts):
     assert refused(check_retrain, *texts) == []
 
 
+DRAWS_NOTHING = ("stage1", "logit-adjustment", "tau-norm", "ncm", "knn")
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_seed_is_refused_where_nothing_is_drawn(head):
+    """With a config it also says which features; then it is never refused."""
+    wanted = [no_effect("seed", f"retrain.head={head} draws nothing at random")]
+    for seed, texts in ((3, ()), (None, ("seed=3",))):
+        assert refused(check_retrain, f"retrain.head={head}", *texts, seed=seed) == wanted * (head in DRAWS_NOTHING)
+    assert refused(check_retrain, f"retrain.head={head}", seed=3, draws=False) == wanted
+    assert refused(check_retrain, f"retrain.head={head}", seed=3, cached=False) == []
+
+
+def test_a_seed_given_twice_is_refused():
+    with pytest.raises(ConfigError) as error:
+        load(None, ["seed=3"], 4)
+    assert str(error.value) == "--seed: seed is given twice; give it once"
+
+
+def test_a_head_that_begins_anew_has_no_start():
+    others = "heads that are trained, but for oltr"
+    assert refused(check_retrain, "retrain.head=oltr", "retrain.start=fresh") == [
+        no_effect("retrain.start", f"retrain.head=oltr does not use it; it is for {others}")
+    ]
+    assert refused(check_retrain, "retrain.head=lfme", "retrain.start=fresh") == []
+
+
 def test_every_problem_is_named_at_once():
     assert len(refused(check_retrain, "retrain.tau=2", "stage1.epochs=3", "retrain.noise=1", "retrain.epochs=3")) == 3
 
@@ -166,12 +194,40 @@ def test_named_arms_use_what_one_of_them_uses():
     assert refused(check_arms, "retrain.seeds=3", methods=("ncm",)) == [
         no_effect("retrain.seeds", "none of the methods uses it; it is for heads that are trained")
     ]
+    assert refused(check_arms, seed=3, methods=("ncm", "knn")) == [
+        no_effect("seed", "none of the methods draws anything at random")
+    ]
+    assert refused(check_arms, seed=3, methods=("ncm", "lda")) == refused(check_arms, seed=3, methods=()) == []
     assert refused(check_arms, *texts, methods=(), every=True) == []
     assert refused(check_arms, "retrain.head=lws", "retrain.augmentation=noise", methods=()) == [
         no_effect("retrain.head", own),
         no_effect("retrain.augmentation", own),
     ]
     assert len(refused(check_arms, "backbone.name=resnet20", methods=())) == 1
+
+
+def test_what_is_given_beside_a_sweep_is_used_by_a_point():
+    heads = [load(None, [f"retrain.head={head}"]).settings for head in ("ncm", "lda")]
+    sgd = load(None, ["retrain.optimizer=sgd", "retrain.augmentation=none"]).settings
+
+    def told(points, *given, cached=True, varied=("retrain.head",)):
+        try:
+            check_points(points, given, cached, varied, "my.toml")
+        except ConfigError as error:
+            return list(error.lines)
+        return []
+
+    assert told(heads, "retrain.shrinkage", "seed") == []
+    assert told(heads[:1], "seed") == [no_effect("seed", "none of the methods draws anything at random")]
+    assert told(heads[:1], "seed", cached=False) == []
+    assert told(heads, "retrain.head", "retrain.hidden") == [
+        no_effect("retrain.head", "my.toml gives it"),
+        no_effect("retrain.hidden", "none of the methods uses it; it is for oltr"),
+    ]
+    assert told([*heads, sgd], "retrain.momentum") == []
+    assert told([load(None, ["retrain.augmentation=none"]).settings], "retrain.momentum") == [
+        no_effect("retrain.momentum", "it is for retrain.optimizer=sgd, found adam")
+    ]
 
 
 def test_inspect_refuses_what_is_about_training():
@@ -181,6 +237,9 @@ def test_inspect_refuses_what_is_about_training():
         no_effect("stg.epochs", nothing),
     ]
     assert refused(check_inspect, "data.workers=1", "backbone.name=resnet20", cached=False) == []
+    seed = [no_effect("seed", "inspect draws nothing at random")]
+    assert refused(check_inspect, seed=3) == refused(check_inspect, seed=3, cached=False) == seed
+    assert refused(check_inspect, "longtail.profile=exponential", seed=3, cached=False) == []
     assert len(refused(check_inspect, "data.workers=1")) == 1
 
 
@@ -207,7 +266,7 @@ def test_what_a_config_holds_is_never_refused(check, tmp_path):
         "[stage1]\nfocal_gamma = 2\n[longtail]\nimbalance_factor = 10\n"
         '[retrain]\nhead = "ncm"\naugmentation = "dropout"\ntau = 2\n'
     )
-    found = load(str(tmp_path / "own.toml"), seed=3, preset=["retrain.seeds=5"])
+    found = load(str(tmp_path / "own.toml"), preset=["retrain.seeds=5"])
     check(found.settings, found.given, True)
     assert found.given == ()
 

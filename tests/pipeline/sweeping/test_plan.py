@@ -30,7 +30,7 @@ def test_lists_and_ranges(written):
         "seed": [0, 1, 2, 3],
         "retrain.strength": [0.5, 1.5],
         "retrain.batch_size": [256],
-        "retrain.threshold": [0.1, pytest.approx(0.3), 0.5],
+        "retrain.threshold": [0.1, 0.3, 0.5],
         "retrain.learning_rate": [1e-4, 1e-3, 1e-2],
         "retrain.neighbours": [1, 5, 9],
         "stg.hidden": [[2.0, 2.0]],

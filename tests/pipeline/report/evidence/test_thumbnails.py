@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from pipeline.images.dataset import with_test_split
 from pipeline.images.sources import load_source
+from pipeline.images.splits import with_test_split
 from pipeline.report.evidence.thumbnails import Error, thumbnails, worst_errors
 from pipeline.settings import Settings
 
