@@ -4,9 +4,10 @@ Arms in the same coordinates and with the same transferred means are fitted toge
 a logit adjustment is only another bias.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 
 import torch
 from torch import Tensor
@@ -119,15 +120,26 @@ def _fit_logistic(
         coordinates = fit_whitening(features_ND, labels_N, classes, shrinkage)
         inputs_ND = coordinates.apply(features_ND)
         mean_CD, count_C = class_means(inputs_ND, labels_N, classes)
-        solved: dict[tuple[float, ...], LogisticFit] = {}
+        solved: dict[float, LogisticFit] = {}
         for transfer, group in transfers.items():
             shift_CD = (transferred_means(mean_CD, count_C, transfer, TEMPERATURE) - mean_CD).float()
-            strengths = tuple(sorted({arm.strength for arm in group}))
-            moved_ND, near = inputs_ND + shift_CD[labels_N], solved.get(strengths)
+            strengths = sorted({arm.strength for arm in group})
+            moved_ND, near = inputs_ND + shift_CD[labels_N], _nearest(solved, strengths)
             solutions = fit_logistic(moved_ND, labels_N, classes, strengths, tolerance=tolerance, near=near)
-            solved[strengths] = solutions
+            solved |= {strength: solutions.only(position) for position, strength in enumerate(strengths)}
             for member in group:
                 position = strengths.index(member.strength)
                 bias_C = logit_adjustment(solutions.bias_FSC[0, position], count_C, member.tau)
                 fits[member] = coordinates.fold(solutions.weight_FSCD[0, position], bias_C)
     return fits
+
+
+def _nearest(solved: dict[float, LogisticFit], strengths: Sequence[float]) -> LogisticFit | None:
+    """Of fits to nearly the same rows, by their strength, those whose strengths are nearest to these; None without any."""
+    if not solved:
+        return None
+    near = [solved[min(solved, key=lambda other: abs(math.log(other / wanted)))] for wanted in strengths]
+    weight_FSCD, bias_FSC = (
+        torch.cat([getattr(fit, name) for fit in near], dim=1) for name in ("weight_FSCD", "bias_FSC")
+    )
+    return replace(near[0], weight_FSCD=weight_FSCD, bias_FSC=bias_FSC)

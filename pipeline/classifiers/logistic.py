@@ -34,6 +34,16 @@ class LogisticFit:
     axes_DD: Tensor
     """The axes that the search worked in, for a further search on rows like these."""
 
+    def only(self, position: int) -> "LogisticFit":
+        """The fits of one of the strengths."""
+        kept = slice(position, position + 1)
+        weight_FSCD, bias_FSC, converged_FS = (
+            self.weight_FSCD[:, kept],
+            self.bias_FSC[:, kept],
+            self.converged_FS[:, kept],
+        )
+        return LogisticFit(weight_FSCD, bias_FSC, converged_FS, self.steps, self.axes_DD)
+
 
 def fit_logistic(
     features_ND: Tensor,
@@ -52,7 +62,7 @@ def fit_logistic(
     problem is done once its gradient is below `tolerance` of what it is at zero weights and the prior's bias, in the norm of
     the inverse curvature expected there, in which a class of few rows counts as much as any.
 
-    `near` is a fit to nearly the same rows with the same folds and strengths: the search starts there, which saves steps. It
+    `near` is a fit to nearly the same rows, of as many folds and strengths: the search starts there, which saves steps. It
     changes the minimum by no more than the tolerance. It must not have seen rows that this fit is to be tested on.
     """
     weights_FN = torch.ones(1, len(labels_N)) if weights_FN is None else weights_FN

@@ -54,13 +54,21 @@ def test_the_temperature_is_that_of_the_least_divergence():
 def test_it_is_as_sure_as_logistic_regression_whatever_its_own_scale():
     g = torch.Generator().manual_seed(1)
     labels = torch.repeat_interleave(torch.arange(4), torch.tensor([60, 25, 9, 0]))
-    features = torch.randn(4, 6, generator=g)[labels] + torch.randn(len(labels), 6, generator=g)
+    features = 3 * torch.randn(4, 6, generator=g)[labels] + torch.randn(len(labels), 6, generator=g)
     train = Features(features[None], labels, torch.bincount(labels, minlength=4))
     weight, bias = candidates.fit(fixed_rule.MEASURE, features, labels, 4)
     for factor in (0.2, 1.0, 30.0):
         scaled = fixed_rule.calibrated(Classifier(factor * weight[None], factor * bias[None]), train)
         torch.testing.assert_close(scaled.weight_RCD[0], weight, rtol=0.01, atol=1e-3)
         assert scaled.bias_RC[0, 3] == -torch.inf
+
+
+def test_on_rows_that_the_backbone_has_not_fitted_it_is_left_as_it_is():
+    g = torch.Generator().manual_seed(2)
+    labels = torch.randint(3, (80,), generator=g)
+    train = Features(torch.randn(1, 80, 4, generator=g), labels, torch.bincount(labels, minlength=3))
+    classifier = Classifier(torch.randn(1, 3, 4, generator=g), torch.zeros(1, 3))
+    assert fixed_rule.calibrated(classifier, train) is classifier
 
 
 def test_settings_of_other_heads_and_raw_features_do_not_change_it(stores, tmp_path):

@@ -52,6 +52,18 @@ def test_row_weights_of_balanced_classes_are_scikit_learns():
     torch.testing.assert_close(probabilities, wanted, rtol=0, atol=2e-4)
 
 
+def test_a_search_that_starts_near_ends_at_the_same_minimum_sooner():
+    features, labels = rows(300, 8, 4)
+    moved = features + 0.2 * torch.randn(4, 8, generator=torch.Generator().manual_seed(3))[labels]
+    near = fit_logistic(features, labels, 4, [0.01, 0.1], tolerance=1e-5)
+    cold = fit_logistic(moved, labels, 4, [0.01, 0.1], tolerance=1e-4)
+    warm = fit_logistic(moved, labels, 4, [0.01, 0.1], tolerance=1e-4, near=near)
+    torch.testing.assert_close(warm.weight_FSCD, cold.weight_FSCD, rtol=0, atol=0.02)
+    assert warm.steps < cold.steps
+    again = fit_logistic(features, labels, 4, [0.1], tolerance=1e-3, near=near.only(1))
+    assert again.steps == 1
+
+
 def test_the_result_is_the_same_bits_each_time():
     features, labels = rows(120, 5, 4)
     first, again = (fit_logistic(features, labels, 4, [0.01, 0.1]) for _ in range(2))
