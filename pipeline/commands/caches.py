@@ -137,6 +137,10 @@ def rm(references: tuple[str, ...], yes: bool, as_json: bool) -> None:
     from cache.remove import rm as remove
     from pipeline.commands import cache_text
 
+    if remote := [reference for reference in references if "://" in reference]:
+        raise click.UsageError(
+            f"{remote[0]}: caches on this machine are deleted; for one in a bucket, use the store's own tools"
+        )
     paths = list(dict.fromkeys(cache_path(reference) for reference in references))
     if not yes:
         _confirm([str(path) for path in paths])

@@ -119,6 +119,14 @@ def test_rm_asks_somebody_or_wants_yes(coattail, stores, key):
     _one_line(done, 1, f"cache {key}: neither a cache's folder nor the start of a key in {stores}; found none")
 
 
+def test_rm_of_a_cache_in_a_bucket_is_refused_without_talk_of_pulling_it(coattail):
+    done = coattail("cache", "rm", "s3://team/features/0123abcd", "--yes")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.endswith(
+        "Error: s3://team/features/0123abcd: caches on this machine are deleted; for one in a bucket, use the store's own tools\n"
+    )
+
+
 def test_prune_deletes_on_yes(coattail, stores, key):
     spared = toys.make(stores, toys.identity(dtype="float32")).name
     assert coattail("cache", "prune").out == "nothing to prune\n"
