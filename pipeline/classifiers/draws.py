@@ -13,9 +13,9 @@ from pipeline.settings.stage3 import Retrain
 
 ROW_NUMBERS = 1 << 18
 """Features of the steps whose rows are drawn together, for one seed."""
-AT_A_TIME = 1 << 15
-"""Numbers of a kind that are drawn together, and features of a step that are augmented together. A processor's cache holds
-them until they are used, which with many seeds at once it would not: that is several times as fast."""
+AT_A_TIME = 1 << 20
+"""Numbers of a kind that are drawn together, and features of a step that are augmented together, 4 MiB. Of 64 seeds with 64
+features, 2^15 took 16.6 ms a step, 2^17 13.7 and 2^20 12.0: small parts cost more in calls than they gain."""
 NORMAL_NUMBERS = 16
 """torch draws normal numbers in groups of so many. Only draws of whole groups, joined, are the same numbers as one draw."""
 
