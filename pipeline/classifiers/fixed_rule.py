@@ -1,14 +1,15 @@
 """What `auto` is where no rows can tell one arm from another: on features of a backbone that was trained on these rows. Pure.
 
-A backbone is right on nearly all rows it was trained on, so held-out ones among them say nothing of new rows. The rule is a
-trained head, the logit-adjusted loss from the stage-1 classifier on. Its few epochs do not fit the tail's rows as closely as
-heads that are solved to the end. RESULTS.md has its figures, and says on which of them it was picked.
+A backbone is right on nearly all rows it was trained on, so held-out ones among them say nothing of new rows. The rule is the
+mean of two classifiers that err differently: a trained head, the logit-adjusted loss from the stage-1 classifier on, whose few
+epochs do not fit the tail's rows as closely as heads that are solved to the end; and penalised logistic regression. RESULTS.md
+has its figures, and says on which of them it was picked.
 
-That head is too sure of itself on some backbones, by 12 points on CIFAR-100-LT. No temperature can be fitted to labels of rows
-that the backbone has seen. But where the backbone has fitted its rows, penalised logistic regression on the same features was
-about as sure as it is right, if less accurate. So the head is divided by the temperature that brings its probabilities nearest
-to those of logistic regression, on the training rows. No decision changes. A backbone that was trained for too short a time to
-fit its rows needs no such thing, and there logistic regression is not sure enough: RESULTS.md has the one case measured.
+The trained head is too sure of itself on some backbones, by 12 points on CIFAR-100-LT. No temperature can be fitted to labels
+of rows that the backbone has seen. But where the backbone has fitted its rows, logistic regression on the same features was
+about as sure as it is right. So the head is divided by the temperature that brings its probabilities nearest to those of
+logistic regression, on the training rows. A backbone that was trained for too short a time to fit its rows is another case:
+there logistic regression is not sure enough, and the rule is the trained head alone. RESULTS.md has the one case measured.
 """
 
 import math
@@ -28,15 +29,17 @@ from pipeline.settings import Retrain, Settings
 
 RULE = Retrain(head="logit-adjusted", augmentation="none")
 NAME = "logit-adjusted loss"
-KEYED = f"{NAME}, as sure as logistic regression"
+KEYED = f"{NAME} and logistic regression"
 """What the key of a run names: a run of an earlier rule is not taken for one of this."""
+ON = "a fixed rule: the backbone was trained on these rows"
+"""What results say it was chosen on."""
 SEEDS = 3
 """The classifiers of this many seeds are averaged: on classes of a few rows one seed differs from the next by points."""
-MEASURE = candidates.Logistic(0.003)
-"""The logistic regression, logit-adjusted, whose confidence the rule takes over."""
+LOGISTIC = candidates.Logistic(0.003)
+"""The logistic regression, logit-adjusted, that is half of the rule."""
 FITTED = 0.8
 """Share of the training rows that the head must be right on for them to count as fitted. It was .88 and more on the backbones
-whose calibration gained, .65 on the one whose calibration would have lost."""
+that gained, .65 on the one whose confidence would have lost."""
 BLOCK_VALUES = 1 << 24
 """Probabilities that are compared, 64 MiB. Of more rows every so many-th is taken."""
 
@@ -56,15 +59,15 @@ def averaged(classifier: Classifier, counts_C: Tensor) -> Classifier:
     weight_CD, bias_C = classifier.weight_RCD.mean(dim=0), classifier.bias_RC.mean(dim=0)
     bias_C = torch.where(counts_C > 0, bias_C, -torch.inf)
     weight_CD = torch.where((counts_C > 0)[:, None], weight_CD, 0.0)
-    selection = Selection(on="a fixed rule: the backbone was trained on these rows", members={NAME: 1.0})
+    selection = Selection(on=ON, members={NAME: 1.0})
     return replace(classifier, weight_RCD=weight_CD[None], bias_RC=bias_C[None], selection=selection)
 
 
-def calibrated(classifier: Classifier, train: Features) -> Classifier:
-    """The classifier with its logits divided by the temperature that brings it nearest to MEASURE on the training rows.
+def with_logistic(classifier: Classifier, train: Features) -> Classifier:
+    """The mean of LOGISTIC and of the classifier, its logits divided by the temperature that brings them nearest to LOGISTIC's.
 
-    It is left as it is where it is right on less than FITTED of these rows, and where there are more rows, columns and classes
-    than logistic regression is fitted to.
+    The classifier alone where it is right on less than FITTED of the training rows, and where there are more rows, columns and
+    classes than logistic regression is fitted to.
     """
     (weight_CD,), (bias_C,) = classifier.weight_RCD, classifier.bias_RC
     classes = len(bias_C)
@@ -75,13 +78,18 @@ def calibrated(classifier: Classifier, train: Features) -> Classifier:
     rows_BD, labels_B = features_ND[::stride], train.labels_N[::stride]
     if float((classifier.logits(rows_BD)[0].argmax(dim=1) == labels_B).double().mean()) < FITTED:
         return classifier
-    wanted_CD, wanted_C = candidates.fit(MEASURE, features_ND, train.labels_N, classes)
-    scores_BK, wanted_BK = (
+    other_CD, other_C = candidates.fit(LOGISTIC, features_ND, train.labels_N, classes)
+    scores_BK, other_BK = (
         (rows_BD.double() @ weight.double().T + bias.double())[:, present_K].float()
-        for weight, bias in ((weight_CD, bias_C), (wanted_CD, wanted_C))
+        for weight, bias in ((weight_CD, bias_C), (other_CD, other_C))
     )
-    temperature = likest_temperature(scores_BK, wanted_BK.softmax(dim=1))
-    return replace(classifier, weight_RCD=classifier.weight_RCD / temperature, bias_RC=classifier.bias_RC / temperature)
+    temperature = likest_temperature(scores_BK, other_BK.softmax(dim=1))
+    return replace(
+        classifier,
+        weight_RCD=(classifier.weight_RCD / temperature + other_CD) / 2,
+        bias_RC=(classifier.bias_RC / temperature + other_C) / 2,
+        selection=Selection(on=ON, members={NAME: 0.5, candidates.name(LOGISTIC): 0.5}),
+    )
 
 
 def likest_temperature(scores_BC: Tensor, probabilities_BC: Tensor) -> float:

@@ -1,5 +1,5 @@
-"""What `auto` is on features of a backbone that was trained on these rows: the mean of three trained classifiers, made as sure
-of itself as logistic regression is."""
+"""What `auto` is on features of a backbone that was trained on these rows: the mean of logistic regression and of three trained
+classifiers, made as sure of themselves as it is."""
 
 import pytest
 import torch
@@ -21,17 +21,20 @@ def classifier_of(cache, root, *overrides):
     return tensors.load(folder / "classifier.safetensors")[0], result
 
 
-def test_it_is_the_mean_of_three_seeds_of_the_head_that_it_names(stores, tmp_path):
+def test_it_is_the_mean_of_logistic_regression_and_of_three_seeds_of_the_head_that_it_names(stores, tmp_path):
     cache = write_cache(stores, Blobs(), SEEN)
     rule, result = classifier_of(cache, tmp_path, "retrain.head=auto", "seed=4")
     named = ["retrain.head=logit-adjusted", "retrain.augmentation=none", "retrain.seeds=3", "seed=4"]
     three, _ = classifier_of(cache, tmp_path, *named)
-    # Divided by one temperature, which changes no decision.
     mean = torch.cat([three["weight"], three["bias"][..., None]], dim=2).mean(dim=0)
+    features, labels = (torch.from_numpy(array) for array in (cache.features("train"), cache.labels("train")))
+    weight, bias = candidates.fit(fixed_rule.LOGISTIC, features.float(), labels, len(cache.classes))
     found = torch.cat([rule["weight"], rule["bias"][..., None]], dim=2)[0]
-    torch.testing.assert_close(found / found.norm(), mean / mean.norm())
+    trained = 2 * found - torch.cat([weight, bias[:, None]], dim=1)
+    # Divided by one temperature.
+    torch.testing.assert_close(trained / trained.norm(), mean / mean.norm(), rtol=1e-4, atol=1e-5)
     assert result.selection.on == "a fixed rule: the backbone was trained on these rows"
-    assert result.selection.members == {"logit-adjusted loss": 1.0}
+    assert result.selection.members == {"logit-adjusted loss": 0.5, "logistic l2=0.003 tau=1": 0.5}
     assert (result.chosen, result.seeds) == (True, [4])
 
 
@@ -56,9 +59,9 @@ def test_it_is_as_sure_as_logistic_regression_whatever_its_own_scale():
     labels = torch.repeat_interleave(torch.arange(4), torch.tensor([60, 25, 9, 0]))
     features = 3 * torch.randn(4, 6, generator=g)[labels] + torch.randn(len(labels), 6, generator=g)
     train = Features(features[None], labels, torch.bincount(labels, minlength=4))
-    weight, bias = candidates.fit(fixed_rule.MEASURE, features, labels, 4)
+    weight, bias = candidates.fit(fixed_rule.LOGISTIC, features, labels, 4)
     for factor in (0.2, 1.0, 30.0):
-        scaled = fixed_rule.calibrated(Classifier(factor * weight[None], factor * bias[None]), train)
+        scaled = fixed_rule.with_logistic(Classifier(factor * weight[None], factor * bias[None]), train)
         torch.testing.assert_close(scaled.weight_RCD[0], weight, rtol=0.01, atol=1e-3)
         assert scaled.bias_RC[0, 3] == -torch.inf
 
@@ -68,7 +71,7 @@ def test_on_rows_that_the_backbone_has_not_fitted_it_is_left_as_it_is():
     labels = torch.randint(3, (80,), generator=g)
     train = Features(torch.randn(1, 80, 4, generator=g), labels, torch.bincount(labels, minlength=3))
     classifier = Classifier(torch.randn(1, 3, 4, generator=g), torch.zeros(1, 3))
-    assert fixed_rule.calibrated(classifier, train) is classifier
+    assert fixed_rule.with_logistic(classifier, train) is classifier
 
 
 def test_settings_of_other_heads_and_raw_features_do_not_change_it(stores, tmp_path):
