@@ -58,7 +58,8 @@ def arms(
     for change in changes:
         own = settings.model_copy(update={"retrain": settings.retrain.model_copy(update=change)})
         if reason := missing(own, cache):
-            left_out.append(LeftOut(label(stage3_method(own.retrain), stage1_label(cache.manifest)), reason))
+            method = stage3_method(own.retrain)
+            left_out.append(LeftOut(label(method, stage1_label(cache.manifest)), reason, method=method))
         else:
             allowed.append(own)
     return allowed, left_out

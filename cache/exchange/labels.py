@@ -128,7 +128,7 @@ def _unnamed(parts: Mapping[str, Part], values: Mapping[str, Labels], text: list
                 f"labels: {unified} spellings differ from another only in spaces or in how an accent is written; they are "
                 "taken as the same class"
             )
-        return Named("labels", names)
+        return Named("labels", tuple(sound("labels", name) for name in names))
     highest = max(int(values_N.max()) for values_N in values.values())
     lowest = min(int(values_N.min()) for values_N in values.values())
     if lowest > 0 and highest < CLASS_LIMIT:
@@ -140,9 +140,12 @@ def _unnamed(parts: Mapping[str, Part], values: Mapping[str, Labels], text: list
 
 
 def _texts(part: Part, values_N: Labels) -> set[str]:
-    """The different labels of a split that are text. Raises CacheInvalid for one that no file can hold."""
+    """The different labels of a split that are text, as they are spelt. Raises CacheInvalid for one that no file can hold."""
     assert part.labels is not None
-    return {sound(part.labels.where, text) for text in set(values_N.tolist())}
+    texts = set(values_N.tolist())
+    for text in texts:
+        sound(part.labels.where, text)
+    return texts
 
 
 def _numbers(

@@ -352,7 +352,8 @@ def test_a_manifest_that_is_not_of_its_key(s3, small):
     with pytest.raises(CacheInvalid) as caught:
         pull.find(remote.at(s3.url), other)
     assert str(caught.value) == (
-        f"{s3.url}/{other}/manifest.json: wanted the manifest of {other[:12]}, found that of {small.name[:12]}"
+        f"{s3.url}/{other}/manifest.json: wanted the manifest of {other[:12]}, found that of {small.name[:12]}; "
+        "push the cache again from where it is whole"
     )
     assert "not a manifest of format 1" in listed["cd" * 32].problem
 
