@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pipeline.progress import Track, track
+
 BLOCK_VALUES = 1 << 23
 """Logits that are held at a time, 32 MiB."""
 
@@ -87,7 +89,8 @@ def fit_logistic(
     if near is not None:
         start_FSCD[..., :-1] = near.weight_FSCD @ turn_DD
         start_FSCD[..., -1] = torch.where(torch.isfinite(near.bias_FSC), near.bias_FSC, bias_FSC)
-    found_PCD, converged_P, steps = _minimise(problem, start_FSCD.flatten(0, 1), wanted_P, limit)
+    with track(limit, "logistic", "steps") as bar:
+        found_PCD, converged_P, steps = _minimise(problem, start_FSCD.flatten(0, 1), wanted_P, limit, bar)
     found_FSCD = found_PCD.view(*shape, classes, -1)
     bias_FSC = found_FSCD[..., -1].masked_fill(prior_FC[:, None] == 0, -torch.inf)
     return LogisticFit(found_FSCD[..., :-1] @ turn_DD.T, bias_FSC, converged_P.view(shape), steps, turn_DD)
@@ -190,11 +193,14 @@ def _dot(first_AK: Tensor, second_AK: Tensor) -> Tensor:
     return torch.stack([torch.dot(first_K, second_K) for first_K, second_K in zip(first_AK, second_AK, strict=True)])
 
 
-def _minimise(problem: _Problem, start_PCD: Tensor, wanted_P: Tensor, limit: int) -> tuple[Tensor, Tensor, int]:
+def _minimise(
+    problem: _Problem, start_PCD: Tensor, wanted_P: Tensor, limit: int, bar: Track
+) -> tuple[Tensor, Tensor, int]:
     """Each problem's minimum (P, C, D), whether it was reached (P,), and the evaluations made.
 
     `wanted_P` is the size of the gradient below which a problem is done. Every step evaluates the problems that are not done,
-    each at its own step length; one that overshot halves it.
+    each at its own step length; one that overshot halves it. `bar` counts steps, of which there are at most `limit`, and says how
+    far the gradient is from that size.
     """
     result_PCD, done_P = start_PCD.clone(), torch.zeros(len(start_PCD), dtype=torch.bool)
     active_A = torch.arange(len(start_PCD))
@@ -216,7 +222,10 @@ def _minimise(problem: _Problem, start_PCD: Tensor, wanted_P: Tensor, limit: int
         gradient_ACD = torch.where(taken_A11, tried_gradient_ACD, gradient_ACD)
         loss_A = torch.where(taken_A, tried_loss_A, loss_A)
         length_A = torch.where(taken_A, 1.0, 0.5 * length_A)
-        reached_A = problem.size(gradient_ACD) <= wanted_A
+        size_A = problem.size(gradient_ACD)
+        reached_A = size_A <= wanted_A
+        bar.detail(f"gradient {float((size_A / wanted_A).max()):.3g} times the one that ends it")
+        bar.advance()
         if bool(reached_A.any()):
             result_PCD[active_A[reached_A]], done_P[active_A[reached_A]] = at_ACD[reached_A], True
             kept_A = ~reached_A

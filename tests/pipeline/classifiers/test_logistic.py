@@ -1,9 +1,12 @@
 """Logistic regression against scikit-learn's; folds and strengths side by side; hard data."""
 
+import re
+
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
+from pipeline import progress
 from pipeline.classifiers.logistic import fit_logistic
 
 
@@ -97,3 +100,17 @@ def test_hard_data_is_defined(case):
     logits = features[:100] @ fit.weight_FSCD[0, 0].T + fit.bias_FSC[0, 0]
     assert not bool(torch.isnan(logits).any())
     assert bool(torch.isfinite(logits.max(dim=1).values).all())
+
+
+def test_a_long_fit_shows_how_far_it_is(monkeypatch, capsys):
+    features, labels = rows(120, 5, 4)
+    fit_logistic(features, labels, 4, [0.01])
+    assert capsys.readouterr().err == "", "a short fit says nothing"
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    fit = fit_logistic(features, labels, 4, [0.01], limit=50)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == fit.steps < 50
+    shown = re.compile(r"logistic: (\d+)/50 steps, \S+ steps/s, gradient (\S+) times the one that ends it, \S+ s to go")
+    found = [shown.fullmatch(line) for line in lines]
+    assert [each and int(each[1]) for each in found] == list(range(1, fit.steps + 1))
+    assert float(found[0][2]) > 1 >= float(found[-1][2])
