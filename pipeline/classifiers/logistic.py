@@ -4,6 +4,7 @@ The plain arm that is hardest to beat on features of a foundation model: natural
 (`post_hoc.logit_adjustment`). Features are expected in `coordinates`, where a strength means the same for every unit.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -199,13 +200,14 @@ def _minimise(
     """Each problem's minimum (P, C, D), whether it was reached (P,), and the evaluations made.
 
     `wanted_P` is the size of the gradient below which a problem is done. Every step evaluates the problems that are not done,
-    each at its own step length; one that overshot halves it. `bar` counts steps, of which there are at most `limit`, and says how
-    far the gradient is from that size.
+    each at its own step length; one that overshot halves it. `bar` counts steps, out of as many as the gradient will take at the
+    rate at which it has fallen, and says how far it is from that size.
     """
     result_PCD, done_P = start_PCD.clone(), torch.zeros(len(start_PCD), dtype=torch.bool)
     active_A = torch.arange(len(start_PCD))
     at_ACD, (loss_A, gradient_ACD) = start_PCD, problem.loss(start_PCD)
     wanted_A = wanted_P.clamp(min=ROUNDING)
+    first = float((problem.size(gradient_ACD) / wanted_A).max())
     memory: list[_Pair] = []
     length_A = torch.ones(len(start_PCD))
     direction_ACD = -problem.soften(gradient_ACD)
@@ -224,7 +226,9 @@ def _minimise(
         length_A = torch.where(taken_A, 1.0, 0.5 * length_A)
         size_A = problem.size(gradient_ACD)
         reached_A = size_A <= wanted_A
-        bar.detail(f"gradient {float((size_A / wanted_A).max()):.3g} times the one that ends it")
+        times = float((size_A / wanted_A).max())
+        bar.detail(f"gradient {times:.3g} times the one that ends it")
+        bar.total = _steps_expected(step, first, times, limit)
         bar.advance()
         if bool(reached_A.any()):
             result_PCD[active_A[reached_A]], done_P[active_A[reached_A]] = at_ACD[reached_A], True
@@ -242,6 +246,14 @@ def _minimise(
         direction_ACD = -_inverse_curvature(problem, gradient_ACD, memory)
     result_PCD[active_A] = at_ACD
     return result_PCD, done_P, limit
+
+
+def _steps_expected(step: int, first: float, times: float, limit: int) -> int:
+    """How many steps take the gradient from `first` times the one that ends the search to 1, where `step` of them took it to
+    `times`, each by the same factor; `limit` where it has not fallen."""
+    if not 1 < times < first:
+        return step if times <= 1 else limit
+    return min(limit, math.ceil(step * math.log(first) / math.log(first / times)))
 
 
 def _inverse_curvature(problem: _Problem, gradient_ACD: Tensor, memory: list[_Pair]) -> Tensor:

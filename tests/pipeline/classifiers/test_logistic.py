@@ -7,7 +7,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from pipeline import progress
-from pipeline.classifiers.logistic import fit_logistic
+from pipeline.classifiers.logistic import _steps_expected, fit_logistic
 
 
 def rows(count: int, width: int, classes: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -107,10 +107,29 @@ def test_a_long_fit_shows_how_far_it_is(monkeypatch, capsys):
     fit_logistic(features, labels, 4, [0.01])
     assert capsys.readouterr().err == "", "a short fit says nothing"
     monkeypatch.setattr(progress, "EVERY", 0.0)
-    fit = fit_logistic(features, labels, 4, [0.01], limit=50)
+    fit = fit_logistic(features, labels, 4, [0.01])
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == fit.steps < 50
-    shown = re.compile(r"logistic: (\d+)/50 steps, \S+ steps/s, gradient (\S+) times the one that ends it, \S+ s to go")
+    shown = re.compile(
+        r"logistic: (\d+)/(\d+) steps, \S+ steps/s, gradient (\S+) times the one that ends it(, \S+ s to go)?"
+    )
     found = [shown.fullmatch(line) for line in lines]
     assert [each and int(each[1]) for each in found] == list(range(1, fit.steps + 1))
-    assert float(found[0][2]) > 1 >= float(found[-1][2])
+    assert int(found[-1][2]) == fit.steps
+    assert float(found[0][3]) > 1 >= float(found[-1][3])
+    assert found[0][4]
+    assert not found[-1][4]
+
+
+@pytest.mark.parametrize(
+    ("step", "first", "times", "expected"),
+    [
+        (10, 100.0, 10.0, 20),
+        (3, 8.0, 1.0, 3),
+        (3, 8.0, 4.0, 9),
+        (1, 8.0, 9.0, 300),
+        (1, 8.0, 7.99, 300),
+        (5, 0.5, 0.4, 5),
+    ],
+)
+def test_steps_expected_of_the_gradients_fall_so_far(step, first, times, expected):
+    assert _steps_expected(step, first, times, 300) == expected
