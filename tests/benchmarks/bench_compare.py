@@ -2,9 +2,8 @@
 
 python tests/benchmarks/bench_compare.py [--cache CACHE] [--seeds N] [--only METHOD…]
 
-Both start from an empty folder of runs. A trained arm stands for a `retrain --seed` a seed, of which one is run and counted N
-times, or for one `retrain --seeds N`; a computed arm for one `retrain`. What arms have in common is made before: the generator
-is a `train-stg` of its own.
+Both start from an empty folder of runs. An arm that is trained on N seeds stands for N commands `retrain`, of which one is run and
+counted N times, or for one `retrain --seeds N`; a computed arm for one `retrain`. The generator is made before, by `train-stg`.
 """
 
 import argparse
@@ -19,7 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from pipeline.settings.register import HEADS
+
 ROOT = Path(__file__).resolve().parents[2]
+SAMPLED = ["--set", "retrain.sampling=auto"]
+"""For trained heads: each one's own way of sampling, in place of the one way that a cache may record."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +62,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", default=str(ROOT / "configs" / "samples" / "cifar100-lt"))
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--only", nargs="+", default=[], help="methods, such as crt+stg; by default all")
+    parser.add_argument(
+        "--only", nargs="+", default=[], help="methods, such as crt+stg; by default all; one of them a trained head"
+    )
     given = parser.parse_args()
-    methods = ["--methods", ",".join(given.only)] if given.only else []
+    methods = ["--methods", ",".join(given.only), *SAMPLED] if given.only else []
     with tempfile.TemporaryDirectory() as runs:
         together, document = command(["compare", "--cache", given.cache, "--seeds", str(given.seeds), *methods], runs)
     arms = document["comparisons"][0]["arms"]
@@ -72,9 +79,9 @@ def main() -> None:
         for arm in arms:
             head, _, augmentation = arm["method"].partition("+")
             words = ["retrain", "--cache", given.cache, "--head", head]
-            words += ["--augmentation", augmentation] if augmentation else []
-            several = len(arm["seeds"]) > 1
-            one, _ = command([*words, "--seed", "1"] if several else words, runs)
+            words += ["--augmentation", augmentation or "none", *SAMPLED] if HEADS[head].trained else []
+            several = HEADS[head].trained
+            one, _ = command([*words, "--seeds", "1"] if several else words, runs)
             every, _ = command([*words, "--seeds", str(given.seeds)], runs) if several else (one, None)
             a_seed, all_seeds = a_seed + one * len(arm["seeds"]), all_seeds + every
             print(f"  {arm['method']:<32} one seed {one}, {len(arm['seeds'])} seeds {every}", flush=True)
