@@ -14,6 +14,7 @@ from pipeline.classifiers.mean_shift import mean_shift
 from pipeline.classifiers.problem import Problem
 from pipeline.classifiers.scored import Scored
 from pipeline.features import corrects_the_prior, is_unseen, last_maps, load, stage1_classifier, training_rows
+from pipeline.machine.device import keep_freed_memory
 from pipeline.settings import Retrain, Settings
 from pipeline.settings.register import HEADS
 from pipeline.settings.stage3 import CHOOSES, READS_MAPS, VALIDATES
@@ -39,6 +40,7 @@ def train_classifiers(
     They may differ in `replicas.PER_REPLICA` of `retrain`, and a head that is computed takes one alone. With `rows_N` only
     those training rows are used.
     """
+    keep_freed_memory()
     settings = variants[0]
     if follows_the_rule(settings, cache):
         return _by_the_rule(settings, cache, rows_N)
