@@ -19,6 +19,6 @@ def generator(seed: int, *purpose: object) -> torch.Generator:
     return torch.Generator().manual_seed(derive(seed, *purpose))
 
 
-def drawn(draw: Callable[..., Tensor], *arguments: Any, generator: torch.Generator, **options: Any) -> Tensor:
+def sampled(draw: Callable[..., Tensor], *arguments: Any, generator: torch.Generator, **options: Any) -> Tensor:
     """What `draw`, such as torch.rand, gives from a CPU generator, on the device at hand: the same numbers on every device."""
     return torch.as_tensor(draw(*arguments, generator=generator, device="cpu", **options))

@@ -12,7 +12,7 @@ from pipeline.classifiers.problem import Problem
 from pipeline.classifiers.step import Step, StepLoss, weighted_mean
 from pipeline.classifiers.trained import Training
 from pipeline.classifiers.weighted import cross_entropies
-from pipeline.rng import drawn, generator
+from pipeline.rng import generator, sampled
 from pipeline.settings.stage3 import Retrain
 
 
@@ -104,8 +104,8 @@ def gcl(problem: Problem) -> StepLoss:
 
 
 def _clouds(cosines_RBC: Tensor, sources: list[Generator]) -> Tensor:
-    normal = [drawn(torch.randn, cosines_RBC.shape[1:], generator=source) for source in sources]
-    return (torch.stack(normal) / 3).abs().clamp(max=1.0)
+    drawn = [sampled(torch.randn, cosines_RBC.shape[1:], generator=source) for source in sources]
+    return (torch.stack(drawn) / 3).abs().clamp(max=1.0)
 
 
 LDAM = Training(tensors, objective=ldam, begin=begin, finish=finish)

@@ -7,7 +7,7 @@ from torch import Generator, Tensor
 
 from pipeline.augment.kinds import Draw, Kind
 from pipeline.features import Features
-from pipeline.rng import drawn, generator
+from pipeline.rng import generator, sampled
 from pipeline.samplers import RowSampler
 from pipeline.settings.stage3 import Retrain
 
@@ -39,7 +39,7 @@ def draws(features: Features, settings: Retrain, kind: Kind, seeds: Sequence[int
         shape = (min(together, steps - start), batch)
         rows_SKB = torch.stack([sampler.draw(shape, source) for source in of["rows"]])
         views_SKB = torch.stack(
-            [drawn(torch.randint, features.views, shape, generator=source) for source in of["views"]]
+            [sampled(torch.randint, features.views, shape, generator=source) for source in of["views"]]
         )
         labels_SKB, flat_SKB = features.labels_N[rows_SKB], features.flat(views_SKB, rows_SKB)
         others_SKB = torch.stack([any_row.draw(shape, source) for source in of["others"]]) if kind.draws_rows else None

@@ -17,7 +17,7 @@ from pipeline.classifiers.step import Step, StepLoss
 from pipeline.classifiers.trained import Training
 from pipeline.classifiers.weighted import cross_entropies
 from pipeline.features import Features
-from pipeline.rng import drawn, generator
+from pipeline.rng import generator, sampled
 from pipeline.settings.stage3 import Retrain
 
 SCALE = 16.0
@@ -107,18 +107,18 @@ def begin(problem: Problem, _start: LinearHeads) -> MemoryHeads:
     wide, width, classes = problem.settings.hidden, problem.train.width, problem.classes
     sources = [generator(seed, "retrain", "oltr") for seed in problem.seeds]
 
-    def fresh(*shape: int, fan_in: int) -> Tensor:
-        values = torch.stack([drawn(torch.rand, shape, generator=source) for source in sources])
+    def drawn(*shape: int, fan_in: int) -> Tensor:
+        values = torch.stack([sampled(torch.rand, shape, generator=source) for source in sources])
         return (2 * values - 1) / math.sqrt(fan_in)
 
     return MemoryHeads(
-        fresh(wide, width, fan_in=width),
-        fresh(wide, fan_in=width),
-        fresh(classes, wide, fan_in=wide),
-        fresh(classes, fan_in=wide),
-        fresh(wide, wide, fan_in=wide),
-        fresh(wide, fan_in=wide),
-        fresh(classes, wide, fan_in=wide),
+        drawn(wide, width, fan_in=width),
+        drawn(wide, fan_in=width),
+        drawn(classes, wide, fan_in=wide),
+        drawn(classes, fan_in=wide),
+        drawn(wide, wide, fan_in=wide),
+        drawn(wide, fan_in=wide),
+        drawn(classes, wide, fan_in=wide),
         torch.zeros(len(problem.seeds), classes, wide),
     )
 

@@ -12,7 +12,7 @@ from pipeline.errors import DataError, TrainingError
 from pipeline.features import Features
 from pipeline.longtail import head_classes
 from pipeline.progress import Track, track
-from pipeline.rng import derive, drawn, generator
+from pipeline.rng import derive, generator, sampled
 from pipeline.settings.stage2 import STG
 from pipeline.stg.estimator import TargetEstimator
 from pipeline.stg.generator import SemanticTransformationGenerator, regression_loss
@@ -48,7 +48,7 @@ def head_rows(train: Features, classes: tuple[str, ...], settings: STG, seed: in
                 f"head class {classes[c]!r} has {len(rows_N)} training sample{'s' * (len(rows_N) != 1)}: Eq. 1 wants 2 and "
                 "one held out; raise stg.head_above or lower stg.head_classes"
             )
-        rows_N = rows_N[drawn(torch.randperm, len(rows_N), generator=generator(seed, "held-out", position))]
+        rows_N = rows_N[sampled(torch.randperm, len(rows_N), generator=generator(seed, "held-out", position))]
         cut = max(1, int(settings.held_out * len(rows_N)))
         held_out.append(rows_N[:cut])
         fit.append(rows_N[cut:])
@@ -184,7 +184,7 @@ def _epoch(
     stg.train()
     losses = []
     for rows_B in _batches(len(fit.labels_N), settings.batch_size, draws):
-        view_B = drawn(torch.randint, fit.views, (len(rows_B),), generator=draws)
+        view_B = sampled(torch.randint, fit.views, (len(rows_B),), generator=draws)
         features_BD = fit.gather(view_B, rows_B)
         labels_B = fit.labels_N[rows_B]
         target_mean_BD, target_variance_BD, valid_B = estimator(features_BD, labels_B, rows_B)
@@ -203,6 +203,6 @@ def _epoch(
 
 
 def _batches(rows: int, size: int, draws: torch.Generator) -> Iterator[Tensor]:
-    for rows_B in drawn(torch.randperm, rows, generator=draws).split(size):
+    for rows_B in sampled(torch.randperm, rows, generator=draws).split(size):
         if len(rows_B) > 1:
             yield rows_B

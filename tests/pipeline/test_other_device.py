@@ -18,6 +18,7 @@ from pipeline.augment import transfer
 from pipeline.classifiers import train_classifier
 from pipeline.errors import ConfigError
 from pipeline.evaluate import measure
+from pipeline.plan import plan_retrain
 from pipeline.settings.load import load, recorded_settings
 from pipeline.settings.register import AUGMENTATIONS, HEADS
 from pipeline.settings.stage3 import VALIDATES
@@ -202,6 +203,14 @@ def test_what_is_saved_and_recorded_lies_on_the_cpu(plain, tmp_path):
         }
         folder, _ = retrain(settings, plain, tmp_path)
     assert load(str(folder / "config.toml")).settings.device == NAME
+
+
+def test_a_plan_times_the_device(plain, tmp_path):
+    settings = settings_of("retrain.augmentation=stg", device=NAME)
+    with stand_in():
+        plan = plan_retrain(settings, plain, tmp_path, tmp_path)
+    assert [(step.does, step.seconds > 0) for step in plan.steps] == [("run", True)] * 2
+    assert len(MOVED) > 20
 
 
 def test_runs_of_a_cpu_keep_their_keys_and_others_have_their_own(plain, tmp_path):
