@@ -57,7 +57,8 @@ def with_device(settings: Settings) -> Settings:
     """The settings with the device that `auto` stands for here. Raises ConfigError for one that cannot be used."""
     if settings.device == "cpu":
         return settings
-    return settings.model_copy(update={"device": str(computing_device(settings.device))})
+    device = computing_device(settings.device)
+    return settings.model_copy(update={"device": "cpu" if device.type == "cpu" else str(device)})
 
 
 def on_device(settings: Settings) -> AbstractContextManager[torch.device]:

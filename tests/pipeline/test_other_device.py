@@ -186,7 +186,7 @@ def test_features_move_once_and_random_numbers_a_step_at_a_time(plain):
         classifier = train_classifier(settings, plain, [0, 1], None)
         trained = list(MOVED)
         MOVED.clear()
-        measure(plain, "test", classifier, settings)
+        assert measure(plain, "test", classifier, settings).predicted_RN.device.type == "cpu"
     train, test = (plain.features(split).nbytes for split in ("train", "test"))
     a_step = 2 * 32 * plain.manifest.identity.width * 4
     assert trained.count(3 * train) == 1
