@@ -9,6 +9,7 @@ from pipeline import retrain
 from pipeline.artefacts import tensors
 from pipeline.classifiers import candidates, fixed_rule
 from pipeline.classifiers.linear import Classifier
+from pipeline.classifiers.selection import stratified_folds
 from pipeline.features import Features
 from pipeline.settings.load import load
 from pipeline.stage3_retrain import planned
@@ -66,12 +67,45 @@ def test_it_is_as_sure_as_logistic_regression_whatever_its_own_scale():
         assert scaled.bias_RC[0, 3] == -torch.inf
 
 
-def test_on_rows_that_the_backbone_has_not_fitted_it_is_left_as_it_is():
+def _reference_cross_validation(features, labels, classes, penalties):
+    """Mean log-likelihood, each class counting alike, of each penalty at its best of many temperatures, from five folds."""
+    fold = stratified_folds(labels, classes, 5)
+    found = {}
+    for arm in penalties:
+        scores = torch.zeros(len(labels), classes)
+        for held in range(5):
+            weight, bias = candidates.fit(arm, features[fold != held], labels[fold != held], classes)
+            scores[fold == held] = features[fold == held] @ weight.T + bias
+        for temperature in torch.linspace(0.2, 5, 200).tolist():
+            true = (scores / temperature).log_softmax(dim=1)[torch.arange(len(labels)), labels]
+            worth = sum(float(true[labels == c].mean()) for c in range(classes)) / classes
+            found[arm] = max(found.get(arm, (-torch.inf, 0.0)), (worth, temperature))
+    return found
+
+
+def test_on_rows_that_the_backbone_has_not_fitted_the_penalty_is_chosen_by_cross_validation():
     g = torch.Generator().manual_seed(2)
-    labels = torch.randint(3, (80,), generator=g)
-    train = Features(torch.randn(1, 80, 4, generator=g), labels, torch.bincount(labels, minlength=3))
-    classifier = Classifier(torch.randn(1, 3, 4, generator=g), torch.zeros(1, 3))
-    assert fixed_rule.with_logistic(classifier, train) is classifier
+    labels = torch.repeat_interleave(torch.arange(3), torch.tensor([120, 60, 20]))
+    features = 0.7 * torch.randn(3, 4, generator=g)[labels] + torch.randn(200, 4, generator=g)
+    train = Features(features[None], labels, torch.bincount(labels, minlength=3))
+    head = Classifier(torch.randn(1, 3, 4, generator=g), torch.zeros(1, 3))
+    found = fixed_rule.with_logistic(head, train)
+    worth = _reference_cross_validation(features, labels, 3, fixed_rule.PENALTIES)
+    best = max(worth, key=lambda arm: worth[arm])
+    assert found.selection.members == {"logit-adjusted loss": 0.5, candidates.name(best): 0.5}
+    assert found.selection.on.startswith("a fixed rule, its penalty by cross-validation: ")
+    weight, bias = candidates.fit(best, features, labels, 3)
+    logistic = 2 * torch.cat([found.weight_RCD - head.weight_RCD / 2, found.bias_RC[..., None]], dim=2)[0]
+    fitted = torch.cat([weight, bias[:, None]], dim=1)
+    torch.testing.assert_close(logistic / logistic.norm(), fitted / fitted.norm(), rtol=1e-3, atol=1e-4)
+    assert float(fitted.norm() / logistic.norm()) == pytest.approx(worth[best][1], rel=0.1)
+
+
+def test_where_no_row_can_be_held_out_the_head_stays_alone():
+    labels = torch.arange(3)
+    train = Features(torch.eye(3)[None], labels, torch.ones(3, dtype=torch.int64))
+    wrong = Classifier(-torch.eye(3)[None], torch.zeros(1, 3))
+    assert fixed_rule.with_logistic(wrong, train) is wrong
 
 
 def test_settings_of_other_heads_and_raw_features_do_not_change_it(stores, tmp_path):
