@@ -88,7 +88,9 @@ def test_a_head_that_reads_the_val_split(tmp_path, head):
     retrained(write_cache(tmp_path, BLOBS, val=True), tmp_path, f"retrain.head={head}")
 
 
-def test_the_rule_of_auto_for_rows_that_the_backbone_has_seen(tmp_path):
+@pytest.mark.parametrize("fitted", [0.0, 1.1])
+def test_the_rule_of_auto_for_rows_that_the_backbone_has_seen(tmp_path, monkeypatch, fitted):
+    monkeypatch.setattr("pipeline.classifiers.fixed_rule.FITTED", fitted)
     retrained(write_cache(tmp_path, BLOBS, SEEN), tmp_path, "retrain.head=auto")
 
 
