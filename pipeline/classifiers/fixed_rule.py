@@ -36,7 +36,9 @@ KEYED = f"{NAME} and logistic regression, its penalty chosen where rows are not 
 """What the key of a run names: a run of an earlier rule is not taken for one of this."""
 ON = "a fixed rule: the backbone was trained on these rows"
 """What results say it was chosen on."""
-ON_UNFITTED = "a fixed rule, its penalty by cross-validation: the backbone was trained on these rows without fitting them"
+ON_UNFITTED = (
+    "a fixed rule, its penalty by cross-validation: the backbone was trained on these rows without fitting them"
+)
 SEEDS = 3
 """The classifiers of this many seeds are averaged: on classes of a few rows one seed differs from the next by points."""
 LOGISTIC = candidates.Logistic(0.003)
