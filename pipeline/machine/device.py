@@ -30,9 +30,8 @@ def device_of(name: str, setting: str = "stage1.device") -> torch.device:
             device = torch.device("cuda", local_rank())
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ConfigError(
-            f"{setting}: {name!r} cannot be used here ({str(error).splitlines()[0]}); try --set {setting}=auto"
-        ) from None
+        reason = str(error).splitlines()[0].partition(". ")[0]  # the first sentence: of mps, a page follows
+        raise ConfigError(f"{setting}: {name!r} cannot be used here ({reason}); try --set {setting}=auto") from None
     return device
 
 

@@ -44,16 +44,17 @@ def both(work, root, *more):
     """What the work gives on the CPU and on the stand-in, each with a folder of its own."""
     here = work(settings_of(*more), root / "here")
     with stand_in():
-        return here, work(settings_of(*more, device=NAME), root / "there")
+        there = work(settings_of(*more, device=NAME), root / "there")
+    assert MOVED
+    return here, there
 
 
 def retrained(cache, root, *more):
-    """The classifier's run on the CPU, after asserting that the stand-in gives the same bits."""
+    """Assert that a run of stage 3 on the stand-in gives the bits of one on the CPU."""
     (_, here), (_, there) = both(lambda settings, folder: retrain(settings, cache, folder), root, *more)
     assert (there.digest, there.predictions) == (here.digest, here.predictions)
     assert there.each_seed == here.each_seed
     assert (here.settings.get("device"), there.settings["device"]) == (None, NAME)
-    return here
 
 
 @pytest.fixture(scope="module")

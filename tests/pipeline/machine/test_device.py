@@ -64,6 +64,10 @@ def test_auto_is_the_accelerator_where_it_computes_in_float64(monkeypatch):
 
 
 def test_a_device_that_cannot_be_used_is_named_with_its_setting():
+    with pytest.raises(ConfigError) as error:
+        device.computing_device("vulkan")
+    line = "device: 'vulkan' cannot be used here (Could not run 'aten::empty.memory_format' with arguments from the 'Vulkan' backend)"
+    assert str(error.value) == f"{line}; try --set device=auto"
     for setting, found in (("device", device.computing_device), ("stage1.device", device.device_of)):
         with pytest.raises(ConfigError) as error:
             found("warp")
