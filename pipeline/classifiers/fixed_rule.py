@@ -10,9 +10,9 @@ of rows that the backbone has seen. But where the backbone has fitted its rows, 
 about as sure as it is right. So the head is divided by the temperature that brings its probabilities nearest to those of
 logistic regression, on the training rows.
 
-A backbone that was trained for too short a time to fit its rows is another case. There cross-validation on these rows still
-tells one penalty from another, and a head of a few epochs is as sure as it is right. So the penalty is chosen, logistic
-regression is divided by the temperature of its held-out rows, and the head is taken as it is.
+A backbone that was trained for too short a time to fit its rows is another case. There cross-validation on these rows does tell
+one penalty from another, and logistic regression with the likeliest, divided by the temperature of its held-out rows, is the
+rule alone.
 """
 
 import math
@@ -32,13 +32,11 @@ from pipeline.settings import Retrain, Settings
 
 RULE = Retrain(head="logit-adjusted", augmentation="none")
 NAME = "logit-adjusted loss"
-KEYED = f"{NAME} and logistic regression, its penalty chosen where rows are not fitted"
+KEYED = f"{NAME} and logistic regression, or that alone"
 """What the key of a run names: a run of an earlier rule is not taken for one of this."""
 ON = "a fixed rule: the backbone was trained on these rows"
 """What results say it was chosen on."""
-ON_UNFITTED = (
-    "a fixed rule, its penalty by cross-validation: the backbone was trained on these rows without fitting them"
-)
+ON_UNFITTED = "cross-validation of one penalty: the backbone was trained on these rows without fitting them"
 SEEDS = 3
 """The classifiers of this many seeds are averaged: on classes of a few rows one seed differs from the next by points."""
 LOGISTIC = candidates.Logistic(0.003)
@@ -72,11 +70,11 @@ def averaged(classifier: Classifier, counts_C: Tensor) -> Classifier:
 
 
 def with_logistic(classifier: Classifier, train: Features, seed: int = 0) -> Classifier:
-    """The mean of the classifier and of logistic regression.
+    """The mean of the classifier and of LOGISTIC.
 
-    On rows that are fitted the classifier's logits are divided by the temperature that brings them nearest to LOGISTIC's; on
-    others logistic regression is that of the likeliest of PENALTIES, divided by its temperature there. `seed` deals the folds.
-    The classifier alone where there are more rows, columns and classes than logistic regression is fitted to.
+    The classifier's logits are divided by the temperature that brings them nearest to LOGISTIC's. Where it is right on less
+    than FITTED of the rows, logistic regression alone, with the likeliest of PENALTIES; `seed` deals the folds. The classifier
+    alone where there are more rows, columns and classes than logistic regression is fitted to.
     """
     (weight_CD,), (bias_C,) = classifier.weight_RCD, classifier.bias_RC
     classes = len(bias_C)
@@ -86,40 +84,33 @@ def with_logistic(classifier: Classifier, train: Features, seed: int = 0) -> Cla
     stride = -(-len(features_ND) * classes // BLOCK_VALUES)
     rows_BD, labels_B = features_ND[::stride], train.labels_N[::stride]
     if float((classifier.logits(rows_BD)[0].argmax(dim=1) == labels_B).double().mean()) < FITTED:
-        return _with_chosen(classifier, features_ND, train.labels_N, seed)
+        return _chosen(classifier, features_ND, train.labels_N, seed)
     other_CD, other_C = candidates.fit(LOGISTIC, features_ND, train.labels_N, classes)
     scores_BK, other_BK = (
         (rows_BD.double() @ weight.double().T + bias.double())[:, present_K].float()
         for weight, bias in ((weight_CD, bias_C), (other_CD, other_C))
     )
     temperature = likest_temperature(scores_BK, other_BK.softmax(dim=1))
-    return _mean(classifier, temperature, LOGISTIC, (other_CD, other_C), 1.0, ON)
+    return replace(
+        classifier,
+        weight_RCD=(classifier.weight_RCD / temperature + other_CD) / 2,
+        bias_RC=(classifier.bias_RC / temperature + other_C) / 2,
+        selection=Selection(on=ON, members={NAME: 0.5, candidates.name(LOGISTIC): 0.5}),
+    )
 
 
-def _with_chosen(classifier: Classifier, features_ND: Tensor, labels_N: Tensor, seed: int) -> Classifier:
+def _chosen(classifier: Classifier, features_ND: Tensor, labels_N: Tensor, seed: int) -> Classifier:
+    """Logistic regression with the likeliest penalty in the place of the classifier; that, where no row can be held out."""
     classes = classifier.bias_RC.shape[1]
     arm, choice, _ = likeliest(PENALTIES, features_ND, labels_N, classes, "balanced", seed)
     if choice is None:
         return classifier
-    fitted = candidates.fit(arm, features_ND, labels_N, classes)
-    return _mean(classifier, 1.0, arm, fitted, choice.scores[choice.arm].temperature, ON_UNFITTED)
-
-
-def _mean(
-    classifier: Classifier,
-    temperature: float,
-    arm: candidates.Arm,
-    fitted: tuple[Tensor, Tensor],
-    arm_temperature: float,
-    on: str,
-) -> Classifier:
-    """The mean of the two, each divided by its temperature."""
-    return replace(
-        classifier,
-        weight_RCD=(classifier.weight_RCD / temperature + fitted[0] / arm_temperature) / 2,
-        bias_RC=(classifier.bias_RC / temperature + fitted[1] / arm_temperature) / 2,
-        selection=Selection(on=on, members={NAME: 0.5, candidates.name(arm): 0.5}),
+    score = choice.scores[choice.arm]
+    weight_CD, bias_C = (part / score.temperature for part in candidates.fit(arm, features_ND, labels_N, classes))
+    chosen = Selection(
+        on=ON_UNFITTED, metric="balanced", score=score.accuracy, certain=choice.certain, members={choice.arm: 1.0}
     )
+    return replace(classifier, weight_RCD=weight_CD[None], bias_RC=bias_C[None], selection=chosen)
 
 
 def likest_temperature(scores_BC: Tensor, probabilities_BC: Tensor) -> float:

@@ -92,10 +92,13 @@ def test_on_rows_that_the_backbone_has_not_fitted_the_penalty_is_chosen_by_cross
     found = fixed_rule.with_logistic(head, train)
     worth = _reference_cross_validation(features, labels, 3, fixed_rule.PENALTIES)
     best = max(worth, key=lambda arm: worth[arm])
-    assert found.selection.members == {"logit-adjusted loss": 0.5, candidates.name(best): 0.5}
-    assert found.selection.on.startswith("a fixed rule, its penalty by cross-validation: ")
+    assert found.selection.members == {candidates.name(best): 1.0}
+    assert (
+        found.selection.on
+        == "cross-validation of one penalty: the backbone was trained on these rows without fitting them"
+    )
     weight, bias = candidates.fit(best, features, labels, 3)
-    logistic = 2 * torch.cat([found.weight_RCD - head.weight_RCD / 2, found.bias_RC[..., None]], dim=2)[0]
+    logistic = torch.cat([found.weight_RCD, found.bias_RC[..., None]], dim=2)[0]
     fitted = torch.cat([weight, bias[:, None]], dim=1)
     torch.testing.assert_close(logistic / logistic.norm(), fitted / fitted.norm(), rtol=1e-3, atol=1e-4)
     assert float(fitted.norm() / logistic.norm()) == pytest.approx(worth[best][1], rel=0.1)
