@@ -6,26 +6,27 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from cache import FeatureCache
 from pipeline import features
-from pipeline.backbones.classifier import ImageClassifier
-from pipeline.backbones.inference import blocks, outputs
 from pipeline.classifiers.linear import Classifier
 from pipeline.classifiers.scored import Scored
 from pipeline.errors import ConfigError, TrainingError
 from pipeline.features import Features
-from pipeline.images.dataset import Dataset
 from pipeline.machine.device import on_device
 from pipeline.metrics import Metrics, evaluate
 from pipeline.progress import track
 from pipeline.settings import Settings
 from pipeline.settings.paths import home_expanded
 from pipeline.settings.stage1 import LongTail
+
+if TYPE_CHECKING:
+    from pipeline.backbones.classifier import ImageClassifier
+    from pipeline.images.dataset import Dataset
 
 EVALUATION_BATCH = 500
 """Images that go through a backbone at a time."""
@@ -37,7 +38,7 @@ class NotFinite(ArithmeticError):
     """A classifier's probabilities are not finite, so no figure can be given of it. The stage knows which setting did it."""
 
 
-def measured(groups: LongTail, dataset: Dataset) -> dict[str, Any]:
+def measured(groups: LongTail, dataset: "Dataset") -> dict[str, Any]:
     """What a backbone's figures depend on beside its weights; where that has changed, they are measured again.
 
     `groups` has the limits between many, medium and few.
@@ -45,11 +46,13 @@ def measured(groups: LongTail, dataset: Dataset) -> dict[str, Any]:
     return {"test": dataset.splits["test"].content_digest(), "groups": [groups.many_above, groups.few_below]}
 
 
-def backbone_figures(settings: Settings, dataset: Dataset, model: ImageClassifier) -> dict[str, Any]:
+def backbone_figures(settings: Settings, dataset: "Dataset", model: "ImageClassifier") -> dict[str, Any]:
     """The metrics of a backbone and its classifier on the test images, with what was `measured`.
 
     Raises TrainingError where its probabilities are not finite.
     """
+    from pipeline.backbones.inference import blocks, outputs  # late: stages 2 and 3 do without torchvision
+
     test = dataset.splits["test"]
     model.eval()
     blocks_of_rows = blocks(0, len(test), EVALUATION_BATCH)
@@ -202,6 +205,6 @@ def measured_logits(logits_RNC: Tensor, labels_N: Tensor, split: str, counts: li
 
 def _metrics(logits_NC: Tensor, labels_N: Tensor, split: str, counts: list[int], groups: LongTail) -> Metrics:
     probabilities_NC = logits_NC.softmax(dim=1)
-    if not bool(torch.isfinite(probabilities_NC).all()):
+    if not bool(torch.isfinite(probabilities_NC.sum())):
         raise NotFinite(f"on the {split} split the classifier's probabilities are not finite")
     return evaluate(probabilities_NC, labels_N, counts, groups.many_above, groups.few_below)

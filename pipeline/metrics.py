@@ -33,8 +33,8 @@ def expected_calibration_error(probabilities_NC: Tensor, labels_N: Tensor, bins:
     """
     if len(labels_N) == 0:
         raise ValueError("expected_calibration_error: no rows")
-    confidence_N, predicted_N = probabilities_NC.double().max(dim=1)
-    correct_N = (predicted_N == labels_N).double()
+    largest_N, predicted_N = probabilities_NC.max(dim=1)
+    confidence_N, correct_N = largest_N.double(), (predicted_N == labels_N).double()
     bin_N = (torch.ceil(confidence_N * bins).long() - 1).clamp(0, bins - 1)
     gap = torch.zeros(bins, dtype=torch.float64, device=confidence_N.device)
     gap.index_add_(0, bin_N, correct_N - confidence_N)

@@ -113,7 +113,7 @@ class Track:
     def advance(self, n: int = 1) -> None:
         self.done += n
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=self.done, rate=self._rate())
+            self._bar.update(self._task, completed=self.done, total=self.total, rate=self._rate())
         elif self.in_lines and time.monotonic() - self._said >= EVERY:
             self._said = time.monotonic()
             note(self.line())

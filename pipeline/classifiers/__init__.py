@@ -15,7 +15,7 @@ from pipeline.classifiers.mean_shift import mean_shift
 from pipeline.classifiers.problem import Problem
 from pipeline.classifiers.scored import Scored
 from pipeline.features import corrects_the_prior, is_unseen, last_maps, load, stage1_classifier, training_rows
-from pipeline.machine.device import on_device
+from pipeline.machine.device import keep_freed_memory, on_device
 from pipeline.settings import Retrain, Settings
 from pipeline.settings.register import HEADS
 from pipeline.settings.stage3 import CHOOSES, READS_MAPS, VALIDATES
@@ -41,6 +41,7 @@ def train_classifiers(
     They may differ in `replicas.PER_REPLICA` of `retrain`, and a head that is computed takes one alone. With `rows_N` only
     those training rows are used. They are trained on the settings' device and come back to the CPU.
     """
+    keep_freed_memory()
     with on_device(variants[0]) as device:
         trained = None if trained is None else trained.on(device)
         rows_N = None if rows_N is None else rows_N.to(device)

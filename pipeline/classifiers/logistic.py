@@ -4,11 +4,14 @@ The plain arm that is hardest to beat on features of a foundation model: natural
 (`post_hoc.logit_adjustment`). Features are expected in `coordinates`, where a strength means the same for every unit.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from pipeline.progress import Track, track
 
 BLOCK_VALUES = 1 << 23
 """Logits that are held at a time, 32 MiB."""
@@ -87,7 +90,8 @@ def fit_logistic(
     if near is not None:
         start_FSCD[..., :-1] = near.weight_FSCD @ turn_DD
         start_FSCD[..., -1] = torch.where(torch.isfinite(near.bias_FSC), near.bias_FSC, bias_FSC)
-    found_PCD, converged_P, steps = _minimise(problem, start_FSCD.flatten(0, 1), wanted_P, limit)
+    with track(limit, "logistic", "steps") as bar:
+        found_PCD, converged_P, steps = _minimise(problem, start_FSCD.flatten(0, 1), wanted_P, limit, bar)
     found_FSCD = found_PCD.view(*shape, classes, -1)
     bias_FSC = found_FSCD[..., -1].masked_fill(prior_FC[:, None] == 0, -torch.inf)
     return LogisticFit(found_FSCD[..., :-1] @ turn_DD.T, bias_FSC, converged_P.view(shape), steps, turn_DD)
@@ -190,16 +194,20 @@ def _dot(first_AK: Tensor, second_AK: Tensor) -> Tensor:
     return torch.stack([torch.dot(first_K, second_K) for first_K, second_K in zip(first_AK, second_AK, strict=True)])
 
 
-def _minimise(problem: _Problem, start_PCD: Tensor, wanted_P: Tensor, limit: int) -> tuple[Tensor, Tensor, int]:
+def _minimise(
+    problem: _Problem, start_PCD: Tensor, wanted_P: Tensor, limit: int, bar: Track
+) -> tuple[Tensor, Tensor, int]:
     """Each problem's minimum (P, C, D), whether it was reached (P,), and the evaluations made.
 
     `wanted_P` is the size of the gradient below which a problem is done. Every step evaluates the problems that are not done,
-    each at its own step length; one that overshot halves it.
+    each at its own step length; one that overshot halves it. `bar` counts steps, out of as many as the gradient will take at the
+    rate at which it has fallen, and says how far it is from that size.
     """
     result_PCD, done_P = start_PCD.clone(), torch.zeros(len(start_PCD), dtype=torch.bool)
     active_A = torch.arange(len(start_PCD))
     at_ACD, (loss_A, gradient_ACD) = start_PCD, problem.loss(start_PCD)
     wanted_A = wanted_P.clamp(min=ROUNDING)
+    first = float((problem.size(gradient_ACD) / wanted_A).max())
     memory: list[_Pair] = []
     length_A = torch.ones(len(start_PCD))
     direction_ACD = -problem.soften(gradient_ACD)
@@ -216,7 +224,12 @@ def _minimise(problem: _Problem, start_PCD: Tensor, wanted_P: Tensor, limit: int
         gradient_ACD = torch.where(taken_A11, tried_gradient_ACD, gradient_ACD)
         loss_A = torch.where(taken_A, tried_loss_A, loss_A)
         length_A = torch.where(taken_A, 1.0, 0.5 * length_A)
-        reached_A = problem.size(gradient_ACD) <= wanted_A
+        size_A = problem.size(gradient_ACD)
+        reached_A = size_A <= wanted_A
+        times = float((size_A / wanted_A).max())
+        bar.detail(f"gradient {times:.3g} times the one that ends it")
+        bar.total = _steps_expected(step, first, times, limit)
+        bar.advance()
         if bool(reached_A.any()):
             result_PCD[active_A[reached_A]], done_P[active_A[reached_A]] = at_ACD[reached_A], True
             kept_A = ~reached_A
@@ -233,6 +246,14 @@ def _minimise(problem: _Problem, start_PCD: Tensor, wanted_P: Tensor, limit: int
         direction_ACD = -_inverse_curvature(problem, gradient_ACD, memory)
     result_PCD[active_A] = at_ACD
     return result_PCD, done_P, limit
+
+
+def _steps_expected(step: int, first: float, times: float, limit: int) -> int:
+    """How many steps take the gradient from `first` times the one that ends the search to 1, where `step` of them took it to
+    `times`, each by the same factor; `limit` where it has not fallen."""
+    if not 1 < times < first:
+        return step if times <= 1 else limit
+    return min(limit, math.ceil(step * math.log(first) / math.log(first / times)))
 
 
 def _inverse_curvature(problem: _Problem, gradient_ACD: Tensor, memory: list[_Pair]) -> Tensor:

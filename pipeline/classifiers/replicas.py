@@ -16,6 +16,7 @@ from pipeline.classifiers.step import Heads, Step
 from pipeline.errors import ConfigError, TrainingError
 from pipeline.features import Features
 from pipeline.machine.device import keep_freed_memory
+from pipeline.machine.threads import shared_where_long
 from pipeline.progress import track
 from pipeline.settings.stage3 import Retrain
 
@@ -53,7 +54,8 @@ def train_heads(
     # Steps after which the loss is looked at and progress is shown: where a step is long, after each.
     every = max(1, ROW_NUMBERS // (settings.batch_size * features.width))
     inputs = _inputs(features, settings, variants, seeds, augmentation, steps)
-    with track(steps, description, "steps") as bar, closing(inputs):
+    numbers = start.replicas * settings.batch_size * max(features.width, len(features.counts_C))
+    with shared_where_long(numbers), track(steps, description, "steps") as bar, closing(inputs):
         for step, (inputs_RBD, labels_RB) in enumerate(inputs):
             loss = objective(start, Step(inputs_RBD, labels_RB, step, steps))
             gradients = torch.autograd.grad(loss, trainable)

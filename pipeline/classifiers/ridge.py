@@ -88,29 +88,30 @@ def _random_features(coordinates: Whitening, projection_DM: Tensor, features_BD:
 
 
 def _solve(random_NM: Tensor, labels_N: Tensor, classes: int, strengths: Sequence[float]) -> Tensor:
-    """(H'H + strength tr(H'H) / M I)^-1 H'Y for each strength, (S, M, C), rows weighted so that each class counts alike.
+    """(H'H + strength tr(H'H) / M I)^-1 H'Y for each strength, (S, M, C); rows are weighted, in place, so that each class counts
+    alike.
 
     It is solved through the smaller of H'H and HH'. These are computed in float32: where its rounding is larger than a strength
     and the matrix is not positive definite, as of features of a single column, the strength is raised tenfold until it is.
     """
     root_N1 = (row_weights(labels_N, classes) * len(labels_N)).sqrt()[:, None]
-    random_NM = random_NM * root_N1.float()
+    random_NM *= root_N1.float()
     target_NC = functional.one_hot(labels_N, classes) * root_N1
     dual = len(random_NM) <= random_NM.shape[1]
     square = (random_NM @ random_NM.T if dual else random_NM.T @ random_NM).double()
     right = target_NC if dual else random_NM.T.double() @ target_NC
     unit = float(square.trace()) / random_NM.shape[1] or 1.0
-    solved = []
+    solved, shifted, lower = [], torch.empty_like(square), torch.empty_like(square).T
     for strength in strengths:
-        lower, failed = _factor(square, strength * unit)
-        while failed:
+        while not _factor(square, strength * unit, shifted, lower):
             strength *= 10
-            lower, failed = _factor(square, strength * unit)
         solved.append(torch.cholesky_solve(right, lower).float())
     return torch.stack([random_NM.T @ weight if dual else weight for weight in solved])
 
 
-def _factor(square: Tensor, added: float) -> tuple[Tensor, bool]:
-    """The Cholesky factor of the matrix with `added` on its diagonal, and whether there is none."""
-    lower, failed = torch.linalg.cholesky_ex(square + added * torch.eye(len(square), dtype=torch.float64))
-    return lower, bool(failed)
+def _factor(square: Tensor, added: float, shifted: Tensor, lower: Tensor) -> bool:
+    """Write the matrix with `added` on its diagonal to `shifted` and its Cholesky factor to `lower`; false where it has none."""
+    shifted.copy_(square).diagonal().add_(added)
+    failed = torch.empty((), dtype=torch.int32)
+    torch.linalg.cholesky_ex(shifted, out=(lower, failed))
+    return not bool(failed)

@@ -1,10 +1,13 @@
 """Logistic regression against scikit-learn's; folds and strengths side by side; hard data."""
 
+import re
+
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from pipeline.classifiers.logistic import fit_logistic
+from pipeline import progress
+from pipeline.classifiers.logistic import _steps_expected, fit_logistic
 
 
 def rows(count: int, width: int, classes: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -97,3 +100,36 @@ def test_hard_data_is_defined(case):
     logits = features[:100] @ fit.weight_FSCD[0, 0].T + fit.bias_FSC[0, 0]
     assert not bool(torch.isnan(logits).any())
     assert bool(torch.isfinite(logits.max(dim=1).values).all())
+
+
+def test_a_long_fit_shows_how_far_it_is(monkeypatch, capsys):
+    features, labels = rows(120, 5, 4)
+    fit_logistic(features, labels, 4, [0.01])
+    assert capsys.readouterr().err == "", "a short fit says nothing"
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    fit = fit_logistic(features, labels, 4, [0.01])
+    lines = capsys.readouterr().err.splitlines()
+    shown = re.compile(
+        r"logistic: (\d+)/(\d+) steps, \S+ steps/s, gradient (\S+) times the one that ends it(, \S+ s to go)?"
+    )
+    found = [shown.fullmatch(line) for line in lines]
+    assert [each and int(each[1]) for each in found] == list(range(1, fit.steps + 1))
+    assert int(found[-1][2]) == fit.steps
+    assert float(found[0][3]) > 1 >= float(found[-1][3])
+    assert found[0][4]
+    assert not found[-1][4]
+
+
+@pytest.mark.parametrize(
+    ("step", "first", "times", "expected"),
+    [
+        (10, 100.0, 10.0, 20),
+        (3, 8.0, 1.0, 3),
+        (3, 8.0, 4.0, 9),
+        (1, 8.0, 9.0, 300),
+        (1, 8.0, 7.99, 300),
+        (5, 0.5, 0.4, 5),
+    ],
+)
+def test_steps_expected_of_the_gradients_fall_so_far(step, first, times, expected):
+    assert _steps_expected(step, first, times, 300) == expected

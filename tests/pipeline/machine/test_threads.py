@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import Blobs, write_cache
 
-from pipeline.machine.threads import NARROW, same_bits
+from pipeline.machine.threads import NARROW, SHORT_STEP, same_bits, shared_where_long
 from pipeline.settings.load import load
 from pipeline.stage2_stg import train_stg
 
@@ -49,5 +49,13 @@ def test_a_generator_has_the_same_bits_whatever_the_number_of_threads(tmp_path, 
 def test_wide_features_keep_their_threads(threads, width, wanted):
     threads(2)
     with same_bits(width):
+        assert torch.get_num_threads() == wanted
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize(("numbers", "wanted"), [(SHORT_STEP, 1), (SHORT_STEP + 1, 2)])
+def test_a_short_step_is_not_shared(threads, numbers, wanted):
+    threads(2)
+    with shared_where_long(numbers):
         assert torch.get_num_threads() == wanted
     assert torch.get_num_threads() == 2
