@@ -76,11 +76,14 @@ def make_features(
     from cache import FeatureCache
     from pipeline.images.dataset import load
     from pipeline.longtail import head_classes
+    from pipeline.machine.device import with_device
     from pipeline.stage1_backbone import given, stage1
     from pipeline.stage1_extract import extract
 
     dataset = dataset or load(settings)
-    head_classes(dataset.counts(), settings.stg)  # what stage 2 would refuse is refused before stage 1's hours
+    # What stage 2 would refuse is refused before stage 1's hours.
+    head_classes(dataset.counts(), settings.stg)
+    with_device(settings)
     if module is None:
         backbone = stage1(settings, runs, dataset)
     else:
@@ -143,8 +146,10 @@ def compare_arms(
     A generator is learnt first where a method needs it. Raises ConfigError for an unknown method, preset or baseline.
     """
     from pipeline.comparing import arms, methods, presets
+    from pipeline.machine.device import with_device
     from pipeline.stage2_stg import train_stg
 
+    settings = with_device(settings)
     title, notes, baseline = "", [], chosen.baseline
     if chosen.preset is not None:
         preset = presets.read_preset(chosen.preset)

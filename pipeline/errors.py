@@ -35,7 +35,8 @@ def out_of_memory(error: BaseException) -> str:
     named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     if not named and "can't allocate memory" not in reason:
         return ""
+    accelerator = type(error).__name__ == "OutOfMemoryError"
     return (
         f"out of memory ({reason[:120]}); raise stage1.accumulate or lower stage1.batch_size; elsewhere lower "
-        "extract.batch_size, retrain.seeds or ram_limit"
+        f"extract.batch_size, retrain.seeds or ram_limit{', or set device=cpu' if accelerator else ''}"
     )

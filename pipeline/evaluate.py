@@ -17,6 +17,7 @@ from pipeline.classifiers.linear import Classifier
 from pipeline.classifiers.scored import Scored
 from pipeline.errors import ConfigError, TrainingError
 from pipeline.features import Features
+from pipeline.machine.device import on_device
 from pipeline.metrics import Metrics, evaluate
 from pipeline.progress import track
 from pipeline.settings import Settings
@@ -139,7 +140,7 @@ def prior_shift(shares_C: Tensor, counts_C: Tensor, power: float) -> Tensor:
 
 def expected_shares(prior: str, cache: FeatureCache) -> Tensor | None:
     """The class shares (C,) that `evaluate.prior` names on this cache; None where it names none. Raises ConfigError."""
-    return class_shares(prior, cache.classes, torch.from_numpy(cache.counts("train"))) if prior else None
+    return class_shares(prior, cache.classes, torch.as_tensor(cache.counts("train"))) if prior else None
 
 
 def shift_to(prior: str, cache: FeatureCache, power: float | None) -> Tensor | None:
@@ -150,7 +151,7 @@ def shift_to(prior: str, cache: FeatureCache, power: float | None) -> Tensor | N
     shares_C = expected_shares(prior, cache)
     if shares_C is None or power is None:
         return None
-    return prior_shift(shares_C, torch.from_numpy(cache.counts("train")), power)
+    return prior_shift(shares_C, torch.as_tensor(cache.counts("train")), power)
 
 
 @dataclass(frozen=True)
@@ -177,10 +178,11 @@ def measure(
     probabilities is measured as it is. Raises NotFinite where a probability is not finite.
     """
     first = 1 if test_views == 1 else features.averaged_views(cache, split, test_views)
-    rows = features.load(cache, split, ram_limit=settings.ram_limit, first=first)
-    shift_C = shift_to(prior, cache, classifier.prior_power)
-    logits_RNC = torch.cat([_logits(classifier, rows, rows_B, shift_C) for rows_B in rows.blocks()], dim=1)
-    return measured_logits(logits_RNC, rows.labels_N, split, cache.counts("train").tolist(), settings.longtail)
+    with on_device(settings) as device:
+        rows, there = features.load(cache, split, ram_limit=settings.ram_limit, first=first), classifier.on(device)
+        shift_C = shift_to(prior, cache, classifier.prior_power)
+        logits_RNC = torch.cat([_logits(there, rows, rows_B, shift_C) for rows_B in rows.blocks()], dim=1)
+        return measured_logits(logits_RNC, rows.labels_N, split, cache.counts("train").tolist(), settings.longtail)
 
 
 def _logits(classifier: Classifier | Scored, rows: Features, rows_B: Tensor, shift_C: Tensor | None) -> Tensor:
@@ -198,7 +200,7 @@ def measured_logits(logits_RNC: Tensor, labels_N: Tensor, split: str, counts: li
     `groups` has the limits between many, medium and few. Raises NotFinite where a probability is not finite.
     """
     metrics = [_metrics(logits_NC, labels_N, split, counts, groups) for logits_NC in logits_RNC]
-    return Measured(metrics, logits_RNC.argmax(dim=2).int())
+    return Measured(metrics, logits_RNC.argmax(dim=2).int().cpu())
 
 
 def _metrics(logits_NC: Tensor, labels_N: Tensor, split: str, counts: list[int], groups: LongTail) -> Metrics:

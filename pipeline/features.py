@@ -1,7 +1,8 @@
 """A cache's splits as tensors: what stages 2 and 3 read instead of images.
 
 A split is held in RAM. Where it is larger than `ram_limit`, it is held in a local memory-mapped file instead. The same code
-reads both in the same order, so the results are equal to the bit.
+reads both in the same order, so the results are equal to the bit. Within `machine.device.on_device` it is moved to the device,
+whole and once.
 """
 
 import os
@@ -124,7 +125,7 @@ def load(
     """
     if split not in cache.splits:
         raise DataError(f"cache {cache.key[:12]}: no split {split!r}, found {', '.join(cache.splits)}")
-    labels_N = torch.from_numpy(cache.labels(split))
+    labels_N = torch.as_tensor(cache.labels(split))
     classes = len(cache.classes)
     if len(labels_N) == 0 or int(labels_N.min()) < 0 or int(labels_N.max()) >= classes:
         extent = "no rows" if len(labels_N) == 0 else f"{int(labels_N.min())} to {int(labels_N.max())}"
@@ -162,7 +163,7 @@ def _in_ram(cache: FeatureCache, split: str, names: list[str], shape: tuple[int,
     features_VND = np.empty(shape, cache.manifest.identity.dtype)
     for view, name in enumerate(names):
         cache.features(split, name, features_VND[view])
-    return torch.from_numpy(features_VND)
+    return torch.as_tensor(features_VND)
 
 
 def _mapped(cache: FeatureCache, split: str, shape: tuple[int, int, int]) -> Tensor:
@@ -172,7 +173,7 @@ def _mapped(cache: FeatureCache, split: str, shape: tuple[int, int, int]) -> Ten
     with warnings.catch_warnings():
         # Mapped for writing, a file larger than RAM would be refused as memory that might be needed.
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-        return torch.from_numpy(features_VND)
+        return torch.as_tensor(features_VND)
 
 
 def stage1_classifier(cache: FeatureCache, coordinates: Coordinates | None = None) -> tuple[Tensor, Tensor] | None:
@@ -183,7 +184,7 @@ def stage1_classifier(cache: FeatureCache, coordinates: Coordinates | None = Non
     arrays = cache.classifier()
     if arrays is None:
         return None
-    weight_CD, bias_C = torch.from_numpy(arrays["weight"]).float(), torch.from_numpy(arrays["bias"]).float()
+    weight_CD, bias_C = torch.as_tensor(arrays["weight"]).float(), torch.as_tensor(arrays["bias"]).float()
     return (weight_CD, bias_C) if coordinates is None else coordinates.unfold(weight_CD, bias_C)
 
 
@@ -210,7 +211,7 @@ def last_maps(cache: FeatureCache, wanted_by: str, ram_limit: float = 0.0) -> Ma
             f"{wanted_by}: wanted at most {_limit(ram_limit) / 2**30:.1f} GiB of feature maps in RAM, found "
             f"{size / 2**30:.1f} GiB in {where}; raise ram_limit"
         )
-    return Maps(torch.from_numpy(cache.maps("train")).flatten(2), *classifier)
+    return Maps(torch.as_tensor(cache.maps("train")).flatten(2), *classifier)
 
 
 def is_unseen(cache: FeatureCache) -> bool:

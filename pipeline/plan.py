@@ -21,7 +21,7 @@ from pipeline.images.dataset import Dataset, load
 from pipeline.images.disk_space import free_bytes
 from pipeline.images.speed import decoding_seconds
 from pipeline.images.transforms.views import recipes
-from pipeline.machine.device import on_this_machine
+from pipeline.machine.device import on_device, on_this_machine
 from pipeline.planning.later_stages import stage2_step, step_without_a_cache, steps_of_cache, wants_folds_of_images
 from pipeline.planning.step import Step
 from pipeline.settings import Settings
@@ -115,7 +115,8 @@ def plan_retrain(settings: Settings, cache: FeatureCache, stores: Path, runs: Pa
     if is_done or not settings.retrain.is_trained:
         return _plan(settings, [*steps, Step(name=name, does="reuse" if is_done else "run", why=why)], stores)
     counts, width = cache.counts("train").tolist(), cache.manifest.identity.width
-    seconds, told = training_seconds(settings.retrain, sum(counts), width, len(counts))
+    with on_device(settings):
+        seconds, told = training_seconds(settings.retrain, sum(counts), width, len(counts))
     return _plan(settings, [*steps, Step(name=name, does="run", why=f"{why}; {told}", seconds=seconds)], stores)
 
 

@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Generator, Tensor
 
+from pipeline.rng import sampled
+
 
 class RowSampler:
     """Draws rows with replacement: `balanced` or `reversed` picks a class, then one of its rows; `instance` picks any row.
@@ -25,13 +27,14 @@ class RowSampler:
     def draw(self, shape: tuple[int, ...], generator: Generator) -> Tensor:
         """Row indices of the given shape."""
         if self.sampling == "instance":
-            return torch.randint(self.rows, shape, generator=generator)
+            return sampled(torch.randint, self.rows, shape, generator=generator)
         if self.sampling == "balanced":
-            classes = torch.randint(len(self._count_C), shape, generator=generator)
+            classes = sampled(torch.randint, len(self._count_C), shape, generator=generator)
         else:
-            drawn = torch.multinomial(1 / self._count_C.double(), math.prod(shape), True, generator=generator)
-            classes = drawn.view(shape)
+            share_C = 1 / self._count_C.cpu().double()
+            picked = torch.multinomial(share_C, math.prod(shape), True, generator=generator)
+            classes = torch.as_tensor(picked.view(shape))
         count = self._count_C[classes]
         # float64: a uniform below 1 times a count never rounds up to the count.
-        within = (torch.rand(shape, generator=generator, dtype=torch.float64) * count).long()
+        within = (sampled(torch.rand, shape, generator=generator, dtype=torch.float64) * count).long()
         return self._order_N[self._start_C[classes] + within]

@@ -9,6 +9,7 @@ from cache import FeatureCache
 from pipeline.artefacts import folders
 from pipeline.errors import TrainingError
 from pipeline.features import Features, training_rows
+from pipeline.machine.device import on_device, with_device
 from pipeline.machine.threads import same_bits
 from pipeline.progress import note, on_interrupt
 from pipeline.settings import Settings
@@ -30,6 +31,7 @@ def stg_folder(settings: Settings, cache: FeatureCache, root: Path) -> Path:
     """The run folder of the generator that these settings learn from this cache."""
     narrow = is_narrow(cache.manifest.identity.width, settings.stg)
     key = folders.key_of(
+        **with_device(settings).elsewhere,
         stage="stg",
         stg=settings.stg.model_dump(mode="json", exclude={"network"}) | ({"network": "narrow"} if narrow else {}),
         coordinates=settings.coordinates,
@@ -44,12 +46,13 @@ def train_stg(settings: Settings, cache: FeatureCache, root: Path) -> tuple[Path
 
     Where another process is learning it, this one waits and takes what that one has learnt. Raises DataError where no
     class, or every class, is a head class, or a head class is too small to learn from; TrainingError for a loss or a
-    distance that is not finite.
+    distance that is not finite; ConfigError for a device that cannot be used.
     """
+    settings = with_device(settings)
     folder = stg_folder(settings, cache, root)
     with folders.work_to_do(folder, "STG") as to_do:
         if to_do:
-            with on_interrupt(STG_NOT_KEPT):
+            with on_interrupt(STG_NOT_KEPT), on_device(settings):
                 return folder, _learn(settings, cache, folder)
     return folder, stg_file.proved(folder)
 
@@ -76,7 +79,7 @@ def _learn(settings: Settings, cache: FeatureCache, folder: Path) -> stg_file.ST
         steps=steps,
         loss=loss,
         held_out=held_out,
-        settings=settings.model_dump(mode="json", include={"seed", "coordinates", "stg"}),
+        settings=settings.model_dump(mode="json", include={"seed", "coordinates", "stg"}) | settings.elsewhere,
         seconds=round(time.monotonic() - started, 3),
     )
     folders.write_json(folder / "metrics.json", result)

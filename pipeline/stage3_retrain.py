@@ -14,6 +14,7 @@ from pipeline.classifiers.scored import Scored, Selection
 from pipeline.errors import DataError, LineageError, TrainingError
 from pipeline.evaluate import Measured, NotFinite, expected_shares, measure
 from pipeline.features import averaged_views
+from pipeline.machine.device import with_device
 from pipeline.progress import note, on_interrupt
 from pipeline.settings import Settings
 from pipeline.settings.method_names import stage3_method
@@ -37,6 +38,11 @@ NUMBERS = {"retrain.learning_rate", "retrain.tau", "retrain.weight_decay", "retr
 """Settings of a head that have no upper bound, so that a classifier can overflow."""
 
 
+def made_by(settings: Settings) -> dict[str, Any]:
+    """The values of MADE_BY, and the device where it is no CPU."""
+    return settings.model_dump(mode="json", include=MADE_BY) | settings.elsewhere
+
+
 @dataclass(frozen=True)
 class Run:
     """One run of stage 3: its settings, its folder, and the generator that it uses."""
@@ -51,8 +57,9 @@ class Run:
 def planned(settings: Settings, cache: FeatureCache, root: Path, stg: Path | None = None) -> Run:
     """The run that these settings mean; `stg` is the stage-2 run folder, where they want a generator.
 
-    Raises LineageError where `stg` was learnt from another cache.
+    Raises LineageError where `stg` was learnt from another cache, ConfigError for a device that cannot be used.
     """
+    settings = with_device(settings)
     trained, stg_digest = None, None
     if uses_stg(settings.retrain):
         if stg is None:
@@ -68,6 +75,7 @@ def planned(settings: Settings, cache: FeatureCache, root: Path, stg: Path | Non
     if retrain.test_views != 1:
         retrain = retrain.model_copy(update={"test_views": averaged_views(cache, "test", retrain.test_views)})
     key = folders.key_of(
+        **settings.elsewhere,
         **prior,
         **rule,
         **revision,
@@ -122,7 +130,7 @@ def retrain(settings: Settings, cache: FeatureCache, root: Path, stg: Path | Non
         if to_do:
             started = time.monotonic()
             with on_interrupt(CLASSIFIER_NOT_KEPT):
-                classifier = train_classifier(settings, cache, seeds_of(settings), run.generator)
+                classifier = train_classifier(run.settings, cache, seeds_of(settings), run.generator)
             return run.folder, publish(run, cache, classifier, started)
     return run.folder, _result(run.folder)
 
@@ -168,7 +176,7 @@ def publish(run: Run, cache: FeatureCache, classifier: Classifier | Scored, star
         prior=prior,
         prior_power=classifier.prior_power,
         test_views=averaged_views(cache, "test", settings.retrain.test_views),
-        settings=settings.model_dump(mode="json", include=MADE_BY),
+        settings=made_by(settings),
     )
     folders.write_json(run.folder / "metrics.json", result)
     return result

@@ -17,7 +17,7 @@ from pipeline.classifiers.scored import Scored
 from pipeline.classifiers.trained import prior_power
 from pipeline.features import is_unseen
 from pipeline.settings import Settings
-from pipeline.stage3_retrain import MADE_BY, Run, publish, seeds_of
+from pipeline.stage3_retrain import Run, made_by, publish, seeds_of
 
 COPIES = 8
 """Numbers held for each parameter of a replica: itself, its gradient, Adam's two moments and its step, and while they are
@@ -76,7 +76,7 @@ def programs(runs: Sequence[Run], cache: FeatureCache, limit: int | None = None)
 
 def _shape(run: Run) -> str:
     """A text that is equal for runs that one program may train: all settings but those that each replica has of its own."""
-    values = run.settings.model_dump(mode="json", include=MADE_BY)
+    values = made_by(run.settings)
     if run.settings.retrain.augmentation in SEEDLESS:
         del values["seed"]
     values["retrain"] = {

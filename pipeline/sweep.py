@@ -11,6 +11,7 @@ from cache.errors import CacheError
 from pipeline.artefacts import folders
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.features import is_unseen
+from pipeline.machine.device import computing_device
 from pipeline.progress import note, on_interrupt, track
 from pipeline.results import frame, parquet
 from pipeline.settings.stage3 import uses_stg
@@ -46,6 +47,8 @@ def sweep(job: Sweep) -> tuple[Path, SweepResult]:
     where there is nothing to choose on, and, with `fail_fast`, PipelineError at the first point that fails.
     """
     split, why_not = choose_on(job.select_on, job.cache)
+    for device in {point.settings.device for point in job.points}:
+        computing_device(device)
     failures: dict[int, str] = {}
     stgs = _generators(job, failures)
     runs = _planned(job, stgs, failures)
@@ -175,7 +178,7 @@ def _task(job: Sweep, program: Program, stg: Path | None, split: str | None) -> 
 
 
 def _memory(workers: Workers) -> int | None:
-    """Bytes that one program may take."""
+    """Bytes that one program may take, of this machine's RAM whatever the device."""
     if not hasattr(os, "sysconf"):  # Windows
         return None
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // (SHARE_OF_RAM * max(1, workers.jobs))
@@ -193,7 +196,9 @@ def _say_plan(job: Sweep, grouped: Sequence[Program], points: int, done: int) ->
 
 def _publish(job: Sweep, result: SweepResult, results: list[tuple[Path, RetrainResult]]) -> Path:
     """Write the sweep's folder: its file, the figures of all runs, and, last, the result. Returns the folder."""
-    digests = [point.settings.model_dump(mode="json") for point in job.points]
+    digests = [
+        point.settings.model_dump(mode="json", exclude={"device"}) | point.settings.elsewhere for point in job.points
+    ]
     key = folders.key_of(stage="sweep", cache=job.cache.key, points=digests)
     folder = folders.run_folder(job.root, job.points[0].settings.name, "sweep", key)
     durable.make_folder(folder)

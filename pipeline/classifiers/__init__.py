@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from cache import FeatureCache
@@ -14,7 +15,7 @@ from pipeline.classifiers.mean_shift import mean_shift
 from pipeline.classifiers.problem import Problem
 from pipeline.classifiers.scored import Scored
 from pipeline.features import corrects_the_prior, is_unseen, last_maps, load, stage1_classifier, training_rows
-from pipeline.machine.device import keep_freed_memory
+from pipeline.machine.device import keep_freed_memory, on_device
 from pipeline.settings import Retrain, Settings
 from pipeline.settings.register import HEADS
 from pipeline.settings.stage3 import CHOOSES, READS_MAPS, VALIDATES
@@ -38,9 +39,22 @@ def train_classifiers(
     """The classifiers of settings that are trained side by side: replica = (settings, seed).
 
     They may differ in `replicas.PER_REPLICA` of `retrain`, and a head that is computed takes one alone. With `rows_N` only
-    those training rows are used.
+    those training rows are used. They are trained on the settings' device and come back to the CPU.
     """
     keep_freed_memory()
+    with on_device(variants[0]) as device:
+        trained = None if trained is None else trained.on(device)
+        rows_N = None if rows_N is None else rows_N.to(device)
+        return _train(variants, cache, seeds, trained, rows_N).on(torch.device("cpu"))
+
+
+def _train(
+    variants: Sequence[Settings],
+    cache: FeatureCache,
+    seeds: Sequence[int],
+    trained: TrainedSTG | None,
+    rows_N: Tensor | None,
+) -> Classifier | Scored:
     settings = variants[0]
     if follows_the_rule(settings, cache):
         return _by_the_rule(settings, cache, rows_N)
@@ -77,7 +91,7 @@ def train_classifiers(
 
 def _by_the_rule(settings: Settings, cache: FeatureCache, rows_N: Tensor | None) -> Classifier:
     rule = fixed_rule.by_the_rule(settings)
-    together = train_classifiers([rule], cache, fixed_rule.seeds_from(settings.seed), None, rows_N)
+    together = _train([rule], cache, fixed_rule.seeds_from(settings.seed), None, rows_N)
     assert isinstance(together, Classifier)
     train = load(cache, views=False, ram_limit=settings.ram_limit)
     train = train if rows_N is None else train.select(rows_N)

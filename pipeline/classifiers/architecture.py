@@ -73,6 +73,10 @@ class Architecture(nn.Module):
         }
         return type(self)(chosen)
 
+    def on(self, device: torch.device) -> Self:
+        """The same on another device."""
+        return type(self)({name: tensor.to(device) for name, tensor in self.tensors().items()})
+
     def _sizes(self, tensors: Mapping[str, Tensor]) -> dict[str, int]:
         """The length of each letter."""
         sizes: dict[str, int] = {}

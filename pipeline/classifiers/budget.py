@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from pipeline.classifiers.step import Heads
 from pipeline.features import Features
-from pipeline.rng import generator
+from pipeline.rng import generator, sampled
 from pipeline.settings.stage3 import Retrain
 
 FLOOR, CEILING = 300, 20_000
@@ -49,7 +49,7 @@ def split(train: Features, seed: int) -> tuple[Features, Features] | None:
     for c in range(len(train.counts_C)):
         rows_N = (train.labels_N == c).nonzero()[:, 0]
         cut = int(HELD_OUT * len(rows_N))
-        shuffled_N = rows_N[torch.randperm(len(rows_N), generator=generator(seed, "budget", c))]
+        shuffled_N = rows_N[sampled(torch.randperm, len(rows_N), generator=generator(seed, "budget", c))]
         held_out.append(shuffled_N[:cut])
         fit.append(shuffled_N[cut:])
     if sum(map(len, held_out)) < FEWEST or sum(len(rows_N) > 0 for rows_N in held_out) < 2:

@@ -12,7 +12,7 @@ from pipeline.classifiers.problem import Problem
 from pipeline.classifiers.step import Step, StepLoss, weighted_mean
 from pipeline.classifiers.trained import Training
 from pipeline.classifiers.weighted import cross_entropies
-from pipeline.rng import generator
+from pipeline.rng import generator, sampled
 from pipeline.settings.stage3 import Retrain
 
 
@@ -104,7 +104,7 @@ def gcl(problem: Problem) -> StepLoss:
 
 
 def _clouds(cosines_RBC: Tensor, sources: list[Generator]) -> Tensor:
-    drawn = [torch.randn(cosines_RBC.shape[1:], generator=source) for source in sources]
+    drawn = [sampled(torch.randn, cosines_RBC.shape[1:], generator=source) for source in sources]
     return (torch.stack(drawn) / 3).abs().clamp(max=1.0)
 
 

@@ -13,7 +13,7 @@ from pipeline.classifiers.marc import reweighted
 from pipeline.classifiers.problem import Problem
 from pipeline.classifiers.scored import Scored
 from pipeline.classifiers.trained import Training
-from pipeline.rng import generator
+from pipeline.rng import generator, sampled
 from pipeline.settings.stage3 import Retrain
 
 
@@ -42,7 +42,8 @@ class AlignedHeads:
 def begin(problem: Problem, start: LinearHeads) -> AlignedHeads:
     """a = 1, b = 0, and a confidence that is drawn as torch.nn.Linear starts."""
     width = problem.train.width
-    drawn = [torch.rand(width + 1, generator=generator(seed, "retrain", "confidence")) for seed in problem.seeds]
+    sources = [generator(seed, "retrain", "confidence") for seed in problem.seeds]
+    drawn = [sampled(torch.rand, width + 1, generator=source) for source in sources]
     values = (2 * torch.stack(drawn) - 1) / math.sqrt(width)
     ones_RC = torch.ones_like(start.bias_RC)
     return AlignedHeads(

@@ -58,7 +58,7 @@ def ledoit_wolf(features_ND: Tensor, labels_N: Tensor, classes: int) -> float:
     within_ND = columns_ND.double() - mean_CD[labels_N]
     if not bool(within_ND.any()):
         return 1.0
-    return float(ledoit_wolf_shrinkage(within_ND.numpy(), assume_centered=True))
+    return float(ledoit_wolf_shrinkage(within_ND.cpu().numpy(), assume_centered=True))
 
 
 def fit_discriminant(
@@ -130,7 +130,7 @@ def mixing(distance_BC: Tensor, own_B: Tensor, count_C: Tensor, strength: float 
     excluded_BC = itself_BC | (count_C == 0)
     distance_BC = distance_BC.double().clamp(min=0).masked_fill(excluded_BC, torch.inf)
     # The lower median of the others: what is excluded stands last.
-    middle_B = torch.from_numpy(np.partition(distance_BC.numpy(), (others - 1) // 2, axis=1)[:, (others - 1) // 2])
+    middle_B = torch.as_tensor(np.partition(distance_BC.cpu().numpy(), (others - 1) // 2, axis=1)[:, (others - 1) // 2])
     unit_B = torch.where(torch.isfinite(middle_B) & (middle_B > 0), temperature * middle_B, 1.0)
     neighbour_BC = (count_C.clamp(min=1).log() - distance_BC / unit_B[:, None]).softmax(dim=1)
     share_B = torch.where(count_C[own_B] > 0, shares(count_C[own_B], strength), 0.0)

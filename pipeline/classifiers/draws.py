@@ -7,7 +7,7 @@ from torch import Generator, Tensor
 
 from pipeline.augment.kinds import Draw, Kind
 from pipeline.features import Features
-from pipeline.rng import generator
+from pipeline.rng import generator, sampled
 from pipeline.samplers import RowSampler
 from pipeline.settings.stage3 import Retrain
 
@@ -38,7 +38,9 @@ def draws(features: Features, settings: Retrain, kind: Kind, seeds: Sequence[int
     for start in range(0, steps, together):
         shape = (min(together, steps - start), batch)
         rows_SKB = torch.stack([sampler.draw(shape, source) for source in of["rows"]])
-        views_SKB = torch.stack([torch.randint(features.views, shape, generator=source) for source in of["views"]])
+        views_SKB = torch.stack(
+            [sampled(torch.randint, features.views, shape, generator=source) for source in of["views"]]
+        )
         labels_SKB, flat_SKB = features.labels_N[rows_SKB], features.flat(views_SKB, rows_SKB)
         others_SKB = torch.stack([any_row.draw(shape, source) for source in of["others"]]) if kind.draws_rows else None
         for k in range(shape[0]):
@@ -62,9 +64,9 @@ def _numbers(
     size = shape[0] * shape[1]
     if draw is not torch.randn or size % NORMAL_NUMBERS == 0:
         together = max(1, min(steps, AT_A_TIME // max(1, size * len(sources))))
-    filled_SKBW = torch.empty(len(sources), min(together, steps), *shape)
+    filled_SKBW = torch.empty(len(sources), min(together, steps), *shape, device="cpu")
     for start in range(0, steps, together):
         count = min(together, steps - start)
         for position, source in enumerate(sources):
-            draw((count, *shape), generator=source, out=filled_SKBW[position, :count])
-        yield from (filled_SKBW[:, k] for k in range(count))
+            draw((count, *shape), generator=source, out=filled_SKBW[position, :count], device="cpu")
+        yield from (torch.as_tensor(filled_SKBW[:, k]) for k in range(count))

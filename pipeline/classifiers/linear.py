@@ -12,7 +12,7 @@ from torch.optim.adam import adam
 
 from pipeline.classifiers.scored import Selection
 from pipeline.coordinates import Coordinates
-from pipeline.rng import generator
+from pipeline.rng import generator, sampled
 
 BETAS = (0.9, 0.999)
 """Of Adam, as its paper recommends."""
@@ -82,7 +82,7 @@ def from_classifiers(weight_RCD: Tensor, bias_RC: Tensor) -> LinearHeads:
 def fresh(classes: int, width: int, seeds: Sequence[int]) -> LinearHeads:
     """A new classifier a seed, U(-1/sqrt(D), 1/sqrt(D)), as torch.nn.Linear starts."""
     bound = 1 / math.sqrt(width)
-    drawn = [torch.rand(classes, width + 1, generator=generator(seed, "head")) for seed in seeds]
+    drawn = [sampled(torch.rand, classes, width + 1, generator=generator(seed, "head")) for seed in seeds]
     values = (2 * torch.stack(drawn) - 1) * bound
     bias_RC = values[..., -1].contiguous()
     return LinearHeads(values[..., :-1].contiguous(), bias_RC, torch.ones_like(bias_RC))
@@ -171,6 +171,10 @@ class Classifier:
         """The classifiers of these replicas, by their numbers."""
         chosen = list(replicas)
         return replace(self, weight_RCD=self.weight_RCD[chosen], bias_RC=self.bias_RC[chosen])
+
+    def on(self, device: torch.device) -> "Classifier":
+        """The same classifiers on another device."""
+        return replace(self, weight_RCD=self.weight_RCD.to(device), bias_RC=self.bias_RC.to(device))
 
     def moved(self, shift_C: Tensor) -> "Classifier":
         """With these numbers added to its logits, (C,)."""

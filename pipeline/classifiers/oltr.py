@@ -17,7 +17,7 @@ from pipeline.classifiers.step import Step, StepLoss
 from pipeline.classifiers.trained import Training
 from pipeline.classifiers.weighted import cross_entropies
 from pipeline.features import Features
-from pipeline.rng import generator
+from pipeline.rng import generator, sampled
 from pipeline.settings.stage3 import Retrain
 
 SCALE = 16.0
@@ -108,7 +108,7 @@ def begin(problem: Problem, _start: LinearHeads) -> MemoryHeads:
     sources = [generator(seed, "retrain", "oltr") for seed in problem.seeds]
 
     def drawn(*shape: int, fan_in: int) -> Tensor:
-        values = torch.stack([torch.rand(shape, generator=source) for source in sources])
+        values = torch.stack([sampled(torch.rand, shape, generator=source) for source in sources])
         return (2 * values - 1) / math.sqrt(fan_in)
 
     return MemoryHeads(

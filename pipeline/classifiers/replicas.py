@@ -104,7 +104,8 @@ def _inputs(
         return augment(draw, variants, augmentation), draw.labels_SB
 
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
-        shared = len(parts) > 1 and torch.get_num_threads() > 1
+        # Elsewhere than on a CPU one thread keeps the device busy, and others would not know which it is.
+        shared = len(parts) > 1 and torch.get_num_threads() > 1 and features.labels_N.device.type == "cpu"
         for _ in range(steps):
             of_parts = list(threads.map(augmented, sources) if shared else map(augmented, sources))
             inputs_VSBD = _joined([inputs for inputs, _ in of_parts], dim=1)

@@ -15,7 +15,7 @@ from torch.nn import functional
 from pipeline.classifiers.architecture import Architecture
 from pipeline.classifiers.selection import log_likelihoods, row_weights, stratified_folds
 from pipeline.classifiers.whitening import BLOCK_ROWS, Whitening, fit_whitening
-from pipeline.rng import generator
+from pipeline.rng import generator, sampled
 
 STRENGTHS = tuple(10.0**power for power in range(-5, 3))
 """Strengths tried, as shares of the random features' mean square."""
@@ -57,7 +57,7 @@ def fit_ridge(
     """
     coordinates = fit_whitening(features_ND, labels_N, classes, shrinkage=None)
     source = generator(seed, "ridge")
-    projection_DM = torch.randn(features_ND.shape[1], width, generator=source) / features_ND.shape[1] ** 0.5
+    projection_DM = sampled(torch.randn, features_ND.shape[1], width, generator=source) / features_ND.shape[1] ** 0.5
     random_NM = torch.cat(
         [_random_features(coordinates, projection_DM, block) for block in features_ND.split(BLOCK_ROWS)]
     )

@@ -59,6 +59,13 @@ class Scored:
         """The classifiers of these replicas, by their numbers."""
         return replace(self, network=self.network.only(replicas))
 
+    def on(self, device: torch.device) -> "Scored":
+        """The same classifier on another device."""
+        if self.network.offset.device == device:
+            return self
+        shift_C = None if self.shift_C is None else self.shift_C.to(device)
+        return replace(self, network=self.network.on(device), shift_C=shift_C)
+
     def moved(self, shift_C: Tensor) -> "Scored":
         """With these numbers added to its logits, (C,)."""
         return replace(self, shift_C=shift_C if self.shift_C is None else self.shift_C + shift_C)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.rng import generator
+from pipeline.rng import generator, sampled
 
 METRICS = ("balanced", "accuracy")
 """What "best" means: every class counts alike, or, for those who will meet the training prior, every row does."""
@@ -22,7 +22,7 @@ def stratified_folds(labels_N: Tensor, classes: int, folds: int, seed: int = 0) 
     The shuffled rows are dealt to the folds in turn, class after class. So the folds' numbers of rows differ by at most one, in
     each class and in all.
     """
-    order_N = torch.randperm(len(labels_N), generator=generator(seed, "folds"))
+    order_N = sampled(torch.randperm, len(labels_N), generator=generator(seed, "folds"))
     order_N = order_N[labels_N[order_N].argsort(stable=True)]
     lone_N = torch.bincount(labels_N, minlength=classes)[labels_N] == 1
     dealt_K = order_N[~lone_N[order_N]]

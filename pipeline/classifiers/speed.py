@@ -10,6 +10,7 @@ from pipeline.classifiers.kinds import kind
 from pipeline.classifiers.problem import Problem
 from pipeline.features import Features
 from pipeline.progress import silently
+from pipeline.rng import sampled
 from pipeline.settings.stage3 import Retrain
 
 TIMED_STEPS = (10, 60)
@@ -24,7 +25,7 @@ def training_seconds(settings: Retrain, rows: int, width: int, classes: int) -> 
     The probe trains a linear head (cRT) without an augmentation. An augmentation may double its time.
     """
     labels_N = torch.arange(max(2, min(rows, 4 * settings.batch_size))) % classes
-    features_1ND = torch.randn(1, len(labels_N), width, generator=torch.Generator().manual_seed(0))
+    features_1ND = sampled(torch.randn, 1, len(labels_N), width, generator=torch.Generator().manual_seed(0))
     train = Features(features_1ND, labels_N, torch.bincount(labels_N, minlength=classes))
 
     def seconds(steps: int) -> float:

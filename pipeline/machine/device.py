@@ -16,10 +16,10 @@ TINY = 32
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def device_of(name: str) -> torch.device:
+def device_of(name: str, setting: str = "stage1.device") -> torch.device:
     """The device called `name`; `auto`: the accelerator if there is one, else the CPU. Raises ConfigError.
 
-    Under torchrun, of several CUDA devices the one of this process's local rank.
+    `setting` is what gave the name. Under torchrun, of several CUDA devices the one of this process's local rank.
     """
     if name == "auto":
         accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
@@ -30,10 +30,43 @@ def device_of(name: str) -> torch.device:
             device = torch.device("cuda", local_rank())
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0].partition(". ")[0]  # the first sentence: of mps, a page follows
+        raise ConfigError(f"{setting}: {name!r} cannot be used here ({reason}); try --set {setting}=auto") from None
+    return device
+
+
+def computing_device(name: str) -> torch.device:
+    """The device of stages 2 and 3 called `name`; `auto`: the accelerator if there is one with float64, else the CPU.
+
+    Raises ConfigError where it cannot be used here or has no float64, as `mps`.
+    """
+    device = device_of(name, "device")
+    try:
+        float(torch.ones((), dtype=torch.float64, device=device))
+    except (RuntimeError, TypeError):
+        if name == "auto":
+            return torch.device("cpu")
         raise ConfigError(
-            f"stage1.device: {name!r} cannot be used here ({str(error).splitlines()[0]}); try --set stage1.device=auto"
+            f"device: {name!r} does not compute in float64, in which stages 2 and 3 sum over rows; set device=cpu"
         ) from None
     return device
+
+
+def with_device(settings: Settings) -> Settings:
+    """The settings with the device that `auto` stands for here. Raises ConfigError for one that cannot be used."""
+    if settings.device == "cpu":
+        return settings
+    device = computing_device(settings.device)
+    return settings.model_copy(update={"device": "cpu" if device.type == "cpu" else str(device)})
+
+
+def on_device(settings: Settings) -> AbstractContextManager[torch.device]:
+    """Within, tensors are made on the device of stages 2 and 3 where nothing else is said, and `torch.as_tensor` moves there.
+
+    On a CPU nothing is entered: the same code makes the same bits, and no call is looked at.
+    """
+    device = computing_device(settings.device)
+    return nullcontext(device) if device.type == "cpu" else device
 
 
 Amp = Literal["off", "bf16", "fp16"]

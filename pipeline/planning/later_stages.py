@@ -11,6 +11,7 @@ from pipeline.classifiers.speed import training_seconds
 from pipeline.comparing.folds import wants_folds
 from pipeline.images.dataset import Dataset
 from pipeline.longtail import head_classes
+from pipeline.machine.device import on_device
 from pipeline.planning.step import Step
 from pipeline.settings import Settings
 from pipeline.settings.stage3 import ALWAYS_COMPARED
@@ -32,14 +33,16 @@ def _learning(settings: Settings, counts: list[int], width: int) -> tuple[float 
     """Seconds of stage 2 by a probe, and its steps as text; None for the soft generator, whose steps are others."""
     if settings.stg.similarity == "soft":
         return None, ""
-    seconds, told = learning_seconds(settings.stg, width, [counts[c] for c in head_classes(counts, settings.stg)])
+    with on_device(settings):
+        seconds, told = learning_seconds(settings.stg, width, [counts[c] for c in head_classes(counts, settings.stg)])
     return seconds, f"; {told}"
 
 
 def _training(settings: Settings, counts: list[int], width: int) -> tuple[float, str]:
     """Seconds of the trained heads of a comparison, one an augmentation, by a probe of one; and their steps as text."""
     heads = 1 + len(ALWAYS_COMPARED)
-    seconds, told = training_seconds(settings.retrain, sum(counts), width, len(counts))
+    with on_device(settings):
+        seconds, told = training_seconds(settings.retrain, sum(counts), width, len(counts))
     return heads * seconds, f"; {heads} trained heads of {told}; heads that are computed are not timed"
 
 

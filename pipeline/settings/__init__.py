@@ -24,6 +24,10 @@ class Settings(Section):
     coordinates: Literal["standard", "raw"] = "standard"
     """What stages 2 and 3 work in: each column centred and divided by its spread over the training rows, so that no unit of
     the features matters; or the features as they are, as in the paper."""
+    device: str = "cpu"
+    """What stages 2 and 3 compute on: `cpu`, `cuda`, `cuda:1`; `auto`: an accelerator with float64 where there is one, else
+    `cpu`. Random numbers are drawn on the CPU whatever it is. Figures of another device than `cpu` may differ in their last bits,
+    so their runs have keys of their own."""
     data: Data = Data()
     longtail: LongTail = LongTail()
     backbone: Backbone = Backbone()
@@ -33,6 +37,11 @@ class Settings(Section):
     retrain: Retrain = Retrain()
     choice: Choice = Choice()
     evaluate: Evaluate = Evaluate()
+
+    @property
+    def elsewhere(self) -> dict[str, str]:
+        """What a run's key and record say of the device: its name, but nothing of a CPU, so older keys hold."""
+        return {} if self.device == "cpu" else {"device": self.device}
 
     @model_validator(mode="after")
     def _the_sample_can_be_left_out(self) -> "Settings":

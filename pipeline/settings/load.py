@@ -144,6 +144,7 @@ def recorded_settings(manifest: Manifest) -> tuple[str, dict[str, Any]]:
     """What a cache's settings are called in messages, and the settings that it was made with: a base for `load`."""
     values = dict(manifest.provenance.settings)
     values.setdefault("name", manifest.provenance.name)
+    values.pop("device", None)  # that of another machine, perhaps
     if "stage1" in values:  # recorded before there were other coordinates than the features' own
         values.setdefault("coordinates", "raw")
     return f"cache {manifest.key[:12]}", values

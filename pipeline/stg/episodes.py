@@ -12,7 +12,7 @@ from pipeline.errors import DataError, TrainingError
 from pipeline.features import Features, take
 from pipeline.longtail import head_classes
 from pipeline.progress import track
-from pipeline.rng import derive, generator
+from pipeline.rng import derive, generator, sampled
 from pipeline.settings.stage2 import STG
 from pipeline.stg.distance import Distance, Distances
 from pipeline.stg.generator import VARIANCE_FLOOR
@@ -69,12 +69,12 @@ class HeadClasses:
         The statistics asked for are of the rows not shown. Those of all rows hold the shown ones, so they would reward a
         generator for trusting what it sees.
         """
-        class_E = torch.tensor(chosen)[torch.randint(len(chosen), (episodes,), generator=source)]
+        class_E = torch.tensor(chosen)[sampled(torch.randint, len(chosen), (episodes,), generator=source)]
         rows_E = self.statistics.count_C[class_E]
         most_E = (rows_E // 2).clamp(max=MOST_ROWS)
-        drawn_E = (torch.rand(episodes, generator=source) * (most_E + 1).log()).exp().long()
+        drawn_E = (sampled(torch.rand, episodes, generator=source) * (most_E + 1).log()).exp().long()
         count_E = torch.minimum(drawn_E.clamp(min=1), most_E)
-        key_EN = torch.rand(episodes, int(rows_E.max()), generator=source)
+        key_EN = sampled(torch.rand, episodes, int(rows_E.max()), generator=source)
         order_EN = key_EN.masked_fill(torch.arange(key_EN.shape[1]) >= rows_E[:, None], 2.0).argsort(dim=1)
         taken_EK = torch.arange(int(count_E.max())) < count_E[:, None]
         first_E = (self.statistics.count_C.cumsum(0) - self.statistics.count_C)[class_E]
@@ -111,7 +111,7 @@ def split_heads(train: Features, settings: STG, seed: int) -> HeadClasses:
         train.gather(0, (train.labels_N == c).nonzero()[:, 0]) - statistics.mean_CD[position]
         for position, c in enumerate(enough)
     ]
-    order = torch.randperm(len(enough), generator=generator(seed, "held-out-classes")).tolist()
+    order = sampled(torch.randperm, len(enough), generator=generator(seed, "held-out-classes")).tolist()
     cut = max(1, int(HELD_OUT_CLASSES * len(enough)))
     return HeadClasses(torch.cat(centred), statistics, enough, sorted(order[cut:]), sorted(order[:cut]))
 
@@ -155,7 +155,7 @@ def fit_soft(
 
 def _step(stg: SoftGenerator, optimizer: torch.optim.Optimizer, episodes: Episodes, source: Generator) -> None:
     width = episodes.shown_ED.shape[1]
-    channels = torch.randperm(width, generator=source)[:CHANNELS]
+    channels = sampled(torch.randperm, width, generator=source)[:CHANNELS]
     loss = _loss(stg, episodes, channels)
     optimizer.zero_grad()
     loss.backward()

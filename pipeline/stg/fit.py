@@ -12,7 +12,7 @@ from pipeline.errors import DataError, TrainingError
 from pipeline.features import Features
 from pipeline.longtail import head_classes
 from pipeline.progress import Track, track
-from pipeline.rng import derive, generator
+from pipeline.rng import derive, generator, sampled
 from pipeline.settings.stage2 import STG
 from pipeline.stg.estimator import TargetEstimator
 from pipeline.stg.generator import SemanticTransformationGenerator, regression_loss
@@ -48,7 +48,7 @@ def head_rows(train: Features, classes: tuple[str, ...], settings: STG, seed: in
                 f"head class {classes[c]!r} has {len(rows_N)} training sample{'s' * (len(rows_N) != 1)}: Eq. 1 wants 2 and "
                 "one held out; raise stg.head_above or lower stg.head_classes"
             )
-        rows_N = rows_N[torch.randperm(len(rows_N), generator=generator(seed, "held-out", position))]
+        rows_N = rows_N[sampled(torch.randperm, len(rows_N), generator=generator(seed, "held-out", position))]
         cut = max(1, int(settings.held_out * len(rows_N)))
         held_out.append(rows_N[:cut])
         fit.append(rows_N[cut:])
@@ -165,10 +165,11 @@ class Best:
 
 def build(width: int, heads: int, settings: STG, seed: int) -> SemanticTransformationGenerator:
     """A new generator, initialised from the seed alone."""
-    with torch.random.fork_rng(devices=[]):
+    hidden, offset = hidden_layers(width, settings), is_narrow(width, settings)
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.manual_seed(derive(seed, "stg-init"))
-        hidden, offset = hidden_layers(width, settings), is_narrow(width, settings)
-        return SemanticTransformationGenerator(width, heads, hidden, settings.variance, settings.token_std, offset)
+        stg = SemanticTransformationGenerator(width, heads, hidden, settings.variance, settings.token_std, offset)
+    return stg.to(torch.get_default_device())
 
 
 def _epoch(
@@ -183,7 +184,7 @@ def _epoch(
     stg.train()
     losses = []
     for rows_B in _batches(len(fit.labels_N), settings.batch_size, draws):
-        view_B = torch.randint(fit.views, (len(rows_B),), generator=draws)
+        view_B = sampled(torch.randint, fit.views, (len(rows_B),), generator=draws)
         features_BD = fit.gather(view_B, rows_B)
         labels_B = fit.labels_N[rows_B]
         target_mean_BD, target_variance_BD, valid_B = estimator(features_BD, labels_B, rows_B)
@@ -202,6 +203,6 @@ def _epoch(
 
 
 def _batches(rows: int, size: int, draws: torch.Generator) -> Iterator[Tensor]:
-    for rows_B in torch.randperm(rows, generator=draws).split(size):
+    for rows_B in sampled(torch.randperm, rows, generator=draws).split(size):
         if len(rows_B) > 1:
             yield rows_B

@@ -50,16 +50,18 @@ class SoftGenerator(nn.Module):
         self.lender_variance_HD: Tensor
         self.lender_count_H: Tensor
         self.within_D: Tensor
-        self.log_strength = nn.Parameter(torch.tensor(math.log(STRENGTH)))
-        self.log_temperature = nn.Parameter(torch.tensor(math.log(TEMPERATURE)))
-        corrections = nn.Linear(HIDDEN, 2)
-        # It starts at 0, so that the generator starts as the closed form.
-        nn.init.zeros_(corrections.weight)
-        nn.init.zeros_(corrections.bias)
-        self.channel_net = nn.Sequential(
-            nn.Linear(INPUTS, HIDDEN), nn.GELU(), nn.Linear(HIDDEN, HIDDEN), nn.GELU(), corrections
-        )
+        with torch.device("cpu"):  # drawn there, whatever it computes on
+            self.log_strength = nn.Parameter(torch.tensor(math.log(STRENGTH)))
+            self.log_temperature = nn.Parameter(torch.tensor(math.log(TEMPERATURE)))
+            corrections = nn.Linear(HIDDEN, 2)
+            # It starts at 0, so that the generator starts as the closed form.
+            nn.init.zeros_(corrections.weight)
+            nn.init.zeros_(corrections.bias)
+            self.channel_net = nn.Sequential(
+                nn.Linear(INPUTS, HIDDEN), nn.GELU(), nn.Linear(HIDDEN, HIDDEN), nn.GELU(), corrections
+            )
         self.lend(lending)
+        self.to(lending.mean_HD.device)
 
     def lend(self, lending: Lenders) -> None:
         """Borrow from these classes from now on; what was learnt does not depend on which classes lend."""

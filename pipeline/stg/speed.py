@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from pipeline.machine.timing import seconds_each
+from pipeline.rng import sampled
 from pipeline.settings.stage2 import STG
 from pipeline.stg.fit import FLOOR, build, most_steps
 from pipeline.stg.generator import regression_loss
@@ -22,8 +23,8 @@ def learning_seconds(settings: STG, width: int, head_counts: Sequence[int]) -> t
     stg = build(width, len(head_counts), settings, 0)
     optimizer = torch.optim.Adam(stg.parameters(), lr=settings.learning_rate, fused=True)
     source = torch.Generator().manual_seed(0)
-    features_BD, target_BD = torch.randn(2, batch, width, generator=source)
-    labels_B = torch.randint(len(head_counts), (batch,), generator=source)
+    features_BD, target_BD = sampled(torch.randn, 2, batch, width, generator=source)
+    labels_B = sampled(torch.randint, len(head_counts), (batch,), generator=source)
 
     def step() -> None:
         mean_BD, variance_BD = stg(features_BD, labels_B)

@@ -1,5 +1,6 @@
 """A trained generator on disk: its tensors, its head classes, and the cache it was learnt from."""
 
+import copy
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,12 @@ class TrainedSTG:
     stg: SemanticTransformationGenerator | SoftGenerator
     heads: list[int]
     centroids_HD: Tensor
+
+    def on(self, device: torch.device) -> "TrainedSTG":
+        """A copy on another device; itself where it lies there."""
+        if self.centroids_HD.device == device:
+            return self
+        return TrainedSTG(copy.deepcopy(self.stg).to(device), self.heads, self.centroids_HD.to(device))
 
 
 class STGResult(BaseModel):

@@ -34,19 +34,19 @@ def failing(monkeypatch, error: BaseException, *more: str):
 
 
 @pytest.mark.parametrize(
-    ("error", "reason"),
+    ("error", "reason", "more"),
     [
-        (torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB"), "CUDA out of memory. Tried to allocate 2 GiB"),
-        (RuntimeError(f"DefaultCPUAllocator: {NO_ROOM}"), f"DefaultCPUAllocator: {NO_ROOM}"),
-        (MemoryError(), "nothing is left"),
+        (torch.OutOfMemoryError("CUDA out of memory.\nTried 2 GiB"), "CUDA out of memory. Tried 2 GiB", ", or set device=cpu"),
+        (RuntimeError(f"DefaultCPUAllocator: {NO_ROOM}"), f"DefaultCPUAllocator: {NO_ROOM}", ""),
+        (MemoryError(), "nothing is left", ""),
     ],
 )  # fmt: skip
-def test_too_little_memory_is_one_line_with_what_to_lower(monkeypatch, error, reason):
+def test_too_little_memory_is_one_line_with_what_to_lower(monkeypatch, error, reason, more):
     done = failing(monkeypatch, error)
     assert (done.code, done.err) == (
         1,
         f"coattail: out of memory ({reason}); raise stage1.accumulate or lower stage1.batch_size; elsewhere lower "
-        "extract.batch_size, retrain.seeds or ram_limit\n",
+        f"extract.batch_size, retrain.seeds or ram_limit{more}\n",
     )
 
 

@@ -123,7 +123,7 @@ def keys(wanted) -> list[str]:
 
 
 def later(key: str) -> bool:
-    return key.startswith(("stg.", "retrain.", "choice.", "evaluate.")) or key == "coordinates"
+    return key.startswith(("stg.", "retrain.", "choice.", "evaluate.")) or key in ("coordinates", "device")
 
 
 def test_every_setting_is_of_one_kind():

@@ -1,8 +1,10 @@
-"""Which number format a network computes in."""
+"""Which number format a network computes in, and which device stages 2 and 3."""
 
 import pytest
 import torch
+from other_device import NAME, stand_in
 
+from pipeline.errors import ConfigError
 from pipeline.machine import device
 from pipeline.settings import Settings
 
@@ -41,3 +43,34 @@ def test_settings_name_the_format_that_was_used(monkeypatch):
     here = device.on_this_machine(settings)
     assert (settings.stage1.amp, here.stage1.amp, here.extract.amp) == ("auto", "bf16", "off")
     assert device.on_this_machine(here) == here
+
+
+@pytest.mark.parametrize("name", ["cpu", "cpu:0"])
+def test_a_cpu_is_a_cpu_by_any_name(name):
+    settings = device.with_device(Settings(device=name))
+    assert (settings.device, settings.elsewhere) == ("cpu", {})
+    with device.on_device(Settings(device=name)) as found:
+        assert found.type == "cpu"
+        assert torch.get_default_device() == CPU
+
+
+def test_auto_is_the_accelerator_where_it_computes_in_float64(monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("meta"))
+    assert device.with_device(Settings(device="auto")).device == "cpu"  # it has no numbers at all
+    monkeypatch.setattr(device, "device_of", lambda name, setting: torch.device(NAME))
+    with stand_in():
+        assert device.with_device(Settings(device="auto")).device == NAME
+
+
+def test_a_device_that_cannot_be_used_is_named_with_its_setting():
+    with pytest.raises(ConfigError) as error:
+        device.computing_device("vulkan")
+    line = "device: 'vulkan' cannot be used here (Could not run 'aten::empty.memory_format' with arguments from the 'Vulkan' backend)"
+    assert str(error.value) == f"{line}; try --set device=auto"
+    for setting, found in (("device", device.computing_device), ("stage1.device", device.device_of)):
+        with pytest.raises(ConfigError) as error:
+            found("warp")
+        text = str(error.value)
+        assert text.startswith(f"{setting}: 'warp' cannot be used here (Expected one of cpu, cuda")
+        assert text.endswith(f"; try --set {setting}=auto")
