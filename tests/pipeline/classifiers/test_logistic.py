@@ -7,7 +7,8 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from pipeline import progress
-from pipeline.classifiers.logistic import _steps_expected, fit_logistic
+from pipeline.classifiers.lbfgs import steps_expected
+from pipeline.classifiers.logistic import fit_logistic
 
 
 def rows(count: int, width: int, classes: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -132,4 +133,4 @@ def test_a_long_fit_shows_how_far_it_is(monkeypatch, capsys):
     ],
 )
 def test_steps_expected_of_the_gradients_fall_so_far(step, first, times, expected):
-    assert _steps_expected(step, first, times, 300) == expected
+    assert steps_expected(step, first, times, 300) == expected
