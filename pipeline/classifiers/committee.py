@@ -32,6 +32,7 @@ draws none was more than .08 below."""
 def arms(metric: str = "balanced") -> list[Arm]:
     """The arms that are compared, for a metric of `candidates.TAUS`."""
     grid: list[Arm] = [PLAIN, Logistic(0.01, shrinkage=None)]
+    grid += [Logistic(l2, tau) for l2 in (0.001, 0.003) for tau in TAUS[metric]]
     grid += [Logistic(l2, tau, k) for k in (0.0, 1.0, 2.0) for l2 in (0.01, 0.03, 0.1) for tau in TAUS[metric]]
     strengths = (0.0, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0)
     grid += [Transfer(r, k, corrected=correct) for r in (0.3, 0.6, 0.8) for k in strengths for correct in (False, True)]
