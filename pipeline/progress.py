@@ -113,7 +113,9 @@ class Track:
     def advance(self, n: int = 1) -> None:
         self.done += n
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=self.done, total=self.total, rate=self._rate())
+            self._bar.update(
+                self._task, completed=self.done, total=self.total, rate=self._rate(), left=" ".join(self._left())
+            )
         elif self.in_lines and time.monotonic() - self._said >= EVERY:
             self._said = time.monotonic()
             note(self.line())
@@ -123,9 +125,11 @@ class Track:
         known = self.total > 0
         parts = [f"{self.done:,}/{self.total:,} {self.unit}" if known else f"{self.done:,} {self.unit}", self._rate()]
         parts += [self._detail] if self._detail else []
-        if known and 0 < self.done < self.total:
-            parts.append(to_go((self.total - self.done) / self.rate))
-        return f"{self.description}: {', '.join(parts)}"
+        return f"{self.description}: {', '.join([*parts, *self._left()])}"
+
+    def _left(self) -> list[str]:
+        """The time to go at the mean rate so far, where it can be told. rich's own begins anew whenever `total` changes."""
+        return [to_go((self.total - self.done) / self.rate)] if 0 < self.done < self.total else []
 
     def _rate(self) -> str:
         return f"{self.rate:,.0f} {self.unit}/s" if self.rate >= 10 else f"{self.rate:.2g} {self.unit}/s"
@@ -164,7 +168,7 @@ def track(total: int, description: str, unit: str = "rows", shown: bool = True) 
         yield Track(total, unit, description)
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     console = Console(stderr=True)
     if not console.is_terminal:
@@ -176,7 +180,7 @@ def track(total: int, description: str, unit: str = "rows", shown: bool = True) 
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
         TextColumn("{task.fields[detail]}"),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[left]}"),
     )
     with Progress(*columns, console=console, transient=True) as bar:
         yield Track(
@@ -184,5 +188,5 @@ def track(total: int, description: str, unit: str = "rows", shown: bool = True) 
             unit,
             description,
             _bar=bar,
-            _task=bar.add_task(printable(description), total=total, rate="", detail=""),
+            _task=bar.add_task(printable(description), total=total, rate="", detail="", left=""),
         )

@@ -95,7 +95,7 @@ def _by_the_rule(settings: Settings, cache: FeatureCache, rows_N: Tensor | None)
     assert isinstance(together, Classifier)
     train = load(cache, views=False, ram_limit=settings.ram_limit)
     train = train if rows_N is None else train.select(rows_N)
-    return fixed_rule.with_logistic(fixed_rule.averaged(together, train.counts_C), train, settings.seed)
+    return fixed_rule.completed(fixed_rule.averaged(together, train.counts_C), train, settings.seed)
 
 
 def follows_the_rule(settings: Settings, cache: FeatureCache) -> bool:

@@ -11,8 +11,8 @@ about as sure as it is right. So the head is divided by the temperature that bri
 logistic regression, on the training rows.
 
 A backbone that was trained for too short a time to fit its rows is another case. There cross-validation on these rows does tell
-one penalty from another, and logistic regression with the likeliest, divided by the temperature of its held-out rows, is the
-rule alone.
+one penalty from another, and the rule is logistic regression alone, with the likeliest penalty, divided by the temperature of
+its held-out rows.
 """
 
 import math
@@ -36,7 +36,7 @@ KEYED = f"{NAME} and logistic regression, or that alone"
 """What the key of a run names: a run of an earlier rule is not taken for one of this."""
 ON = "a fixed rule: the backbone was trained on these rows"
 """What results say it was chosen on."""
-ON_UNFITTED = "cross-validation of one penalty: the backbone was trained on these rows without fitting them"
+ON_UNFITTED = "a fixed rule with one penalty by cross-validation: the backbone was trained on these rows"
 SEEDS = 3
 """The classifiers of this many seeds are averaged: on classes of a few rows one seed differs from the next by points."""
 LOGISTIC = candidates.Logistic(0.003)
@@ -69,8 +69,8 @@ def averaged(classifier: Classifier, counts_C: Tensor) -> Classifier:
     return replace(classifier, weight_RCD=weight_CD[None], bias_RC=bias_C[None], selection=selection)
 
 
-def with_logistic(classifier: Classifier, train: Features, seed: int = 0) -> Classifier:
-    """The mean of the classifier and of LOGISTIC.
+def completed(classifier: Classifier, train: Features, seed: int = 0) -> Classifier:
+    """The rule, from its trained head: the mean of the head and of LOGISTIC.
 
     The classifier's logits are divided by the temperature that brings them nearest to LOGISTIC's. Where it is right on less
     than FITTED of the rows, logistic regression alone, with the likeliest of PENALTIES; `seed` deals the folds. The classifier
@@ -105,12 +105,10 @@ def _chosen(classifier: Classifier, features_ND: Tensor, labels_N: Tensor, seed:
     arm, choice, _ = likeliest(PENALTIES, features_ND, labels_N, classes, "balanced", seed)
     if choice is None:
         return classifier
-    score = choice.scores[choice.arm]
-    weight_CD, bias_C = (part / score.temperature for part in candidates.fit(arm, features_ND, labels_N, classes))
-    chosen = Selection(
-        on=ON_UNFITTED, metric="balanced", score=score.accuracy, certain=choice.certain, members={choice.arm: 1.0}
-    )
-    return replace(classifier, weight_RCD=weight_CD[None], bias_RC=bias_C[None], selection=chosen)
+    temperature = choice.scores[choice.arm].temperature
+    weight_CD, bias_C = (part / temperature for part in candidates.fit(arm, features_ND, labels_N, classes))
+    selection = Selection(on=ON_UNFITTED, members={choice.arm: 1.0})
+    return replace(classifier, weight_RCD=weight_CD[None], bias_RC=bias_C[None], selection=selection)
 
 
 def likest_temperature(scores_BC: Tensor, probabilities_BC: Tensor) -> float:

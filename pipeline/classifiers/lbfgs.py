@@ -1,4 +1,4 @@
-"""L-BFGS (Liu and Nocedal, 1989) for many problems side by side, each at its own step length. Pure."""
+"""L-BFGS (Liu and Nocedal, 1989) for many problems side by side, each at its own step length."""
 
 import math
 from dataclasses import dataclass

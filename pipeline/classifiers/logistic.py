@@ -1,4 +1,4 @@
-"""L2 logistic regression, many strengths and folds side by side in one batched program. Pure, deterministic.
+"""L2 logistic regression, many strengths and folds side by side in one batched program. Deterministic.
 
 The plain arm that is hardest to beat on features of a foundation model: natural sampling, then logit adjustment
 (`post_hoc.logit_adjustment`). Features are expected in `coordinates`, where a strength means the same for every unit.

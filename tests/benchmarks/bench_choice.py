@@ -9,8 +9,8 @@ there `auto` is the fixed rule, and trained heads are shown beside it, the mean 
 printed and for nothing else.
 
 The best of two dozen arms on some hundred test rows is partly the luckiest. So the regret is printed twice: to the arm that is
-best on all test rows, and to the arm that is best on one half of them, both on the other half, over HALVES splits of the test
-rows into halves within classes. The second says what knowing the best arm beforehand would have been worth.
+best on all test rows, and to the arm that is best on one half of them, which is then compared with `auto` on the other half, over
+HALVES splits of the test rows into halves within classes. The second says what knowing the best arm beforehand would have been worth.
 """
 
 import argparse

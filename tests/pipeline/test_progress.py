@@ -61,6 +61,20 @@ def test_lines_come_where_there_is_no_terminal_and_not_too_often(monkeypatch, ca
         assert capsys.readouterr().err == ""
 
 
+def test_a_terminal_shows_the_time_to_go_also_where_the_total_changes(monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "120")
+    with track(300, "logistic", "steps") as bar:
+        bar.started -= 40
+        for total in (100, 90, 80):
+            bar.total = total
+            bar.advance(10)
+        bar._bar.refresh()
+        shown = capsys.readouterr().err
+    assert "30/80" in shown
+    assert "67 s to go" in shown
+
+
 def test_what_an_interrupted_command_says():
     assert interrupted_text() == "interrupted; what was finished is kept, the same command goes on from there"
     with on_interrupt("a") as say:
