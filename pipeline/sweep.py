@@ -197,7 +197,7 @@ def _say_plan(job: Sweep, grouped: Sequence[Program], points: int, done: int) ->
 def _publish(job: Sweep, result: SweepResult, results: list[tuple[Path, RetrainResult]]) -> Path:
     """Write the sweep's folder: its file, the figures of all runs, and, last, the result. Returns the folder."""
     digests = [
-        point.settings.model_dump(mode="json", exclude={"device"}) | point.settings.elsewhere for point in job.points
+        point.settings.model_dump(mode="json", exclude={"device"}) | point.settings.device_key for point in job.points
     ]
     key = folders.key_of(stage="sweep", cache=job.cache.key, points=digests)
     folder = folders.run_folder(job.root, job.points[0].settings.name, "sweep", key)

@@ -29,7 +29,7 @@ def device_of(name: str, setting: str = "stage1.device") -> torch.device:
         if device.type == "cuda" and device.index is None and world() > 1:
             device = torch.device("cuda", local_rank())
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, ImportError) as error:
         reason = str(error).splitlines()[0].partition(". ")[0]  # the first sentence: of mps, a page follows
         raise ConfigError(f"{setting}: {name!r} cannot be used here ({reason}); try --set {setting}=auto") from None
     return device

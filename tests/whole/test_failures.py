@@ -389,6 +389,13 @@ def test_a_toml_with_what_is_no_path(here, monkeypatch, tmp_path, text):
             "inspect --cache KEY --set retrain.tau=3",
             "retrain.tau: has no effect here: inspect trains nothing; leave it out",
         ),
+        *(
+            (
+                f"{command} --config digits-lt --set device=nonsense",
+                "device: has no effect here: it is for stages 2 and 3; for stage 1 set stage1.device; leave it out",
+            )
+            for command in ("train-backbone", "train-backbone --dry-run", "extract")
+        ),
     ],
 )
 def test_an_option_that_cannot_matter_is_refused(here, monkeypatch, tmp_path, command, said):
