@@ -36,7 +36,7 @@ def failing(monkeypatch, error: BaseException, *more: str):
 @pytest.mark.parametrize(
     ("error", "reason", "more"),
     [
-        (torch.OutOfMemoryError("CUDA out of memory.\nTried 2 GiB"), "CUDA out of memory. Tried 2 GiB", ", or set device=cpu"),
+        (torch.OutOfMemoryError("CUDA out of memory.\nTried 2 GiB"), "CUDA out of memory. Tried 2 GiB", "; in stages 2 and 3 set device=cpu"),
         (RuntimeError(f"DefaultCPUAllocator: {NO_ROOM}"), f"DefaultCPUAllocator: {NO_ROOM}", ""),
         (MemoryError(), "nothing is left", ""),
     ],
