@@ -48,7 +48,7 @@ def key(tmp_path, monkeypatch) -> str:
         ),
         (
             COMPARE,
-            "pipeline.comparing.methods.run_program",
+            "pipeline.stage3_together.run_program",
             "finished methods are kept, the same command goes on with the others",
         ),
         (

@@ -54,6 +54,15 @@ def test_a_cpu_is_a_cpu_by_any_name(name):
         assert torch.get_default_device() == CPU
 
 
+def test_a_cpu_stays_one_where_the_caller_makes_tensors_elsewhere():
+    torch.set_default_device("meta")
+    try:
+        with device.on_device(Settings(device="cpu")):
+            assert torch.ones(1).device == CPU
+    finally:
+        torch.set_default_device(None)
+
+
 def test_auto_is_the_accelerator_where_it_computes_in_float64(monkeypatch):
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("meta"))
