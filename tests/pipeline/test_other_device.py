@@ -1,5 +1,6 @@
-"""Stages 2 and 3 on another device: the bits of the CPU, as all is drawn there, and features that are moved once."""
+"""Stages 2 and 3 on another device: the bits of the CPU, as all is drawn there, and features that are moved once a training."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -238,16 +239,21 @@ def test_a_cache_does_not_say_what_to_compute_on(tmp_path):
     assert load(base=recorded_settings(cache.manifest)).settings.device == "cpu"
 
 
+@pytest.mark.parametrize(
+    ("device", "line"),
+    [
+        ("meta", "device: 'meta' does not compute in float64, in which stages 2 and 3 sum over rows; set device=cpu"),
+        ("cuda:99", r"device: 'cuda:99' cannot be used here \(.+\); try --set device=auto"),
+    ],
+)
 @pytest.mark.parametrize("command", ["train-stg", "retrain", "run", "compare", "sweep"])
-def test_a_device_that_is_not_there_is_refused_before_the_work(plain, tmp_path, monkeypatch, command):
+def test_a_device_that_cannot_be_used_is_refused_before_the_work(plain, tmp_path, monkeypatch, command, device, line):
     monkeypatch.setenv("COATTAIL_RUNS", str(tmp_path / "runs"))
     (tmp_path / "s.toml").write_text("[retrain]\nlearning_rate = [0.1, 0.2]\n")
     file = [str(tmp_path / "s.toml")] if command == "sweep" else []
-    done = run(monkeypatch, command, *file, "--cache", str(plain.path), "--set", "device=meta")
-    line = (
-        "coattail: device: 'meta' does not compute in float64, in which stages 2 and 3 sum over rows; set device=cpu\n"
-    )
-    assert (done.code, done.err) == (2, line)
+    done = run(monkeypatch, command, *file, "--cache", str(plain.path), "--set", f"device={device}")
+    assert done.code == 2
+    assert re.fullmatch(f"coattail: {line}\n", done.err)
     assert not (tmp_path / "runs").exists()
 
 

@@ -53,7 +53,7 @@ def key(tmp_path, monkeypatch) -> str:
         ),
         (
             SWEEP,
-            "pipeline.sweeping.work.run_program",
+            "pipeline.stage3_together.run_program",
             "every finished point is kept; the same command goes on with the others",
         ),
         (
