@@ -38,5 +38,10 @@ def out_of_memory(error: BaseException) -> str:
     accelerator = type(error).__name__ == "OutOfMemoryError"
     return (
         f"out of memory ({reason[:120]}); raise stage1.accumulate or lower stage1.batch_size; elsewhere lower "
-        f"extract.batch_size, retrain.seeds or ram_limit{', or set device=cpu' if accelerator else ''}"
+        f"extract.batch_size, retrain.seeds or ram_limit{'; in stages 2 and 3 set device=cpu' if accelerator else ''}"
     )
+
+
+def line_of(error: BaseException) -> str:
+    """An error as one line: the advice of `out_of_memory`, else its text, else its name."""
+    return out_of_memory(error) or " ".join(str(error).split()) or type(error).__name__

@@ -2,7 +2,7 @@
 
 A split is held in RAM. Where it is larger than `ram_limit`, it is held in a local memory-mapped file instead. The same code
 reads both in the same order, so the results are equal to the bit. Within `machine.device.on_device` it is moved to the device,
-whole and once.
+whole, once a training.
 """
 
 import os

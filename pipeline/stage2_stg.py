@@ -31,7 +31,7 @@ def stg_folder(settings: Settings, cache: FeatureCache, root: Path) -> Path:
     """The run folder of the generator that these settings learn from this cache."""
     narrow = is_narrow(cache.manifest.identity.width, settings.stg)
     key = folders.key_of(
-        **with_device(settings).elsewhere,
+        **with_device(settings).device_key,
         stage="stg",
         stg=settings.stg.model_dump(mode="json", exclude={"network"}) | ({"network": "narrow"} if narrow else {}),
         coordinates=settings.coordinates,
@@ -79,7 +79,7 @@ def _learn(settings: Settings, cache: FeatureCache, folder: Path) -> stg_file.ST
         steps=steps,
         loss=loss,
         held_out=held_out,
-        settings=settings.model_dump(mode="json", include={"seed", "coordinates", "stg"}) | settings.elsewhere,
+        settings=settings.model_dump(mode="json", include={"seed", "coordinates", "stg"}) | settings.device_key,
         seconds=round(time.monotonic() - started, 3),
     )
     folders.write_json(folder / "metrics.json", result)

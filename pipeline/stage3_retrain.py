@@ -40,7 +40,7 @@ NUMBERS = {"retrain.learning_rate", "retrain.tau", "retrain.weight_decay", "retr
 
 def made_by(settings: Settings) -> dict[str, Any]:
     """The values of MADE_BY, and the device where it is no CPU."""
-    return settings.model_dump(mode="json", include=MADE_BY) | settings.elsewhere
+    return settings.model_dump(mode="json", include=MADE_BY) | settings.device_key
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def planned(settings: Settings, cache: FeatureCache, root: Path, stg: Path | Non
     if retrain.test_views != 1:
         retrain = retrain.model_copy(update={"test_views": averaged_views(cache, "test", retrain.test_views)})
     key = folders.key_of(
-        **settings.elsewhere,
+        **settings.device_key,
         **prior,
         **rule,
         **revision,

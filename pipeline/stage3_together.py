@@ -4,10 +4,12 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from torch import Tensor
 
 from cache import FeatureCache
+from cache.errors import CacheError
 from pipeline.artefacts import folders
 from pipeline.classifiers import settled, train_classifiers
 from pipeline.classifiers.kinds import TRAININGS
@@ -15,6 +17,7 @@ from pipeline.classifiers.linear import Classifier
 from pipeline.classifiers.replicas import PER_REPLICA
 from pipeline.classifiers.scored import Scored
 from pipeline.classifiers.trained import prior_power
+from pipeline.errors import PipelineError, line_of
 from pipeline.features import is_unseen
 from pipeline.settings import Settings
 from pipeline.stage3_retrain import Run, made_by, publish, seeds_of
@@ -34,6 +37,8 @@ MOST_RUNS = 256
 """Runs of one program, each of which holds a lock, an open file, while it trains; a process may often open 1,024."""
 SHARE_OF_RAM = 4
 """One program takes at most this part of the memory that it may use."""
+FAILURES = (PipelineError, CacheError, ValueError, MemoryError, RuntimeError)
+"""What training may end in: torch raises RuntimeError, of which OutOfMemoryError is one."""
 
 
 @dataclass(frozen=True)
@@ -130,11 +135,6 @@ def _halves(program: Program) -> tuple[list[Run], list[Run]]:
     )
 
 
-def separate(program: Program) -> list[Program]:
-    """Each run as a program of its own."""
-    return [Program((run,), (run.settings,), tuple(seeds_of(run.settings))) for run in program.runs]
-
-
 def train_program(program: Program, cache: FeatureCache, rows_N: Tensor | None = None) -> list[Classifier | Scored]:
     """The classifier of each run, one replica a seed of its own; with `rows_N` trained on those training rows alone."""
     together = train_classifiers(program.variants, cache, program.seeds, program.runs[0].generator, rows_N)
@@ -164,6 +164,29 @@ def run_program(program: Program, cache: FeatureCache) -> None:
         runs = [run for run in program.runs if run.folder in to_do]
         for part in [program] if len(runs) == len(program.runs) else _by_seeds(runs):
             _train_and_publish(part, cache)
+
+
+def failures(program: Program, cache: FeatureCache, strict: bool = False) -> dict[Path, str]:
+    """Train a program; where it fails, its runs one by one, so that those that can be trained are. Folder -> why it failed.
+
+    What a program may fail of, such as a loss that diverges or too little memory, is in FAILURES; `strict` raises it instead.
+    """
+    try:
+        run_program(program, cache)
+        return {}
+    except FAILURES as error:
+        if strict:
+            raise
+        why = line_of(error)
+    # After the handler, which holds the tensors of what has failed.
+    if len(program.runs) == 1:
+        return {program.runs[0].folder: why}
+    return {folder: why for each in _separate(program) for folder, why in failures(each, cache).items()}
+
+
+def _separate(program: Program) -> list[Program]:
+    """Each run as a program of its own."""
+    return [Program((run,), (run.settings,), tuple(seeds_of(run.settings))) for run in program.runs]
 
 
 def _train_and_publish(program: Program, cache: FeatureCache) -> None:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cache import FeatureCache
@@ -11,7 +11,7 @@ from cache.errors import CacheError
 from pipeline.artefacts import folders
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.features import is_unseen
-from pipeline.machine.device import computing_device
+from pipeline.machine.device import with_device
 from pipeline.progress import note, on_interrupt, track
 from pipeline.results import frame, parquet
 from pipeline.settings.stage3 import uses_stg
@@ -44,11 +44,10 @@ def sweep(job: Sweep) -> tuple[Path, SweepResult]:
     """Run every point that has not been run, then choose the best. Returns the sweep's folder and its result.
 
     Points are resumed by their settings' digests: each is a run folder, which exists whole or not at all. Raises ConfigError
-    where there is nothing to choose on, and, with `fail_fast`, PipelineError at the first point that fails.
+    where there is nothing to choose on or a device cannot be used; with `fail_fast`, PipelineError at the first point that fails.
     """
     split, why_not = choose_on(job.select_on, job.cache)
-    for device in {point.settings.device for point in job.points}:
-        computing_device(device)
+    job = replace(job, points=[replace(point, settings=with_device(point.settings)) for point in job.points])
     failures: dict[int, str] = {}
     stgs = _generators(job, failures)
     runs = _planned(job, stgs, failures)
@@ -197,7 +196,7 @@ def _say_plan(job: Sweep, grouped: Sequence[Program], points: int, done: int) ->
 def _publish(job: Sweep, result: SweepResult, results: list[tuple[Path, RetrainResult]]) -> Path:
     """Write the sweep's folder: its file, the figures of all runs, and, last, the result. Returns the folder."""
     digests = [
-        point.settings.model_dump(mode="json", exclude={"device"}) | point.settings.elsewhere for point in job.points
+        point.settings.model_dump(mode="json", exclude={"device"}) | point.settings.device_key for point in job.points
     ]
     key = folders.key_of(stage="sweep", cache=job.cache.key, points=digests)
     folder = folders.run_folder(job.root, job.points[0].settings.name, "sweep", key)

@@ -108,8 +108,8 @@ def _run_folder(backbone: str | None) -> Path | None:
 
 def _stage1_settings(options: Options) -> "Settings":
     from pipeline.commands.which_cache import resolve_settings
-    from pipeline.settings.used import check_stages
+    from pipeline.settings.used import check_stage1
 
     resolved = resolve_settings(with_config(options))
-    check_stages(resolved.settings, resolved.given, cached=False)
+    check_stage1(resolved.settings, resolved.given)
     return resolved.settings

@@ -24,7 +24,7 @@ from pipeline.settings.stage3 import uses_stg
 from pipeline.stage3_predictions import predictions
 from pipeline.stage3_record import RetrainResult
 from pipeline.stage3_retrain import Run, done_already, planned
-from pipeline.stage3_together import Program, programs, run_program, separate
+from pipeline.stage3_together import failures, programs
 
 Generator = Callable[[Settings], Path]
 """From settings to the run folder of the generator they want, learnt where it is not there."""
@@ -151,22 +151,9 @@ def _train(waiting: Sequence[Run], cache: FeatureCache, strict: bool) -> dict[Pa
     with on_interrupt(ARMS_KEPT), track(len(waiting), "compare", "arms", shown=several) as bar:
         for program in grouped:
             with silently(several):
-                failed |= _failures(program, cache, strict)
+                failed |= failures(program, cache, strict)
             bar.advance(len(program.runs))
     return failed
-
-
-def _failures(program: Program, cache: FeatureCache, strict: bool) -> dict[Path, str]:
-    """Train a program; where it fails, its runs one by one, so that a loss that diverges takes no other run with it."""
-    try:
-        run_program(program, cache)
-    except (DataError, ConfigError, TrainingError) as error:
-        if strict:
-            raise
-        if len(program.runs) == 1:
-            return {program.runs[0].folder: str(error)}
-        return {folder: why for each in separate(program) for folder, why in _failures(each, cache, strict).items()}
-    return {}
 
 
 def _position(arms: Sequence[MethodArm], baseline: str) -> int:

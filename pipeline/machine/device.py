@@ -29,7 +29,7 @@ def device_of(name: str, setting: str = "stage1.device") -> torch.device:
         if device.type == "cuda" and device.index is None and world() > 1:
             device = torch.device("cuda", local_rank())
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, ImportError) as error:
         reason = str(error).splitlines()[0].partition(". ")[0]  # the first sentence: of mps, a page follows
         raise ConfigError(f"{setting}: {name!r} cannot be used here ({reason}); try --set {setting}=auto") from None
     return device
@@ -63,10 +63,11 @@ def with_device(settings: Settings) -> Settings:
 def on_device(settings: Settings) -> AbstractContextManager[torch.device]:
     """Within, tensors are made on the device of stages 2 and 3 where nothing else is said, and `torch.as_tensor` moves there.
 
-    On a CPU nothing is entered: the same code makes the same bits, and no call is looked at.
+    On a CPU nothing is entered, unless the caller's default is another device: the same code makes the same bits, and no call
+    is looked at.
     """
     device = computing_device(settings.device)
-    return nullcontext(device) if device.type == "cpu" else device
+    return nullcontext(device) if device.type == torch.get_default_device().type == "cpu" else device
 
 
 Amp = Literal["off", "bf16", "fp16"]

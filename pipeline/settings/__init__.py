@@ -39,9 +39,10 @@ class Settings(Section):
     evaluate: Evaluate = Evaluate()
 
     @property
-    def elsewhere(self) -> dict[str, str]:
-        """What a run's key and record say of the device: its name, but nothing of a CPU, so older keys hold."""
-        return {} if self.device == "cpu" else {"device": self.device}
+    def device_key(self) -> dict[str, str]:
+        """What a run's key and record say of the device: its kind, such as `cuda`, but nothing of a CPU, so older keys hold."""
+        kind = self.device.partition(":")[0]
+        return {} if kind == "cpu" else {"device": kind}
 
     @model_validator(mode="after")
     def _the_sample_can_be_left_out(self) -> "Settings":

@@ -200,6 +200,12 @@ def check_stages(settings: Settings, given: Iterable[str], cached: bool) -> None
     _check([settings], given, cached, lambda key: None)
 
 
+def check_stage1(settings: Settings, given: Iterable[str]) -> None:
+    """As `check_stages`, and ConfigError for `device`, which no cache records."""
+    reason = "it is for stages 2 and 3; for stage 1 set stage1.device"
+    _check([settings], given, False, lambda key: reason if key == "device" else None)
+
+
 def _check(
     variants: Sequence[Settings], given: Iterable[str], cached: bool, problem: Callable[[str], str | None]
 ) -> None:

@@ -15,20 +15,19 @@ import torch
 
 from cache import FeatureCache, sharing
 from cache.disk import durable
-from cache.errors import CacheError
 from cache.format import layout
 from cache.sharing import pull
 from pipeline.artefacts import folders
 from pipeline.classifiers.held_out import FOLDS
 from pipeline.classifiers.selection import stratified_folds
-from pipeline.errors import PipelineError, out_of_memory
+from pipeline.errors import PipelineError, line_of
 from pipeline.evaluate import Measured, measure, measured_logits, shift_to
 from pipeline.features import load
 from pipeline.settings import Settings
 from pipeline.stage3_predictions import classifier_of
 from pipeline.stage3_record import RetrainResult
 from pipeline.stage3_retrain import Run, done_already, planned, publish_split, seeds_of, split_figures
-from pipeline.stage3_together import Program, programs, run_program, separate, train_program
+from pipeline.stage3_together import FAILURES, Program, failures, programs, train_program
 
 CROSS_VALIDATION = "cross-validation"
 
@@ -120,23 +119,12 @@ def _outcomes(task: Task, cache: FeatureCache, root: Path, stg: Path | None) -> 
     runs = [planned(settings, cache, root, stg) for settings in task.settings]
     errors: dict[Path, str] = {}
     for program in programs([run for run in runs if done_already(run) is None], cache):
-        errors |= _errors(program, cache)
+        errors |= failures(program, cache)
     if task.choose_on:
         done = [run for run in runs if run.folder not in errors and split_figures(run, task.choose_on) is None]
         for program in programs(done, cache):
             errors |= _choice_errors(program, cache, task.choose_on)
     return [Outcome(str(run.folder), errors.get(run.folder, "")) for run in runs]
-
-
-def _errors(program: Program, cache: FeatureCache) -> dict[Path, str]:
-    """Train a program; where it fails, its runs one by one, so that those that can be trained are. Folder -> why it failed."""
-    try:
-        run_program(program, cache)
-    except (PipelineError, CacheError, ValueError, MemoryError, RuntimeError) as error:
-        if len(program.runs) == 1:
-            return {program.runs[0].folder: _line(error)}
-        return {folder: text for each in separate(program) for folder, text in _errors(each, cache).items()}
-    return {}
 
 
 def _choice_errors(program: Program, cache: FeatureCache, choose_on: str) -> dict[Path, str]:
@@ -149,13 +137,9 @@ def _choice_errors(program: Program, cache: FeatureCache, choose_on: str) -> dic
         measured = [_on_split(run, result, cache, choose_on) for run, result in zip(program.runs, results, strict=True)]
         for run, result, figures in zip(program.runs, results, measured, strict=True):
             publish_split(run, choose_on, figures, result.test_views)
-    except (PipelineError, CacheError, ValueError, MemoryError, RuntimeError) as error:
-        return {run.folder: f"{choose_on}: {_line(error)}" for run in program.runs}
+    except FAILURES as error:
+        return {run.folder: f"{choose_on}: {line_of(error)}" for run in program.runs}
     return {}
-
-
-def _line(error: Exception) -> str:
-    return out_of_memory(error) or " ".join(str(error).split()) or type(error).__name__
 
 
 def _on_split(run: Run, result: RetrainResult, cache: FeatureCache, split: str) -> Measured:

@@ -1,5 +1,6 @@
-"""Stages 2 and 3 on another device: the bits of the CPU, as all is drawn there, and features that are moved once."""
+"""Stages 2 and 3 on another device: the bits of the CPU, as all is drawn there, and features that are moved once a training."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -22,9 +23,9 @@ from pipeline.plan import plan_retrain
 from pipeline.settings.load import load, recorded_settings
 from pipeline.settings.register import AUGMENTATIONS, HEADS
 from pipeline.settings.stage3 import VALIDATES
-from pipeline.stage2_stg import train_stg
+from pipeline.stage2_stg import stg_folder, train_stg
 from pipeline.stage3_record import RetrainResult
-from pipeline.stage3_retrain import planned, split_figures
+from pipeline.stage3_retrain import made_by, planned, split_figures
 from pipeline.sweeping.work import CROSS_VALIDATION, Task, perform
 
 SMALL = (
@@ -54,7 +55,7 @@ def retrained(cache, root, *more):
     (_, here), (_, there) = both(lambda settings, folder: retrain(settings, cache, folder), root, *more)
     assert (there.digest, there.predictions) == (here.digest, here.predictions)
     assert there.each_seed == here.each_seed
-    assert (here.settings.get("device"), there.settings["device"]) == (None, NAME)
+    assert (here.settings.get("device"), there.settings["device"]) == (None, "meta")
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +148,7 @@ def test_a_generator(tmp_path, monkeypatch, more):
     (_, here), (_, there) = both(lambda settings, folder: train_stg(settings, cache, folder), tmp_path, *more)
     assert there.digest == here.digest
     assert (there.steps, there.loss, there.held_out) == (here.steps, here.loss, here.held_out)
-    assert there.settings == here.settings | {"device": NAME}
+    assert there.settings == here.settings | {"device": "meta"}
     retrained(cache, tmp_path, *more, "retrain.augmentation=stg")
 
 
@@ -223,21 +224,36 @@ def test_runs_of_a_cpu_keep_their_keys_and_others_have_their_own(plain, tmp_path
         assert planned(settings_of(device=NAME), plain, tmp_path).folder != here
 
 
+def test_which_of_several_devices_of_a_kind_does_not_matter(plain, tmp_path, monkeypatch):
+    """Under torchrun `cuda` is one of them; a run alone takes what was made there."""
+    monkeypatch.setattr("pipeline.stage3_retrain.with_device", lambda settings: settings)
+    monkeypatch.setattr("pipeline.stage2_stg.with_device", lambda settings: settings)
+    settings = [settings_of(device=name) for name in ("cuda", "cuda:0", "cuda:1")]
+    assert len({planned(each, plain, tmp_path).folder for each in settings}) == 1
+    assert len({stg_folder(each, plain, tmp_path) for each in settings}) == 1
+    assert [made_by(each)["device"] for each in settings] == ["cuda"] * 3
+
+
 def test_a_cache_does_not_say_what_to_compute_on(tmp_path):
     cache = write_cache(tmp_path, settings={"device": "cuda:7"})
     assert load(base=recorded_settings(cache.manifest)).settings.device == "cpu"
 
 
+@pytest.mark.parametrize(
+    ("device", "line"),
+    [
+        ("meta", "device: 'meta' does not compute in float64, in which stages 2 and 3 sum over rows; set device=cpu"),
+        ("cuda:99", r"device: 'cuda:99' cannot be used here \(.+\); try --set device=auto"),
+    ],
+)
 @pytest.mark.parametrize("command", ["train-stg", "retrain", "run", "compare", "sweep"])
-def test_a_device_that_is_not_there_is_refused_before_the_work(plain, tmp_path, monkeypatch, command):
+def test_a_device_that_cannot_be_used_is_refused_before_the_work(plain, tmp_path, monkeypatch, command, device, line):
     monkeypatch.setenv("COATTAIL_RUNS", str(tmp_path / "runs"))
     (tmp_path / "s.toml").write_text("[retrain]\nlearning_rate = [0.1, 0.2]\n")
     file = [str(tmp_path / "s.toml")] if command == "sweep" else []
-    done = run(monkeypatch, command, *file, "--cache", str(plain.path), "--set", "device=meta")
-    line = (
-        "coattail: device: 'meta' does not compute in float64, in which stages 2 and 3 sum over rows; set device=cpu\n"
-    )
-    assert (done.code, done.err) == (2, line)
+    done = run(monkeypatch, command, *file, "--cache", str(plain.path), "--set", f"device={device}")
+    assert done.code == 2
+    assert re.fullmatch(f"coattail: {line}\n", done.err)
     assert not (tmp_path / "runs").exists()
 
 

@@ -2,12 +2,14 @@
 
 import json
 import math
+import subprocess
+import sys
 from contextlib import ExitStack
 
 import numpy as np
 import pytest
 import torch
-from conftest import Blobs, write_cache
+from conftest import ROOT, Blobs, write_cache
 
 from cache.disk.locks import locked
 from pipeline import retrain, run_cache
@@ -388,3 +390,15 @@ def test_an_augmentation_that_borrows_from_head_classes_makes_a_run_of_its_own_f
     assert len({planned_with(f"stg.head_classes={heads}") for heads in (0, 2, 3)}) == 3
     assert planned_with("stg.memory=5") == planned_with()  # it does not use it
     assert planned_with() == "crt+distribution-calibration-ec5dd57f9d4e"  # as such runs were called before
+
+
+def test_they_do_without_torchvision(stores, tmp_path):
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom cache import FeatureCache\nfrom pipeline import retrain\n"
+        f"from pipeline.settings.load import load\nsettings = load(overrides={[*FAST, 'retrain.augmentation=stg']}).settings\n"
+        f"retrain(settings, FeatureCache.open(Path({str(write_cache(stores).path)!r})), Path({str(tmp_path)!r}))\n"
+        "print('torch' in sys.modules, 'torchvision' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "True False\n"
+    assert len(list(tmp_path.glob("own/*/metrics.json"))) == 2

@@ -111,6 +111,19 @@ def test_points_that_mean_one_run_are_counted_once(job, stores, capsys):
     assert "sweep: 2 points, 0 done already; 2 programs of 2 replicas" in said
 
 
+def test_names_of_one_device_mean_one_sweep(job, monkeypatch, capsys):
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
+    texts = [
+        'methods = ["ncm"]\ndevice = "cpu"',
+        'methods = ["ncm"]\ndevice = ["auto"]',
+        'methods = ["ncm"]\ndevice = "cpu:0"',
+    ]
+    assert len({sweep(job(text))[0] for text in texts}) == 1
+    _, result = sweep(job('methods = ["ncm"]\ndevice = ["cpu", "auto"]'))
+    assert result.points == 1
+    assert "device=auto: the same run as device=cpu" in capsys.readouterr().err
+
+
 def test_one_point_that_diverges_takes_no_other_with_it(job):
     text = "[retrain]\noptimizer = 'sgd'\nlearning_rate = [0.01, 1e38]"
     _, result = sweep(job(text))

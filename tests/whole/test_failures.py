@@ -36,7 +36,7 @@ def failing(monkeypatch, error: BaseException, *more: str):
 @pytest.mark.parametrize(
     ("error", "reason", "more"),
     [
-        (torch.OutOfMemoryError("CUDA out of memory.\nTried 2 GiB"), "CUDA out of memory. Tried 2 GiB", ", or set device=cpu"),
+        (torch.OutOfMemoryError("CUDA out of memory.\nTried 2 GiB"), "CUDA out of memory. Tried 2 GiB", "; in stages 2 and 3 set device=cpu"),
         (RuntimeError(f"DefaultCPUAllocator: {NO_ROOM}"), f"DefaultCPUAllocator: {NO_ROOM}", ""),
         (MemoryError(), "nothing is left", ""),
     ],
@@ -388,6 +388,13 @@ def test_a_toml_with_what_is_no_path(here, monkeypatch, tmp_path, text):
         (
             "inspect --cache KEY --set retrain.tau=3",
             "retrain.tau: has no effect here: inspect trains nothing; leave it out",
+        ),
+        *(
+            (
+                f"{command} --config digits-lt --set device=nonsense",
+                "device: has no effect here: it is for stages 2 and 3; for stage 1 set stage1.device; leave it out",
+            )
+            for command in ("train-backbone", "train-backbone --dry-run", "extract")
         ),
     ],
 )

@@ -48,12 +48,12 @@ def key(tmp_path, monkeypatch) -> str:
         ),
         (
             COMPARE,
-            "pipeline.comparing.methods.run_program",
+            "pipeline.stage3_together.run_program",
             "finished methods are kept, the same command goes on with the others",
         ),
         (
             SWEEP,
-            "pipeline.sweeping.work.run_program",
+            "pipeline.stage3_together.run_program",
             "every finished point is kept; the same command goes on with the others",
         ),
         (

@@ -14,7 +14,7 @@ from pipeline.comparing.methods import compare_methods
 from pipeline.comparing.presets import available_presets, preset_arms, read_preset
 from pipeline.comparing.several import one_backbone_note, overview
 from pipeline.comparing.statistics import exact_p
-from pipeline.errors import ConfigError, DataError, TrainingError
+from pipeline.errors import ConfigError, DataError, TrainingError, out_of_memory
 from pipeline.metrics import worst_tenth
 from pipeline.report.compared import comparison_frame, comparison_lines, methods_table, overview_lines
 from pipeline.settings.load import load
@@ -87,7 +87,7 @@ def test_arms_of_equal_settings_share_a_run_and_keep_their_rows(cache, tmp_path,
         trained.extend(run.folder.name for run in program.runs)
         run_program(program, cache)
 
-    monkeypatch.setattr("pipeline.comparing.methods.run_program", counted)
+    monkeypatch.setattr("pipeline.stage3_together.run_program", counted)
     crt = with_method(settings(), "crt")
     rows = [
         MethodArm("ours", crt, {"C10-LT": 83.1}),
@@ -311,3 +311,21 @@ def test_an_arm_that_diverges_is_left_out_and_those_trained_beside_it_stand(cach
     (lost,) = comparison.left_out
     assert lost.name == "wild"
     assert lost.reason.startswith("retrain: the loss is not finite by step ")
+
+
+def test_arms_too_large_for_one_program_are_trained_one_by_one(cache, tmp_path, monkeypatch):
+    def small(program, cache):
+        if len(program.runs) > 1 or program.runs[0].settings.retrain.learning_rate == 0.5:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        run_program(program, cache)
+
+    monkeypatch.setattr("pipeline.stage3_together.run_program", small)
+    rates = {"first": 0.1, "second": 0.2, "large": 0.5}
+    rows = [
+        MethodArm(name, with_method(settings(), "crt", {"retrain.learning_rate": rate})) for name, rate in rates.items()
+    ]
+    assert len(programs([planned(row.settings, cache, tmp_path) for row in rows], cache)) == 1
+    comparison, _ = compare_methods(rows, [], cache, tmp_path, lambda own: None, "first")
+    assert [arm.name for arm in comparison.arms] == ["first", "second"]
+    (lost,) = comparison.left_out
+    assert (lost.name, lost.reason) == ("large", out_of_memory(torch.OutOfMemoryError("CUDA out of memory.")))

@@ -48,10 +48,19 @@ def test_settings_name_the_format_that_was_used(monkeypatch):
 @pytest.mark.parametrize("name", ["cpu", "cpu:0"])
 def test_a_cpu_is_a_cpu_by_any_name(name):
     settings = device.with_device(Settings(device=name))
-    assert (settings.device, settings.elsewhere) == ("cpu", {})
+    assert (settings.device, settings.device_key) == ("cpu", {})
     with device.on_device(Settings(device=name)) as found:
         assert found.type == "cpu"
         assert torch.get_default_device() == CPU
+
+
+def test_a_cpu_stays_one_where_the_caller_makes_tensors_elsewhere():
+    torch.set_default_device("meta")
+    try:
+        with device.on_device(Settings(device="cpu")):
+            assert torch.ones(1).device == CPU
+    finally:
+        torch.set_default_device(None)
 
 
 def test_auto_is_the_accelerator_where_it_computes_in_float64(monkeypatch):
@@ -68,6 +77,11 @@ def test_a_device_that_cannot_be_used_is_named_with_its_setting():
         device.computing_device("vulkan")
     line = "device: 'vulkan' cannot be used here (Could not run 'aten::empty.memory_format' with arguments from the 'Vulkan' backend)"
     assert str(error.value) == f"{line}; try --set device=auto"
+    with pytest.raises(ConfigError) as error:
+        device.computing_device("privateuseone")  # a device whose module is not there
+    assert str(error.value) == (
+        "device: 'privateuseone' cannot be used here (No module named 'torch.privateuseone'); try --set device=auto"
+    )
     for setting, found in (("device", device.computing_device), ("stage1.device", device.device_of)):
         with pytest.raises(ConfigError) as error:
             found("warp")
