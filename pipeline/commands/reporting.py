@@ -34,7 +34,7 @@ def report(
     reference: str | None,
     as_json: bool,
 ) -> None:
-    """What a method did to which classes, with figures, as one HTML file: coattail report 612d.
+    """What a method did to which classes, with figures, as one HTML file: coattail report 6806.
 
     RUN is a run folder of retrain, SWEEP the folder of a sweep, which sweep prints last. CACHE is a cache's folder, key, start
     of its key, or a sample's name: all its finished runs.

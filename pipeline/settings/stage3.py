@@ -32,7 +32,7 @@ READS_MAPS = tuple(name for name, row in register.AUGMENTATIONS.items() if row.r
 """Augmentations of feature maps, for caches that hold them."""
 VALIDATES = tuple(name for name, row in register.HEADS.items() if row.reads_val)
 """Heads that learn or choose something on rows held out: on the `val` split, where the cache has one."""
-AUTOMATIC: dict[str, float] = {"tau": 1.0, "l2": 0.03, "shrinkage": 0.6, "transfer": 3.0}
+AUTOMATIC: dict[str, float] = {"tau": 1.0, "l2": 0.003, "shrinkage": 0.6, "transfer": 3.0}
 """What `auto` stands for in these settings where no rows can be held out, or where the head does not choose."""
 CHOOSES: dict[str, tuple[str, ...]] = {
     "logistic": ("l2", "tau"),
@@ -133,7 +133,7 @@ class Retrain(Section):
     """Strength of `logit-adjustment`, `logit-adjusted`, `tau-norm` and of the adjustment of `logistic`. `auto`: for `logistic`
     the likeliest on rows held out, where the backbone never saw the training rows or the cache has a `val` split; else 1."""
     l2: Annotated[Literal["auto"] | Positive, AUTO] = "auto"
-    """`logistic`: strength of the penalty, on a mean loss and whitened columns. `auto`: as for `tau`; else 0.03."""
+    """`logistic`: strength of the penalty, on a mean loss and whitened columns. `auto`: as for `tau`; else 0.003."""
     shrinkage: Annotated[Literal["auto"] | Annotated[float, Field(ge=0, le=1)], AUTO] = "auto"
     """`lda`, `transfer`: how far the covariance within classes is drawn to a multiple of the identity. `auto`: as for `tau`;
     else 0.6."""

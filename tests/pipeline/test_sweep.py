@@ -100,14 +100,14 @@ def test_the_same_sweep_again_trains_nothing(job, capsys):
 
 
 def test_points_that_mean_one_run_are_counted_once(job, stores, capsys):
-    """On rows that the backbone was trained on, `auto` stands for 0.03."""
+    """On rows that the backbone was trained on, `auto` stands for 0.003."""
     seen = write_cache(stores, Blobs(seed=3), settings=SEEN)
-    folder, result = sweep(job('methods = ["logistic"]\n[retrain]\nl2 = ["auto", 0.03, 0.5]', cache=seen))
+    folder, result = sweep(job('methods = ["logistic"]\n[retrain]\nl2 = ["auto", 0.003, 0.5]', cache=seen))
     assert [place.values for place in result.places] == [{"retrain.l2": "auto"}, {"retrain.l2": 0.5}]
     assert [place.seeds for place in result.places] == [[0], [0]]
     assert (result.points, len(pl.read_parquet(folder / "results.parquet"))) == (2, 2)
     said = capsys.readouterr().err
-    assert "retrain.l2=0.03: the same run as retrain.l2=auto" in said
+    assert "retrain.l2=0.003: the same run as retrain.l2=auto" in said
     assert "sweep: 2 points, 0 done already; 2 programs of 2 replicas" in said
 
 

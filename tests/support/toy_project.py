@@ -50,7 +50,7 @@ class ToyProject:
     def write_files(self, text: str) -> list[Path]:
         """The files that a text shows, written as they stand there, but for the length of stage 1; and the sweeps' files."""
         for name in ("sweep.toml", "strengths.toml"):
-            (self.place / name).write_text(SWEEP.replace("KEY", self.keys["612d"]))
+            (self.place / name).write_text(SWEEP.replace("KEY", self.keys["6806"]))
         paths = []
         for content, name in FILES.findall(text):
             paths.append(self.place / name)
@@ -73,7 +73,7 @@ class ToyProject:
 
 
 def toy_project(place: Path, patch: pytest.MonkeyPatch) -> ToyProject:
-    """Made by the commands themselves: a cache of digits (612d), one of imported features (4189) and of images (802e)."""
+    """Made by the commands themselves: a cache of digits (6806), one of imported features (4189) and of images (802e)."""
     project = ToyProject(place, {})
     project.enter(patch)
     (place / "place").mkdir()
@@ -81,7 +81,7 @@ def toy_project(place: Path, patch: pytest.MonkeyPatch) -> ToyProject:
     _write_images(place)
     _write_features(place)
     commands = {
-        "612d": ("train-backbone", "--config", "digits-lt", *QUICK),
+        "6806": ("train-backbone", "--config", "digits-lt", *QUICK),
         "4189": ("cache", "import", "flowers.npz", "--name", "flowers"),
         "802e": ("train-backbone", "--config", "own.toml"),
     }
@@ -89,9 +89,9 @@ def toy_project(place: Path, patch: pytest.MonkeyPatch) -> ToyProject:
         made = run(patch, *words, "--json", "-q")
         assert made.code == 0, made.err
         project.keys[name] = made.json["cache" if "cache" in made.json else "key"]
-    project.keys["KEY"] = project.keys["612d"]
+    project.keys["KEY"] = project.keys["6806"]
     project.write_files("")
-    for key in (project.keys["612d"], project.keys["802e"]):
+    for key in (project.keys["6806"], project.keys["802e"]):
         made = run(patch, "retrain", "--cache", key, "--head", "lda", "-q")
         assert made.code == 0, made.err
     return project

@@ -21,13 +21,13 @@ NOT_RUN = {
     "coattail run --config photos.toml": "the same",
     "coattail run photos/ --backbone efficientnet-lite0": "weights of an extra; tests/pipeline/backbones/ has them",
     "coattail run --cache 4189": "the work of `demo --sample`, which runs; tests/whole/test_cli.py has it",
-    "coattail compare --cache 612d --preset paper-table2": "trains every method of the table; tests/pipeline/comparing/test_presets.py has presets",
+    "coattail compare --cache 6806 --preset paper-table2": "trains every method of the table; tests/pipeline/comparing/test_presets.py has presets",
 }
 """A command that is left out -> why."""
 FEW = ("--methods", "crt,lda")
 MORE = {
-    "coattail cache rm 612d": ("--yes",),
-    "coattail compare --cache 612d --seeds 5": (*FEW, *QUICK[-2:]),
+    "coattail cache rm 6806": ("--yes",),
+    "coattail compare --cache 6806 --seeds 5": (*FEW, *QUICK[-2:]),
     "coattail run photos/": QUICK,
     "coattail demo --sample cifar100-lt": QUICK[2:],
     "coattail train-backbone --config cifar100-lt": (
@@ -41,7 +41,7 @@ WANTED = {"--to onnx": ("onnx", "onnxscript", "onnxruntime"), "model.onnx": ("on
 """A part of a command -> the packages of an extra without which it is not run."""
 FIRST = {
     "coattail extract --config cifar100-lt": "coattail train-backbone --config cifar100-lt",
-    "coattail cache pull s3://bucket/caches 612d": "coattail cache push s3://bucket/caches 612d",
+    "coattail cache pull s3://bucket/caches 6806": "coattail cache push s3://bucket/caches 6806",
 }
 """An example -> the command that makes what it takes up."""
 
@@ -62,7 +62,7 @@ def project(made, monkeypatch, s3):
     made.enter(monkeypatch)
     for name in set(PICTURES) - {"class-counts"}:
         monkeypatch.delitem(PICTURES, name)
-    monkeypatch.setattr(which_cache, "sample_path", lambda name: made.place / "stores" / made.keys["612d"])
+    monkeypatch.setattr(which_cache, "sample_path", lambda name: made.place / "stores" / made.keys["6806"])
     return made
 
 
