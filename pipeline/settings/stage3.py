@@ -32,8 +32,10 @@ READS_MAPS = tuple(name for name, row in register.AUGMENTATIONS.items() if row.r
 """Augmentations of feature maps, for caches that hold them."""
 VALIDATES = tuple(name for name, row in register.HEADS.items() if row.reads_val)
 """Heads that learn or choose something on rows held out: on the `val` split, where the cache has one."""
-AUTOMATIC: dict[str, float] = {"tau": 1.0, "l2": 0.003, "shrinkage": 0.6, "transfer": 3.0}
+AUTOMATIC: dict[str, float] = {"tau": 1.0, "l2": 0.03, "shrinkage": 0.6, "transfer": 3.0}
 """What `auto` stands for in these settings where no rows can be held out, or where the head does not choose."""
+SEEN_L2 = 0.003
+"""What `l2 = "auto"` stands for in `logistic` on rows that the backbone was trained on."""
 CHOOSES: dict[str, tuple[str, ...]] = {
     "logistic": ("l2", "tau"),
     "lda": ("shrinkage",),
@@ -133,7 +135,8 @@ class Retrain(Section):
     """Strength of `logit-adjustment`, `logit-adjusted`, `tau-norm` and of the adjustment of `logistic`. `auto`: for `logistic`
     the likeliest on rows held out, where the backbone never saw the training rows or the cache has a `val` split; else 1."""
     l2: Annotated[Literal["auto"] | Positive, AUTO] = "auto"
-    """`logistic`: strength of the penalty, on a mean loss and whitened columns. `auto`: as for `tau`; else 0.003."""
+    """`logistic`: strength of the penalty, on a mean loss and whitened columns. `auto`: as for `tau`; else 0.003 on
+    rows that the backbone saw, 0.03 on others."""
     shrinkage: Annotated[Literal["auto"] | Annotated[float, Field(ge=0, le=1)], AUTO] = "auto"
     """`lda`, `transfer`: how far the covariance within classes is drawn to a multiple of the identity. `auto`: as for `tau`;
     else 0.6."""
@@ -221,7 +224,10 @@ class Retrain(Section):
         """These settings with a number for each `auto` of AUTOMATIC that the head does not choose; `chooses`: whether there are
         rows to choose on."""
         left = CHOOSES.get(self.head, ()) if chooses else ()
-        return self.model_copy(update={name: self.number(name) for name in AUTOMATIC if name not in left})
+        numbers = {name: self.number(name) for name in AUTOMATIC if name not in left}
+        if self.head == "logistic" and self.l2 == "auto" and not chooses:
+            numbers["l2"] = SEEN_L2
+        return self.model_copy(update=numbers)
 
     @model_validator(mode="after")
     def _the_prior_is_corrected_once(self) -> "Retrain":
