@@ -18,6 +18,10 @@ COMMENTS = {
     "data.mean": "of red, green and blue, 0 to 1, over some of these images",
     "data.std": "their spread",
     "stage1.epochs": "passes over the training images; more on a GPU (200 is usual for CIFAR)",
+    "stage1.batch_size": "images of a step; few passes want small steps, 200 do with 128",
+    "stage1.warmup_epochs": "epochs in which the rate rises",
+    "stage1.loss": "the balanced softmax: classes' frequencies are part of the loss; ce is plain",
+    "stage1.mixing": "mixup or cutmix mix pairs of images, which helps over many epochs",
 }
 """What is said of a setting in a config that `config init` writes."""
 OFFERED = (

@@ -10,6 +10,8 @@ from pipeline.errors import DataError
 from pipeline.images.dataset import load
 from pipeline.images.discovery import found_in, settings_found
 from pipeline.settings import Settings
+from pipeline.settings.files import CONFIGS
+from pipeline.settings.load import load as load_settings
 from tests.support.toy_images import png, write_folder, write_parquet
 
 
@@ -90,7 +92,9 @@ def test_defaults_come_from_the_images(tmp_path):
     )
     assert values["data"]["mean"] == pytest.approx(pixels.mean(axis=(0, 1, 2)), abs=1e-3)
     assert values["data"]["image_size"] == 32
-    assert values["stage1"]["epochs"] == 100
+    assert values["stage1"] == {
+        "epochs": 100, "batch_size": 64, "warmup_epochs": 1.0, "loss": "logit-adjusted", "mixing": "none", "weight_decay": 5e-4
+    }  # fmt: skip
     shutil.copytree(tmp_path / "My photos", tmp_path / "moved")
     assert settings_found(tmp_path / "moved")["data"]["mean"] == values["data"]["mean"]
 
@@ -149,3 +153,11 @@ def test_training_files_that_cannot_be_told_are_one_line(tmp_path):
         "ROOT: no pattern names x_t.parquet, x_tiny.parquet alone, the files of train; let their names begin with train- "
         "and no other's"
     )
+
+
+@pytest.mark.parametrize("method", sorted(path.stem for path in (CONFIGS / "methods").glob("*.toml")))
+def test_a_published_method_goes_over_the_settings_found(tmp_path, method):
+    write_folder(tmp_path, {"cat": 2, "dog": 1})
+    over = load_settings(f"+{method}", base=("photos", settings_found(tmp_path))).settings
+    assert over.data.train == str(tmp_path)
+    assert over.stage1.reweight == load_settings(f"+{method}", base=("photos", {})).settings.stage1.reweight
