@@ -266,7 +266,6 @@ def test_auto_says_how_it_chose_and_never_looks_at_the_test_split(stores, cache,
     ("head", "key"),
     [
         ("crt", "7ac9540a101eac74"),
-        ("logistic", "c388a556f46639a8"),
         ("tau-norm", "01a0aeb1dcf0a2b1"),
         ("transfer", "762283667df32090"),
     ],
@@ -276,7 +275,15 @@ def test_settings_that_came_later_change_no_run_s_key(head, key):
     assert folders.key_of(retrain=Retrain(head=head).settled(chooses=False).keyed()).startswith(key)
     assert not folders.key_of(retrain=Retrain(head=head, distance="l2").settled(chooses=False).keyed()).startswith(key)
     chosen = folders.key_of(retrain=Retrain(head=head).settled(chooses=True).keyed())
-    assert chosen.startswith(key) == (head not in ("logistic", "transfer"))
+    assert chosen.startswith(key) == (head != "transfer")
+
+
+def test_logistic_has_another_key_since_its_penalty_is_another_on_rows_that_the_backbone_saw():
+    logistic = Retrain(head="logistic")
+    assert (logistic.settled(chooses=False).l2, logistic.settled(chooses=True).l2) == (0.003, "auto")
+    assert Retrain(head="logistic", l2=0.03).settled(chooses=False).l2 == 0.03
+    given = Retrain(head="logistic", l2=0.03).settled(chooses=False).keyed()
+    assert folders.key_of(retrain=given).startswith("c388a556f46639a8")
 
 
 def test_a_run_of_an_earlier_version_of_a_head_is_not_taken_for_this_one_s(cache, tmp_path, monkeypatch):

@@ -83,9 +83,9 @@ def test_diff_names_the_settings(photos, monkeypatch):
 @pytest.mark.parametrize("place", ["photos", "photos/", "./photos/", "{root}/photos"])
 def test_a_method_may_follow_a_folder_of_images(photos, place):
     place = place.format(root=photos.parent)
-    plain, method = (resolve_settings(Options(config=place + end)) for end in ("", "+balanced-softmax+sam"))
+    plain, method = (resolve_settings(Options(config=place + end)) for end in ("", "+ldam-drw+sam"))
     assert method.settings.data == plain.settings.data
-    assert (plain.settings.stage1.loss, method.settings.stage1.loss) == ("ce", "logit-adjusted")
+    assert (plain.settings.stage1.loss, method.settings.stage1.loss) == ("logit-adjusted", "ldam")
     assert (method.settings.stage1.sam_rho > 0, method.settings.name) == (True, "photos")
     assert method.origins["data.train"] == place
 
