@@ -1,7 +1,8 @@
 """Standardised coordinates for stages 2 and 3, so that neither unit nor offset of a feature matters. Pure.
 
-Each column is centred and divided by its standard deviation over the training rows. A classifier that is learnt in these
-coordinates is converted back before it is saved, so that it takes raw features.
+Each column is centred and divided by its standard deviation over the training rows. A column that differs in a few rows only
+has a spread that says nothing of other rows, so it counts less. A classifier that is learnt in these coordinates is converted
+back before it is saved, so that it takes raw features.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -16,13 +17,18 @@ PART_VALUES = 1 << 18
 times as long."""
 ROUNDING = 4 * torch.finfo(torch.float32).eps
 """A spread below this share of the column's mean is the rounding of float32: the column is constant."""
+SUPPORT = 16
+"""Effective rows that a column's variance must rest on to count in full; with fewer than 128 rows an eighth of these. A
+backbone leaves many columns at nearly one value on images unlike its own. One that differs by .001 in a single row has a spread
+that a new row can exceed 5,000 times. RESULTS.md has what 3 to 16, and sharp limits, gain on four sets and on seven others."""
 
 
 @dataclass(frozen=True)
 class Coordinates:
     """x -> (x - offset) / scale for each column: offset (D,), scale (D,), float32; `varies` (D,) is False for a constant.
 
-    A constant column has scale 1 and contributes 0, whatever a later row holds there. The offset is rounded to float32: that
+    The scale is the spread, more for a column whose variance rests on a few rows (SUPPORT). A constant column has scale 1 and
+    contributes 0, whatever a later row holds there. The offset is rounded to float32: that
     moves the origin by less than 1e-4 spreads where the offset is 1,000 of them, the same for every row.
     """
 
@@ -61,6 +67,11 @@ class Coordinates:
 def fit_coordinates(blocks: Callable[[], Iterable[Tensor]]) -> Coordinates:
     """Each column's mean and standard deviation over the training rows; `blocks()` gives them as (B, D), twice.
 
+    The effective rows of a column's variance are (sum d^2)^2 / sum d^4, d a row's distance from the mean: 1 where a single one
+    differs, m where m do alike, a third of them for a normal distribution. From 1 to SUPPORT of them the column's share grows
+    evenly from 0 to 1; its standard deviation is divided by that. So a spread that few rows decide costs little when it is
+    wrong, and no unit matters.
+
     Sums are float64 and centred. Raises ValueError without rows.
     """
     rows, mean_D = 0, torch.zeros((), dtype=torch.float64)
@@ -70,12 +81,23 @@ def fit_coordinates(blocks: Callable[[], Iterable[Tensor]]) -> Coordinates:
     if rows == 0:
         raise ValueError("fit_coordinates: no rows")
     offset_D = (mean_D / rows).float()
-    square_D = torch.zeros_like(mean_D)
+    square_D, fourth_D = torch.zeros_like(mean_D), torch.zeros_like(mean_D)
     for part_BD in _parts(blocks()):
-        square_D += (part_BD.float() - offset_D).square_().double().sum(dim=0)
+        square_BD = (part_BD.float() - offset_D).square_().double()
+        square_D += square_BD.sum(dim=0)
+        fourth_D += square_BD.square_().sum(dim=0)
     spread_D = (square_D / rows).sqrt().float()
-    varies_D = spread_D > ROUNDING * offset_D.abs()
-    return Coordinates(offset_D, torch.where(varies_D, spread_D, 1.0), varies_D)
+    share_D = _share(square_D.square() / fourth_D, rows).float()
+    varies_D = (spread_D > ROUNDING * offset_D.abs()) & (share_D > 0)
+    return Coordinates(offset_D, torch.where(varies_D, spread_D / share_D, 1.0), varies_D)
+
+
+def _share(effective_D: Tensor, rows: int) -> Tensor:
+    """From 0 to 1: how much a column counts whose variance rests on so many effective rows; 1 for NaN, a constant's."""
+    wanted = min(SUPPORT, rows / 8)
+    if wanted <= 1:
+        return torch.ones_like(effective_D)
+    return ((effective_D.nan_to_num(nan=wanted) - 1) / (wanted - 1)).clamp(0, 1)
 
 
 def _parts(blocks: Iterable[Tensor]) -> Iterator[Tensor]:

@@ -34,7 +34,7 @@ def stg_folder(settings: Settings, cache: FeatureCache, root: Path) -> Path:
         **with_device(settings).device_key,
         stage="stg",
         stg=settings.stg.model_dump(mode="json", exclude={"network"}) | ({"network": "narrow"} if narrow else {}),
-        coordinates=settings.coordinates,
+        coordinates=settings.coordinates_key,
         seed=settings.seed,
         cache=cache.key,
     )

@@ -64,7 +64,7 @@ def planned(settings: Settings, cache: FeatureCache, root: Path, stg: Path | Non
     if uses_stg(settings.retrain):
         if stg is None:
             raise ValueError("retrain: retrain.augmentation=stg wants the run folder of a generator")
-        trained, stg_digest = stg_file.load(stg, cache, settings.coordinates)
+        trained, stg_digest = stg_file.load(stg, cache, settings.coordinates_key)
     method = stage3_method(settings.retrain)
     shares_C = expected_shares(settings.evaluate.prior, cache)
     prior = {} if shares_C is None else {"prior": shares_C.tolist()}
@@ -81,7 +81,7 @@ def planned(settings: Settings, cache: FeatureCache, root: Path, stg: Path | Non
         **revision,
         retrain=retrain.keyed(),
         choice=settings.choice,
-        coordinates=settings.coordinates,
+        coordinates=settings.coordinates_key,
         seed=settings.seed,
         groups=[settings.longtail.many_above, settings.longtail.few_below],
         stg=stg_digest,

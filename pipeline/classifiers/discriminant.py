@@ -16,6 +16,7 @@ from sklearn.covariance import ledoit_wolf_shrinkage
 from torch import Tensor
 from torch.nn import functional
 
+from pipeline.classifiers.eigen import eigen
 from pipeline.classifiers.whitening import Whitening, class_means, fit_whitening, within_covariance
 
 BLOCK_VALUES = 1 << 22
@@ -222,7 +223,7 @@ def _basis(columns_ND: Tensor, labels_N: Tensor, classes: int, fold_N: Tensor, f
     train_KD, train_labels_K = columns_ND[kept_K], labels_N[kept_K]
     mean_CD, count_C = class_means(train_KD, train_labels_K, classes)
     centre_D = mean_CD[count_C > 0].mean(dim=0)
-    variance_D, axis_DD = torch.linalg.eigh(within_covariance(train_KD, train_labels_K, classes))
+    variance_D, axis_DD = eigen(within_covariance(train_KD, train_labels_K, classes))
     held_out_BD = (columns_ND[held_out_B] - centre_D.float()) @ axis_DD.float()
     mean_CD = torch.where((count_C > 0)[:, None], mean_CD - centre_D, 0.0) @ axis_DD
     return _Basis(held_out_B, held_out_BD, mean_CD, count_C, variance_D.clamp(min=0))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pipeline.classifiers.eigen import eigen
 from pipeline.classifiers.lbfgs import minimise
 from pipeline.classifiers.logistic_loss import LogisticLoss
 from pipeline.progress import track
@@ -92,7 +93,7 @@ def fit_logistic(
 def _principal_axes(features_ND: Tensor) -> Tensor:
     """The principal axes (D, D). The penalty does not change under a rotation."""
     square_DD = (features_ND.float().T @ features_ND.float()).double() / len(features_ND)
-    return torch.linalg.eigh(square_DD).eigenvectors.float()
+    return eigen(square_DD)[1].float()
 
 
 def _softness(prior_FC: Tensor, strength_P: Tensor, spread_D: Tensor) -> Tensor:

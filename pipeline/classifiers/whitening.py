@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pipeline.classifiers.eigen import eigen
 from pipeline.coordinates import Coordinates, fit_coordinates
 
 BLOCK_ROWS = 8192
@@ -117,5 +118,5 @@ def shrunk(covariance_DD: Tensor, shrinkage: float) -> Tensor:
 
 def inverse_root(covariance_DD: Tensor) -> Tensor:
     """S^(-1/2), symmetric (D, D): columns stay as near to what they were as whitening lets them."""
-    value_D, axis_DD = torch.linalg.eigh(covariance_DD)
-    return (axis_DD * value_D.clamp(min=1e-10 * float(value_D[-1])).rsqrt()) @ axis_DD.T
+    value_D, axis_DD = eigen(covariance_DD)
+    return (axis_DD * value_D.clamp(min=1e-10 * float(value_D.max())).rsqrt()) @ axis_DD.T

@@ -90,7 +90,7 @@ def divergence(settings: Settings, cache: FeatureCache, stg: Path) -> Divergence
 
     Raises DataError where no tail class has two training rows.
     """
-    trained, _ = stg_file.load(stg, cache, settings.coordinates)
+    trained, _ = stg_file.load(stg, cache, settings.coordinates_key)
     samples = sample_transformations(tail_of(settings, cache, trained))
     if samples is None:
         raise DataError(

@@ -39,6 +39,11 @@ class Settings(Section):
     evaluate: Evaluate = Evaluate()
 
     @property
+    def coordinates_key(self) -> str:
+        """What keys and generators say of the coordinates: which version of them, where they are not the features' own."""
+        return "standard-2" if self.coordinates == "standard" else self.coordinates
+
+    @property
     def device_key(self) -> dict[str, str]:
         """What a run's key and record say of the device: its kind, such as `cuda`, but nothing of a CPU, so older keys hold."""
         kind = self.device.partition(":")[0]

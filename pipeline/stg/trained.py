@@ -67,7 +67,7 @@ def save(folder: Path, trained: TrainedSTG, settings: Settings, cache: FeatureCa
         "dataset": cache.manifest.provenance.name,
         "hidden": json.dumps(hidden_layers(trained.centroids_HD.shape[1], settings.stg)),
         "variance": settings.stg.variance,
-        "coordinates": settings.coordinates,
+        "coordinates": settings.coordinates_key,
         **({"similarity": "soft"} if isinstance(trained.stg, SoftGenerator) else {}),
         **({"network": "narrow"} if is_narrow(trained.centroids_HD.shape[1], settings.stg) else {}),
     }
@@ -115,8 +115,8 @@ def load(folder: Path, cache: FeatureCache, coordinates: str) -> tuple[TrainedST
         )
     if metadata.get("coordinates") != coordinates:
         raise LineageError(
-            f"STG {folder}: learnt in {metadata.get('coordinates', 'raw')} coordinates, wanted coordinates={coordinates}; "
-            "run train-stg with the same setting"
+            f"STG {folder}: learnt in {metadata.get('coordinates', 'raw')} coordinates, wanted {coordinates}; "
+            "run train-stg again, with the same setting"
         )
     state = {name.removeprefix("stg."): tensor for name, tensor in tensors.items() if name.startswith("stg.")}
     try:

@@ -87,3 +87,42 @@ def test_one_row_is_all_constant_and_none_is_an_error():
     assert torch.equal(fit(features).apply(features), torch.zeros(1, 5))
     with pytest.raises(ValueError, match=r"^fit_coordinates: no rows$"):
         fit(features[:0])
+
+
+def sparse(moved: int, count: int = 400, by: float = 0.001) -> torch.Tensor:
+    """Two columns: one at 0 but for some rows, a normal one."""
+    features = torch.cat([torch.zeros(count, 1), rows(count, 1)], dim=1)
+    features[:moved, 0] = by
+    return features
+
+
+def test_a_column_that_differs_in_one_row_says_next_to_nothing_of_a_row_far_from_it():
+    coordinates = fit(sparse(1))
+    later = torch.tensor([[0.5, 2.0]])
+    spread = float(sparse(1)[:, 0].std(correction=0))
+    assert 0.5 / spread > 9000
+    assert float(coordinates.apply(later)[0, 0]) < 4
+
+
+@pytest.mark.parametrize("moved", [1, 2, 4, 8, 15, 40])
+def test_a_column_counts_by_the_rows_that_its_variance_rests_on(moved):
+    count = 400
+    p = moved / count
+    effective = (
+        count * p * (1 - p) / (1 - 3 * p * (1 - p))
+    )  # N times the variance squared over the fourth moment of a coin
+    made = fit(sparse(moved)).apply(sparse(moved))
+    share = min(1.0, (effective - 1) / 15)
+    torch.testing.assert_close(made[:, 0].std(correction=0), torch.tensor(share), rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(made[:, 1].std(correction=0), torch.tensor(1.0))
+
+
+@pytest.mark.parametrize("by", [1e-6, 1.0, 1e6])
+def test_no_unit_of_a_sparse_column_matters(by):
+    wanted = fit(sparse(5)).apply(sparse(5))
+    torch.testing.assert_close(fit(sparse(5, by=by)).apply(sparse(5, by=by)), wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_of_a_few_rows_each_column_counts_in_full():
+    features = sparse(1, count=8)
+    torch.testing.assert_close(fit(features).apply(features)[:, 0].std(correction=0), torch.tensor(1.0))

@@ -195,7 +195,7 @@ def _tail(about: Subject) -> tuple[Tail | None, str]:
     folder = generator_folder(about)
     if folder is None:
         return None, "No finished run here uses a generator (STG), so what it makes of tail samples is not shown."
-    trained, _ = stg_file.load(folder, about.cache, about.settings.coordinates)
+    trained, _ = stg_file.load(folder, about.cache, about.settings.coordinates_key)
     return tail_of(about.settings, about.cache, trained), ""
 
 

@@ -54,7 +54,7 @@ def test_a_generator_is_what_it_was_after_a_round_through_its_file(stores, tmp_p
     cache = write_cache(stores, WIDE)
     chosen = settings(f"stg.network={network}", "stg.epochs=2")
     folder, _ = train_stg(chosen, cache, tmp_path)
-    first, _ = trained.load(folder, cache, chosen.coordinates)
+    first, _ = trained.load(folder, cache, chosen.coordinates_key)
     assert first.stg.offset == (network == "auto")
     assert first.stg.mean_net[0].out_features == (NARROW if network == "auto" else 1040)
 
@@ -74,7 +74,7 @@ def test_only_narrow_networks_have_another_key_than_before(stores, tmp_path):
 
     def key_before(cache, given):
         stg = given.stg.model_dump(mode="json", exclude={"network"})
-        key = folders.key_of(stage="stg", stg=stg, coordinates=given.coordinates, seed=given.seed, cache=cache.key)
+        key = folders.key_of(stage="stg", stg=stg, coordinates=given.coordinates_key, seed=given.seed, cache=cache.key)
         return folders.run_folder(tmp_path, given.name, "stg", key)
 
     for cache, network, same in (
