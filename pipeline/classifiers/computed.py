@@ -112,15 +112,21 @@ def _values(problem: Problem, name: str) -> tuple[float, ...]:
 
 
 def _likeliest(problem: Problem, arms: list[candidates.Arm]) -> Classifier:
-    """The arm that is likeliest on held-out rows, fitted on all training rows; a single arm is not compared."""
+    """The arm that is likeliest on held-out rows, fitted on all training rows; a single arm is not compared.
+
+    It is divided by the temperature that it is likeliest with on those rows: penalised fits are too unsure, discriminants too
+    sure of themselves.
+    """
     rows_ND, labels_N, classes = clean(problem.train), problem.train.labels_N, problem.classes
-    arm, selection = arms[0], None
+    arm, selection, temperature = arms[0], None, 1.0
     if len(arms) > 1:
         arm, choice, on = likeliest(arms, rows_ND, labels_N, classes, problem.metric, problem.seeds[0], _val(problem))
         name = candidates.name(arm)
-        selection = _selection(problem, on, None if choice is None else choice.scores[name], choice, {name: 1.0})
-    weight_CD, bias_C = candidates.fit(arm, rows_ND, labels_N, classes)
-    power = 1 - arm.tau if isinstance(arm, candidates.Logistic) else 0.0
+        score = None if choice is None else choice.scores[name]
+        selection = _selection(problem, on, score, choice, {name: 1.0})
+        temperature = 1.0 if score is None else score.temperature
+    weight_CD, bias_C = (part / temperature for part in candidates.fit(arm, rows_ND, labels_N, classes))
+    power = (1 - arm.tau) / temperature if isinstance(arm, candidates.Logistic) else 0.0
     return Classifier(weight_CD[None], bias_C[None], selection, power)
 
 

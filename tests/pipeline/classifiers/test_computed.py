@@ -46,15 +46,22 @@ def test_an_automatic_strength_is_the_likeliest_on_folds_and_a_given_one_is_kept
     features, labels = plain(split())
     rows = held_out.compared_rows(features, labels, 4, len(arms), "balanced", 0)
     weight = (1 / torch.bincount(rows.labels_H).double())[rows.labels_H] / 4
-    worth = {}
+    worth, inverse = {}, {}
     for arm, scores in rows.scores(arms, 4).items():
         # A grid of temperatures in place of Newton's steps.
-        tried = [
-            (scores.double() * b).log_softmax(dim=1)[torch.arange(len(scores)), rows.labels_H]
+        tried = {
+            float(b): float(
+                (weight * (scores.double() * b).log_softmax(dim=1)[range(len(scores)), rows.labels_H]).sum()
+            )
             for b in torch.logspace(-3, 2, 400)
-        ]
-        worth[candidates.name(arm)] = max(float((weight * likelihood).sum()) for likelihood in tried)
+        }
+        inverse[candidates.name(arm)] = max(tried, key=lambda b: tried[b])
+        worth[candidates.name(arm)] = max(tried.values())
     assert worth[name] == pytest.approx(max(worth.values()), abs=1e-4)
+    (chosen,) = (arm for arm in arms if candidates.name(arm) == name)
+    weight_CD, bias_C = candidates.fit(chosen, features, labels, 4)
+    torch.testing.assert_close(fitted.weight_RCD[0], weight_CD * inverse[name], rtol=0.03, atol=1e-6)
+    torch.testing.assert_close(fitted.bias_RC[0], bias_C * inverse[name], rtol=0.03, atol=1e-6)
     given = Retrain(head=head, l2=0.2, tau=0.5, shrinkage=0.7, transfer=4.0)
     fitted = kind(head)(problem(given))
     assert fitted.selection is None
