@@ -43,8 +43,10 @@ def row_weights(labels_N: Tensor, classes: int, metric: str = "balanced") -> Ten
 def log_likelihoods(scores_NC: Tensor, labels_N: Tensor, weight_N: Tensor) -> tuple[Tensor, float]:
     """Each row's log-likelihood (N,) under softmax(scores / T), and the T that makes their weighted mean greatest.
 
-    The mean is concave in 1/T. Newton's method finds its maximum, from the T at which the scores' spread is 1. The unit of the
-    scores does not matter, so distances, votes and logits can be compared.
+    T is fitted to labels of which one in N + 2 is spread over all classes (Platt, 1999): where every row is right, they alone
+    would ask for T = 0, and N rows do not say that no row is ever wrong. The mean is concave in 1/T. Newton's method finds its
+    maximum, from the T at which the scores' spread is 1. The unit of the scores does not matter, so distances, votes and logits
+    can be compared.
     """
     finite_NC = torch.isfinite(scores_NC)
     top_N1 = scores_NC.masked_fill(~finite_NC, -torch.inf).amax(dim=1, keepdim=True)
@@ -52,13 +54,15 @@ def log_likelihoods(scores_NC: Tensor, labels_N: Tensor, weight_N: Tensor) -> tu
     true_N = margin_NC.gather(1, labels_N[:, None])[:, 0]
     known_N = torch.isfinite(true_N)
     weight_N = torch.where(known_N, weight_N, 0.0)
-    spread = float(-(margin_NC.masked_fill(~finite_NC, 0.0).double().sum(dim=1) / finite_NC.sum(dim=1)).mean())
+    mean_N = margin_NC.masked_fill(~finite_NC, 0.0).double().sum(dim=1) / finite_NC.sum(dim=1)
+    spread = -float(mean_N.mean())
     if spread <= 0:
         return (-finite_NC.sum(dim=1).double().log()).masked_fill(~known_N, FLOOR), 1.0
     low, high = math.log(1e-3 / spread), math.log(1e5 / spread)
     at = math.log(1 / spread)
+    target_N = true_N + (mean_N - true_N) / (len(labels_N) + 2)
     for _ in range(30):
-        slope, curvature = _derivatives(margin_NC, true_N, weight_N, math.exp(at))
+        slope, curvature = _derivatives(margin_NC, target_N, weight_N, math.exp(at))
         # In log(1/T): the slope is b f', the curvature b^2 f'' + b f'.
         low, high = (at, high) if slope > 0 else (low, at)
         step = -slope / curvature if curvature < 0 else math.copysign(math.inf, slope)
@@ -72,13 +76,13 @@ def log_likelihoods(scores_NC: Tensor, labels_N: Tensor, weight_N: Tensor) -> tu
     return likelihood_N.clamp(min=FLOOR), 1 / factor
 
 
-def _derivatives(margin_NC: Tensor, true_N: Tensor, weight_N: Tensor, factor: float) -> tuple[float, float]:
-    """First and second derivative, in log(1/T), of the weighted mean of b z_y - log sum exp(b z), b = 1/T."""
+def _derivatives(margin_NC: Tensor, target_N: Tensor, weight_N: Tensor, factor: float) -> tuple[float, float]:
+    """First and second derivative, in log(1/T), of the weighted mean of b z_target - log sum exp(b z), b = 1/T."""
     probability_NC = (factor * margin_NC).softmax(dim=1)
     finite_NC = margin_NC.masked_fill(~torch.isfinite(margin_NC), 0.0)
     mean_N = (probability_NC * finite_NC).sum(dim=1).double()
     square_N = (probability_NC * finite_NC.square()).sum(dim=1).double()
-    first = float((weight_N * (true_N.double().nan_to_num(neginf=0.0) - mean_N)).sum())
+    first = float((weight_N * (target_N.nan_to_num(neginf=0.0) - mean_N)).sum())
     second = float(-(weight_N * (square_N - mean_N.square())).sum())
     return factor * first, factor * factor * second + factor * first
 

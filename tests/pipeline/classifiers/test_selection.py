@@ -1,5 +1,7 @@
 """Folds, likelihoods with a fitted temperature, and choices, against plain formulas."""
 
+import math
+
 import pytest
 import torch
 from scipy.optimize import minimize_scalar
@@ -33,15 +35,21 @@ def test_folds_deal_each_class_out_evenly_and_leave_lone_rows_in_training():
 def test_the_temperature_is_the_one_a_search_finds_whatever_the_unit(metric, unit):
     logits, labels = scores()
     weight = selection.row_weights(labels, 4, metric)
+    target = (
+        torch.nn.functional.one_hot(labels, 4) * (1 - 1 / 82) + 1 / 4 / 82
+    )  # one label in 82 is spread over the classes
+
+    def log_probabilities(log_factor: float) -> torch.Tensor:
+        return (logits.double() * math.exp(log_factor)).log_softmax(dim=1)
 
     def mean(log_factor: float) -> float:
-        picked = (logits.double() * 2.718281828459045**log_factor).log_softmax(dim=1)[torch.arange(80), labels]
-        return -float((weight * picked).sum())
+        return -float((weight[:, None] * target * log_probabilities(log_factor)).sum())
 
-    wanted = minimize_scalar(mean, bounds=(-10, 10), method="bounded", options={"xatol": 1e-9})
+    wanted = minimize_scalar(mean, bounds=(-10, 10), method="bounded", options={"xatol": 1e-9}).x
     found, temperature = selection.log_likelihoods(unit * logits + 5, labels, weight)
-    assert float((weight * found).sum()) == pytest.approx(-wanted.fun, abs=1e-4)
-    assert temperature / unit == pytest.approx(2.718281828459045**-wanted.x, rel=0.02)
+    picked = log_probabilities(wanted)[torch.arange(80), labels]
+    assert float((weight * found).sum()) == pytest.approx(float((weight * picked).sum()), abs=1e-4)
+    assert temperature / unit == pytest.approx(math.exp(-wanted), rel=0.02)
 
 
 def test_scores_that_say_nothing_are_as_likely_as_chance():
@@ -61,14 +69,6 @@ def test_a_class_unknown_to_a_fold_costs_the_floor_and_not_everything():
     found, _ = selection.log_likelihoods(logits, labels, selection.row_weights(labels, 4))
     assert set(found[labels == 0].tolist()) == {selection.FLOOR}
     assert bool(torch.isfinite(found).all())
-
-
-def test_perfect_scores_have_likelihood_zero():
-    labels = torch.arange(8) % 4
-    found, _ = selection.log_likelihoods(
-        torch.nn.functional.one_hot(labels, 4).float(), labels, selection.row_weights(labels, 4)
-    )
-    torch.testing.assert_close(found, torch.zeros(8, dtype=torch.float64), rtol=0, atol=1e-3)
 
 
 def test_the_likelier_arm_is_chosen_and_says_how_sure():
@@ -114,3 +114,16 @@ def test_rows_held_out_of_no_fold_do_not_count():
         selection.choose({}, labels, 4)
     with pytest.raises(ValueError, match=r"^row_weights: unknown metric 'best'; wanted balanced or accuracy$"):
         selection.row_weights(labels, 4, "best")
+
+
+@pytest.mark.parametrize("count", [10, 1000])
+def test_where_every_row_is_right_the_temperature_is_as_sure_as_so_many_rows_allow(count):
+    labels = torch.arange(count) % 2
+    scores = torch.nn.functional.one_hot(labels, 2).float() * 3
+    likelihood, temperature = selection.log_likelihoods(
+        scores, labels, torch.full((count,), 1 / count, dtype=torch.float64)
+    )
+    # Two classes and one margin: p of the wrong one is its share of the spread labels, 1 in 2 (N + 2).
+    wanted = 1 - 0.5 / (count + 2)
+    torch.testing.assert_close(likelihood.exp(), torch.full((count,), wanted, dtype=torch.float64), rtol=1e-3, atol=0)
+    assert temperature == pytest.approx(3 / math.log(wanted / (1 - wanted)), rel=1e-3)

@@ -18,7 +18,7 @@ def test_some_rows_are_of_the_classes_and_no_more_than_asked_for():
 
 def test_tail_rows_are_moved_and_the_rest_of_each_is_kept(runs, about):
     tail = tail_of(
-        about.settings, runs.cache, stg_file.load(next(runs.runs.glob("*/stg-*")), runs.cache, "standard")[0]
+        about.settings, runs.cache, stg_file.load(next(runs.runs.glob("*/stg-*")), runs.cache, "standard-2")[0]
     )
     assert tail.classes == [4, 3, 2]  # by their training rows, 6, 12 and 30
     assert example_class(tail) == 4
