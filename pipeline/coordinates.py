@@ -64,13 +64,13 @@ class Coordinates:
         return self.varies_D.float() / self.scale_D
 
 
-def fit_coordinates(blocks: Callable[[], Iterable[Tensor]]) -> Coordinates:
+def fit_coordinates(blocks: Callable[[], Iterable[Tensor]], by_support: bool = True) -> Coordinates:
     """Each column's mean and standard deviation over the training rows; `blocks()` gives them as (B, D), twice.
 
-    The effective rows of a column's variance are (sum d^2)^2 / sum d^4, d a row's distance from the mean: 1 where a single one
-    differs, m where m do alike, a third of them for a normal distribution. From 1 to SUPPORT of them the column's share grows
-    evenly from 0 to 1; its standard deviation is divided by that. So a spread that few rows decide costs little when it is
-    wrong, and no unit matters.
+    With `by_support` a column counts by its effective rows, else in full. They are (sum d^2)^2 / sum d^4, d a row's distance
+    from the mean: 1 where a single one differs, m where m do alike, a third of them for a normal distribution. From 1 to SUPPORT
+    of them the column's share grows evenly from 0 to 1; its standard deviation is divided by that. So a spread that few rows
+    decide costs little when it is wrong, and no unit matters.
 
     Sums are float64 and centred. Raises ValueError without rows.
     """
@@ -87,7 +87,7 @@ def fit_coordinates(blocks: Callable[[], Iterable[Tensor]]) -> Coordinates:
         square_D += square_BD.sum(dim=0)
         fourth_D += square_BD.square_().sum(dim=0)
     spread_D = (square_D / rows).sqrt().float()
-    share_D = _share(square_D.square() / fourth_D, rows).float()
+    share_D = _share(square_D.square() / fourth_D, rows if by_support else 0).float()
     varies_D = (spread_D > ROUNDING * offset_D.abs()) & (share_D > 0)
     return Coordinates(offset_D, torch.where(varies_D, spread_D / share_D, 1.0), varies_D)
 

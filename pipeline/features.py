@@ -91,10 +91,14 @@ class Features:
         """Rows of BLOCK_VALUES features."""
         return max(1, BLOCK_VALUES // self.width)
 
-    def standardised(self) -> "Features":
-        """The same rows in coordinates fitted on their clean view: no unit and no offset of the features matters."""
+    def standardised(self, by_support: bool = True) -> "Features":
+        """The same rows in coordinates fitted on their clean view: no unit and no offset of the features matters.
+
+        With `by_support` columns that differ in a few rows count less, see `fit_coordinates`.
+        """
         raw = replace(self, coordinates=None)
-        return replace(self, coordinates=fit_coordinates(lambda: (raw.gather(0, rows_B) for rows_B in raw.blocks())))
+        coordinates = fit_coordinates(lambda: (raw.gather(0, rows_B) for rows_B in raw.blocks()), by_support)
+        return replace(self, coordinates=coordinates)
 
     def every(self) -> "Features":
         """All stored rows, whatever rows are selected. Labels and counts still belong to the selected rows."""
@@ -228,7 +232,18 @@ def corrects_the_prior(cache: FeatureCache) -> bool:
     return stage1.get("loss") == "logit-adjusted" or stage1.get("reweight") in ("drw", "class-balanced")
 
 
+def coordinates_of(cache: FeatureCache, settings: Settings) -> str:
+    """What stages 2 and 3 work in, as keys and generators name it: `raw`, `standard` or `supported`.
+
+    `supported` is `standard` with columns that differ in a few rows counting less. With a stage-1 classifier every column counts
+    in full: its weights for such columns would be huge in those coordinates, and the norms of its rows would say nothing else.
+    """
+    if settings.coordinates == "raw":
+        return "raw"
+    return "supported" if cache.classifier() is None else "standard"
+
+
 def training_rows(cache: FeatureCache, settings: Settings, views: bool) -> Features:
     """The training split in the coordinates that stages 2 and 3 of these settings work in."""
-    train = load(cache, views=views, ram_limit=settings.ram_limit)
-    return train.standardised() if settings.coordinates == "standard" else train
+    train, kind = load(cache, views=views, ram_limit=settings.ram_limit), coordinates_of(cache, settings)
+    return train if kind == "raw" else train.standardised(by_support=kind == "supported")

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from cache import FeatureCache
 from pipeline.artefacts import folders
 from pipeline.errors import TrainingError
-from pipeline.features import Features, training_rows
+from pipeline.features import Features, coordinates_of, training_rows
 from pipeline.machine.device import on_device, with_device
 from pipeline.machine.threads import same_bits
 from pipeline.progress import note, on_interrupt
@@ -34,7 +34,7 @@ def stg_folder(settings: Settings, cache: FeatureCache, root: Path) -> Path:
         **with_device(settings).device_key,
         stage="stg",
         stg=settings.stg.model_dump(mode="json", exclude={"network"}) | ({"network": "narrow"} if narrow else {}),
-        coordinates=settings.coordinates_key,
+        coordinates=coordinates_of(cache, settings),
         seed=settings.seed,
         cache=cache.key,
     )

@@ -13,7 +13,7 @@ from pipeline.classifiers.linear import Classifier
 from pipeline.classifiers.scored import Scored, Selection
 from pipeline.errors import DataError, LineageError, TrainingError
 from pipeline.evaluate import Measured, NotFinite, expected_shares, measure
-from pipeline.features import averaged_views
+from pipeline.features import averaged_views, coordinates_of
 from pipeline.machine.device import with_device
 from pipeline.progress import note, on_interrupt
 from pipeline.settings import Settings
@@ -64,13 +64,15 @@ def planned(settings: Settings, cache: FeatureCache, root: Path, stg: Path | Non
     if uses_stg(settings.retrain):
         if stg is None:
             raise ValueError("retrain: retrain.augmentation=stg wants the run folder of a generator")
-        trained, stg_digest = stg_file.load(stg, cache, settings.coordinates_key)
+        trained, stg_digest = stg_file.load(stg, cache, coordinates_of(cache, settings))
     method = stage3_method(settings.retrain)
     shares_C = expected_shares(settings.evaluate.prior, cache)
     prior = {} if shares_C is None else {"prior": shares_C.tolist()}
     rule = {"rule": fixed_rule.KEYED} if follows_the_rule(settings, cache) else {}
     head = settings.retrain.head
     revision = {"revision": REVISIONS[head]} if head in REVISIONS else {}
+    if settings.retrain.is_trained and (shift := f"+{settings.retrain.augmentation}") in REVISIONS:
+        revision["augmentation_revision"] = REVISIONS[shift]
     retrain = settled(settings, cache)
     if retrain.test_views != 1:
         retrain = retrain.model_copy(update={"test_views": averaged_views(cache, "test", retrain.test_views)})
@@ -81,7 +83,7 @@ def planned(settings: Settings, cache: FeatureCache, root: Path, stg: Path | Non
         **revision,
         retrain=retrain.keyed(),
         choice=settings.choice,
-        coordinates=settings.coordinates_key,
+        coordinates=coordinates_of(cache, settings),
         seed=settings.seed,
         groups=[settings.longtail.many_above, settings.longtail.few_below],
         stg=stg_digest,

@@ -26,6 +26,8 @@ def _dense(matrix_DD: Tensor) -> tuple[Tensor, Tensor]:
     try:
         value_D, axis_DD = torch.linalg.eigh(matrix_DD)
     except torch.linalg.LinAlgError:
+        if not bool(matrix_DD.isfinite().all()):
+            raise
         values, axes = scipy.linalg.eigh(matrix_DD.cpu().numpy(), driver="evr")
         value_D, axis_DD = torch.from_numpy(values).to(matrix_DD), torch.from_numpy(axes).to(matrix_DD)
     return value_D, axis_DD

@@ -41,12 +41,11 @@ def row_weights(labels_N: Tensor, classes: int, metric: str = "balanced") -> Ten
 
 
 def log_likelihoods(scores_NC: Tensor, labels_N: Tensor, weight_N: Tensor) -> tuple[Tensor, float]:
-    """Each row's log-likelihood (N,) under softmax(scores / T), and the T that makes their weighted mean greatest.
+    """Each row's log-likelihood (N,) under softmax(scores / T) with the T that makes their weighted mean greatest; and a T.
 
-    T is fitted to labels of which one in N + 2 is spread over all classes (Platt, 1999): where every row is right, they alone
-    would ask for T = 0, and N rows do not say that no row is ever wrong. The mean is concave in 1/T. Newton's method finds its
-    maximum, from the T at which the scores' spread is 1. The unit of the scores does not matter, so distances, votes and logits
-    can be compared.
+    The T that is given back is fitted to labels of which one in n + 2 is spread over all classes, after Platt (1999): where every
+    row is right, the labels alone would ask for T = 0, and n rows do not say that no row is ever wrong. n is what N rows of these
+    weights are worth, (sum w)^2 / sum w^2. No unit of the scores matters: distances, votes and logits can be compared.
     """
     finite_NC = torch.isfinite(scores_NC)
     top_N1 = scores_NC.masked_fill(~finite_NC, -torch.inf).amax(dim=1, keepdim=True)
@@ -58,12 +57,20 @@ def log_likelihoods(scores_NC: Tensor, labels_N: Tensor, weight_N: Tensor) -> tu
     spread = -float(mean_N.mean())
     if spread <= 0:
         return (-finite_NC.sum(dim=1).double().log()).masked_fill(~known_N, FLOOR), 1.0
+    factor = _factor(margin_NC, true_N.double(), weight_N, spread, 1 / spread)
+    likelihood_N = factor * true_N.double() - torch.logsumexp(factor * margin_NC, dim=1).double()
+    effective = float(weight_N.sum() ** 2 / weight_N.square().sum())
+    careful = _factor(margin_NC, true_N + (mean_N - true_N) / (effective + 2), weight_N, spread, factor)
+    return likelihood_N.clamp(min=FLOOR), 1 / careful
+
+
+def _factor(margin_NC: Tensor, target_N: Tensor, weight_N: Tensor, spread: float, start: float) -> float:
+    """The b of the greatest weighted mean of b z_target - log sum exp(b z), which is concave in b, by Newton's method."""
     low, high = math.log(1e-3 / spread), math.log(1e5 / spread)
-    at = math.log(1 / spread)
-    target_N = true_N + (mean_N - true_N) / (len(labels_N) + 2)
+    at = math.log(start)
     for _ in range(30):
         slope, curvature = _derivatives(margin_NC, target_N, weight_N, math.exp(at))
-        # In log(1/T): the slope is b f', the curvature b^2 f'' + b f'.
+        # In log b: the slope is b f', the curvature b^2 f'' + b f'.
         low, high = (at, high) if slope > 0 else (low, at)
         step = -slope / curvature if curvature < 0 else math.copysign(math.inf, slope)
         following = at + max(-2.0, min(2.0, step))
@@ -71,13 +78,11 @@ def log_likelihoods(scores_NC: Tensor, labels_N: Tensor, weight_N: Tensor) -> tu
         if abs(following - at) < 1e-3:
             break
         at = following
-    factor = math.exp(at)
-    likelihood_N = factor * true_N.double() - torch.logsumexp(factor * margin_NC, dim=1).double()
-    return likelihood_N.clamp(min=FLOOR), 1 / factor
+    return math.exp(at)
 
 
 def _derivatives(margin_NC: Tensor, target_N: Tensor, weight_N: Tensor, factor: float) -> tuple[float, float]:
-    """First and second derivative, in log(1/T), of the weighted mean of b z_target - log sum exp(b z), b = 1/T."""
+    """First and second derivative, in log(1/T), of the weighted mean of b z_target - log sum exp(b z), in log b."""
     probability_NC = (factor * margin_NC).softmax(dim=1)
     finite_NC = margin_NC.masked_fill(~torch.isfinite(margin_NC), 0.0)
     mean_N = (probability_NC * finite_NC).sum(dim=1).double()

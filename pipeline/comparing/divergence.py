@@ -12,6 +12,7 @@ from torch import Tensor
 from cache import FeatureCache
 from pipeline.augment.tail import Tail, tail_of
 from pipeline.errors import DataError
+from pipeline.features import coordinates_of
 from pipeline.rng import generator
 from pipeline.settings import Settings
 from pipeline.stg import trained as stg_file
@@ -90,7 +91,7 @@ def divergence(settings: Settings, cache: FeatureCache, stg: Path) -> Divergence
 
     Raises DataError where no tail class has two training rows.
     """
-    trained, _ = stg_file.load(stg, cache, settings.coordinates_key)
+    trained, _ = stg_file.load(stg, cache, coordinates_of(cache, settings))
     samples = sample_transformations(tail_of(settings, cache, trained))
     if samples is None:
         raise DataError(

@@ -23,7 +23,8 @@ class Settings(Section):
     memory-mapped. 0: half of the machine's RAM. The results are the same bits."""
     coordinates: Literal["standard", "raw"] = "standard"
     """What stages 2 and 3 work in: each column centred and divided by its spread over the training rows, so that no unit of
-    the features matters; or the features as they are, as in the paper."""
+    the features matters; or the features as they are, as in the paper. Of features without a stage-1 classifier, columns that
+    differ in fewer than some 16 rows count less."""
     device: str = "cpu"
     """What stages 2 and 3 compute on: `cpu`, `cuda`, `cuda:1`; `auto`: an accelerator with float64 where there is one, else
     `cpu`. Random numbers are drawn on the CPU whatever it is. Figures of another device than `cpu` may differ in their last bits,
@@ -37,11 +38,6 @@ class Settings(Section):
     retrain: Retrain = Retrain()
     choice: Choice = Choice()
     evaluate: Evaluate = Evaluate()
-
-    @property
-    def coordinates_key(self) -> str:
-        """What keys and generators say of the coordinates: which version of them, where they are not the features' own."""
-        return "standard-2" if self.coordinates == "standard" else self.coordinates
 
     @property
     def device_key(self) -> dict[str, str]:

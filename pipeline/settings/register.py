@@ -128,10 +128,10 @@ HEADS: dict[str, Head] = {
 """Every head. `pipeline/classifiers/kinds.py` takes up what each names."""
 
 REVISIONS = dict.fromkeys(
-    ("disalign", "gcl", "lda", "lfme", "logistic", "max-norm", "oltr", "transfer"), 2
+    ("disalign", "gcl", "lda", "lfme", "logistic", "max-norm", "oltr", "scaling", "transfer", "+transfer"), 2
 ) | dict.fromkeys(("auto", "knn", "ridge"), 3)
-"""Heads that give other figures than in an earlier version, or keep more in their file. The number is in a run's key, so that
-what the earlier version made is not taken for what this one makes."""
+"""Heads, and augmentations behind a +, that give other figures than in an earlier version, or keep more in their file. The number
+is in a run's key, so that what the earlier version made is not taken for what this one makes."""
 
 AUGMENTATIONS: dict[str, Augmented] = {
     "none": Augmented(""),

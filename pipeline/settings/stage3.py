@@ -133,7 +133,8 @@ class Retrain(Section):
     """`generalized`: label-aware smoothing of the largest and of the smallest class."""
     tau: Annotated[Literal["auto"] | NonNegative, AUTO] = "auto"
     """Strength of `logit-adjustment`, `logit-adjusted`, `tau-norm` and of the adjustment of `logistic`. `auto`: for `logistic`
-    the likeliest on rows held out, where the backbone never saw the training rows or the cache has a `val` split; else 1."""
+    the likeliest on rows held out, where the backbone never saw the training rows or the cache has a `val` split; else 1.
+    Where a number of `logistic`, `lda` or `transfer` is chosen so, the classifier is divided by its temperature on those rows."""
     l2: Annotated[Literal["auto"] | Positive, AUTO] = "auto"
     """`logistic`: strength of the penalty, on a mean loss and whitened columns. `auto`: as for `tau`; else 0.003 on
     rows that the backbone saw, 0.03 on others."""

@@ -15,6 +15,7 @@ from pipeline.artefacts import folders
 from pipeline.artefacts import tensors as checkpoint
 from pipeline.artefacts.figures import Digest, Finite, Natural, Seconds
 from pipeline.errors import LineageError
+from pipeline.features import coordinates_of
 from pipeline.settings import Settings
 from pipeline.stg.distance import Distance
 from pipeline.stg.fit import hidden_layers, is_narrow
@@ -67,7 +68,7 @@ def save(folder: Path, trained: TrainedSTG, settings: Settings, cache: FeatureCa
         "dataset": cache.manifest.provenance.name,
         "hidden": json.dumps(hidden_layers(trained.centroids_HD.shape[1], settings.stg)),
         "variance": settings.stg.variance,
-        "coordinates": settings.coordinates_key,
+        "coordinates": coordinates_of(cache, settings),
         **({"similarity": "soft"} if isinstance(trained.stg, SoftGenerator) else {}),
         **({"network": "narrow"} if is_narrow(trained.centroids_HD.shape[1], settings.stg) else {}),
     }
@@ -116,7 +117,7 @@ def load(folder: Path, cache: FeatureCache, coordinates: str) -> tuple[TrainedST
     if metadata.get("coordinates") != coordinates:
         raise LineageError(
             f"STG {folder}: learnt in {metadata.get('coordinates', 'raw')} coordinates, wanted {coordinates}; "
-            "run train-stg again, with the same setting"
+            "run train-stg, then retrain, with one setting of coordinates"
         )
     state = {name.removeprefix("stg."): tensor for name, tensor in tensors.items() if name.startswith("stg.")}
     try:

@@ -126,3 +126,20 @@ def test_no_unit_of_a_sparse_column_matters(by):
 def test_of_a_few_rows_each_column_counts_in_full():
     features = sparse(1, count=8)
     torch.testing.assert_close(fit(features).apply(features)[:, 0].std(correction=0), torch.tensor(1.0))
+
+
+def test_of_some_rows_an_eighth_is_what_a_column_must_rest_on():
+    features = sparse(2, count=40)
+    p = 2 / 40
+    effective = 40 * p * (1 - p) / (1 - 3 * p * (1 - p))
+    share = (effective - 1) / (40 / 8 - 1)
+    assert 0.2 < share < 0.4
+    torch.testing.assert_close(
+        fit(features).apply(features)[:, 0].std(correction=0), torch.tensor(share), rtol=1e-3, atol=0
+    )
+
+
+def test_where_it_is_said_every_column_counts_in_full():
+    features = sparse(1)
+    made = fit_coordinates(lambda: features.split(7), by_support=False).apply(features)
+    torch.testing.assert_close(made.std(dim=0, correction=0), torch.ones(2))

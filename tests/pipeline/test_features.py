@@ -1,5 +1,7 @@
 """A split that is larger than the RAM it may take is memory-mapped, and everything learnt from it is the same bits."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -121,3 +123,21 @@ def test_the_stage_1_classifier_gives_its_logits_in_any_coordinates(cache):
         weight_CD, bias_C = features.stage1_classifier(cache, train.coordinates)
         logits.append(train.gather(0, torch.arange(len(train.labels_N))) @ weight_CD.T + bias_C)
     torch.testing.assert_close(logits[1], logits[0], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("has_classifier", "kind"), [(True, "standard"), (False, "supported")])
+def test_columns_of_a_few_rows_count_less_where_there_is_no_stage_1_classifier(
+    cache, monkeypatch, has_classifier, kind
+):
+    stored = features.load(cache, views=False)
+    sparse_VND = stored.features_VND.clone()
+    sparse_VND[..., 0] = 0
+    sparse_VND[:, 0, 0] = 1
+    monkeypatch.setattr(features, "load", lambda *_args, **_more: replace(stored, features_VND=sparse_VND))
+    if not has_classifier:
+        monkeypatch.setattr(type(cache), "classifier", lambda _: None)
+    assert features.coordinates_of(cache, load().settings) == kind
+    assert features.coordinates_of(cache, load(overrides=["coordinates=raw"]).settings) == "raw"
+    rows = features.training_rows(cache, load().settings, views=False)
+    spread = float(rows.gather(0, torch.arange(len(rows.labels_N)))[:, 0].std(correction=0))
+    assert spread == pytest.approx(1) if has_classifier else 0 < spread < 0.1

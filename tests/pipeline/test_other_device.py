@@ -219,7 +219,7 @@ def test_a_plan_times_the_device(plain, tmp_path):
 
 def test_runs_of_a_cpu_keep_their_keys_and_others_have_their_own(plain, tmp_path):
     here = planned(settings_of(), plain, tmp_path).folder
-    assert here.name == "crt-c297cae67edb"
+    assert here.name == "crt-4d0adf1152d0"
     with stand_in():
         assert planned(settings_of(device=NAME), plain, tmp_path).folder != here
 

@@ -11,7 +11,8 @@ from pipeline.augment.tail import Tail, tail_of
 from pipeline.classifiers.linear import Classifier
 from pipeline.classifiers.scored import Scored
 from pipeline.comparing.divergence import SampleTransformations, example_class, sample_transformations
-from pipeline.features import Features, load, training_rows
+from pipeline.errors import LineageError
+from pipeline.features import Features, coordinates_of, load, training_rows
 from pipeline.longtail import group_limits, head_classes, shot_groups
 from pipeline.report.evidence.calibration import Calibration, calibrate
 from pipeline.report.evidence.confusion import Pair, share_of, worst_pairs
@@ -195,7 +196,10 @@ def _tail(about: Subject) -> tuple[Tail | None, str]:
     folder = generator_folder(about)
     if folder is None:
         return None, "No finished run here uses a generator (STG), so what it makes of tail samples is not shown."
-    trained, _ = stg_file.load(folder, about.cache, about.settings.coordinates_key)
+    try:
+        trained, _ = stg_file.load(folder, about.cache, coordinates_of(about.cache, about.settings))
+    except LineageError as error:
+        return None, f"What the generator makes of tail samples is not shown: {error}."
     return tail_of(about.settings, about.cache, trained), ""
 
 

@@ -48,12 +48,13 @@ def test_an_automatic_strength_is_the_likeliest_on_folds_and_a_given_one_is_kept
     weight = (1 / torch.bincount(rows.labels_H).double())[rows.labels_H] / 4
     worth, inverse = {}, {}
     for arm, scores in rows.scores(arms, 4).items():
-        # A grid of temperatures in place of Newton's steps; one label in N + 2 is spread over the four classes.
-        target = torch.nn.functional.one_hot(rows.labels_H, 4) * (1 - 1 / (len(scores) + 2)) + 0.25 / (len(scores) + 2)
+        # A grid of temperatures in place of Newton's steps. The one given back is of labels that are spread a little.
+        spread = 1 / (float(1 / weight.square().sum()) + 2)
+        label = torch.nn.functional.one_hot(rows.labels_H, 4).double()
         tried = {float(b): (scores.double() * b).log_softmax(dim=1) for b in torch.logspace(-3, 2, 400)}
-        best = max(tried, key=lambda b: float((weight @ (target * tried[b])).sum()))
-        inverse[candidates.name(arm)] = best
-        worth[candidates.name(arm)] = float((weight * tried[best][range(len(scores)), rows.labels_H]).sum())
+        worth[candidates.name(arm)] = max(float((weight @ (label * log)).sum()) for log in tried.values())
+        target = label * (1 - spread) + spread / 4
+        inverse[candidates.name(arm)] = max(tried, key=lambda b: float((weight @ (target * tried[b])).sum()))
     assert worth[name] == pytest.approx(max(worth.values()), abs=1e-4)
     (chosen,) = (arm for arm in arms if candidates.name(arm) == name)
     weight_CD, bias_C = candidates.fit(chosen, features, labels, 4)
@@ -66,6 +67,16 @@ def test_an_automatic_strength_is_the_likeliest_on_folds_and_a_given_one_is_kept
     weight, bias = candidates.fit(wanted, features, labels, 4)
     assert torch.equal(fitted.weight_RCD[0], weight)
     assert torch.equal(fitted.bias_RC[0], bias)
+
+
+def test_the_prior_s_power_is_divided_by_the_temperature_too():
+    fitted = kind("logistic")(problem(Retrain(head="logistic", tau=0.25)))
+    (name,) = fitted.selection.members
+    arm = next(a for l2 in (0.003, 0.01, 0.03, 0.1, 0.3) if candidates.name(a := Logistic(l2, 0.25)) == name)
+    weight, _ = candidates.fit(arm, *plain(split()), 4)
+    temperature = float(weight.norm() / fitted.weight_RCD.norm())
+    assert abs(temperature - 1) > 0.05
+    assert fitted.prior_power == pytest.approx(0.75 / temperature, rel=1e-4)
 
 
 def test_of_rows_that_the_backbone_was_trained_on_only_a_val_split_chooses():

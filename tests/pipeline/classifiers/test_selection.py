@@ -35,21 +35,20 @@ def test_folds_deal_each_class_out_evenly_and_leave_lone_rows_in_training():
 def test_the_temperature_is_the_one_a_search_finds_whatever_the_unit(metric, unit):
     logits, labels = scores()
     weight = selection.row_weights(labels, 4, metric)
-    target = (
-        torch.nn.functional.one_hot(labels, 4) * (1 - 1 / 82) + 1 / 4 / 82
-    )  # one label in 82 is spread over the classes
+    spread = 1 / (float(weight.sum() ** 2 / weight.square().sum()) + 2)  # of a label, over the classes
+    label = torch.nn.functional.one_hot(labels, 4).double()
 
-    def log_probabilities(log_factor: float) -> torch.Tensor:
-        return (logits.double() * math.exp(log_factor)).log_softmax(dim=1)
+    def wanted(target: torch.Tensor) -> tuple[float, float]:
+        def mean(log_factor: float) -> float:
+            log_probability = (logits.double() * math.exp(log_factor)).log_softmax(dim=1)
+            return -float((weight[:, None] * target * log_probability).sum())
 
-    def mean(log_factor: float) -> float:
-        return -float((weight[:, None] * target * log_probabilities(log_factor)).sum())
+        least = minimize_scalar(mean, bounds=(-10, 10), method="bounded", options={"xatol": 1e-9})
+        return -least.fun, math.exp(-least.x)
 
-    wanted = minimize_scalar(mean, bounds=(-10, 10), method="bounded", options={"xatol": 1e-9}).x
     found, temperature = selection.log_likelihoods(unit * logits + 5, labels, weight)
-    picked = log_probabilities(wanted)[torch.arange(80), labels]
-    assert float((weight * found).sum()) == pytest.approx(float((weight * picked).sum()), abs=1e-4)
-    assert temperature / unit == pytest.approx(math.exp(-wanted), rel=0.02)
+    assert float((weight * found).sum()) == pytest.approx(wanted(label)[0], abs=1e-4)
+    assert temperature / unit == pytest.approx(wanted(label * (1 - spread) + spread / 4)[1], rel=0.01)
 
 
 def test_scores_that_say_nothing_are_as_likely_as_chance():
@@ -123,7 +122,7 @@ def test_where_every_row_is_right_the_temperature_is_as_sure_as_so_many_rows_all
     likelihood, temperature = selection.log_likelihoods(
         scores, labels, torch.full((count,), 1 / count, dtype=torch.float64)
     )
-    # Two classes and one margin: p of the wrong one is its share of the spread labels, 1 in 2 (N + 2).
+    torch.testing.assert_close(likelihood, torch.zeros(count, dtype=torch.float64), rtol=0, atol=1e-3)
+    # Two classes and one margin: p of the wrong one is its share of the spread labels, 1 in 2 (n + 2).
     wanted = 1 - 0.5 / (count + 2)
-    torch.testing.assert_close(likelihood.exp(), torch.full((count,), wanted, dtype=torch.float64), rtol=1e-3, atol=0)
     assert temperature == pytest.approx(3 / math.log(wanted / (1 - wanted)), rel=1e-3)

@@ -7,6 +7,7 @@ import torch
 from conftest import Blobs, write_cache
 
 from pipeline.artefacts import folders
+from pipeline.features import coordinates_of
 from pipeline.settings import STG
 from pipeline.settings.load import load
 from pipeline.stage2_stg import stg_folder, train_stg
@@ -54,7 +55,7 @@ def test_a_generator_is_what_it_was_after_a_round_through_its_file(stores, tmp_p
     cache = write_cache(stores, WIDE)
     chosen = settings(f"stg.network={network}", "stg.epochs=2")
     folder, _ = train_stg(chosen, cache, tmp_path)
-    first, _ = trained.load(folder, cache, chosen.coordinates_key)
+    first, _ = trained.load(folder, cache, coordinates_of(cache, chosen))
     assert first.stg.offset == (network == "auto")
     assert first.stg.mean_net[0].out_features == (NARROW if network == "auto" else 1040)
 
@@ -74,7 +75,9 @@ def test_only_narrow_networks_have_another_key_than_before(stores, tmp_path):
 
     def key_before(cache, given):
         stg = given.stg.model_dump(mode="json", exclude={"network"})
-        key = folders.key_of(stage="stg", stg=stg, coordinates=given.coordinates_key, seed=given.seed, cache=cache.key)
+        key = folders.key_of(
+            stage="stg", stg=stg, coordinates=coordinates_of(cache, given), seed=given.seed, cache=cache.key
+        )
         return folders.run_folder(tmp_path, given.name, "stg", key)
 
     for cache, network, same in (

@@ -135,7 +135,7 @@ def test_stages_2_and_3_with_a_soft_generator(stores, tmp_path):
     cache = write_cache(stores, Blobs(counts=COUNTS))
     folder, result = train_stg(_settings(), cache, tmp_path)
     assert result.held_out.closed_form_ratio is not None
-    stored, _ = stg_file.load(folder, cache, "standard-2")
+    stored, _ = stg_file.load(folder, cache, "standard")
     assert isinstance(stored.stg, SoftGenerator)
     assert stored.heads == list(range(HEADS))
     _, first = retrain(_settings(), cache, tmp_path, folder)

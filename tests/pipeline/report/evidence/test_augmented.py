@@ -4,6 +4,7 @@ import torch
 
 from pipeline.augment.tail import tail_of
 from pipeline.comparing.divergence import divergence, example_class, sample_transformations
+from pipeline.report.evidence import _tail
 from pipeline.report.evidence.augmented import class_level, sample_level, some_rows
 from pipeline.stg import trained as stg_file
 
@@ -18,7 +19,7 @@ def test_some_rows_are_of_the_classes_and_no_more_than_asked_for():
 
 def test_tail_rows_are_moved_and_the_rest_of_each_is_kept(runs, about):
     tail = tail_of(
-        about.settings, runs.cache, stg_file.load(next(runs.runs.glob("*/stg-*")), runs.cache, "standard-2")[0]
+        about.settings, runs.cache, stg_file.load(next(runs.runs.glob("*/stg-*")), runs.cache, "standard")[0]
     )
     assert tail.classes == [4, 3, 2]  # by their training rows, 6, 12 and 30
     assert example_class(tail) == 4
@@ -41,3 +42,13 @@ def test_the_report_and_the_preset_show_the_same_table(runs, about, evidence):
     assert (table.rows, table.tail_class) == (list(shown.rows), runs.cache.classes[shown.tail_class])
     assert table.nearest == [runs.cache.classes[c] for c in shown.nearest]
     assert table.divergences == shown.kl_SS.tolist()
+
+
+def test_a_generator_of_other_coordinates_is_left_out_with_the_reason(about, monkeypatch):
+    monkeypatch.setattr("pipeline.report.evidence.coordinates_of", lambda *_: "supported")
+    tail, reason = _tail(about)
+    assert tail is None
+    assert reason.startswith("What the generator makes of tail samples is not shown: STG ")
+    assert reason.endswith(
+        ": learnt in standard coordinates, wanted supported; run train-stg, then retrain, with one setting of coordinates."
+    )
