@@ -43,9 +43,9 @@ def row_weights(labels_N: Tensor, classes: int, metric: str = "balanced") -> Ten
 def log_likelihoods(scores_NC: Tensor, labels_N: Tensor, weight_N: Tensor) -> tuple[Tensor, float]:
     """Each row's log-likelihood (N,) under softmax(scores / T) with the T that makes their weighted mean greatest; and a T.
 
-    The T that is given back is fitted to labels of which one in n + 2 is spread over all classes, after Platt (1999): where every
-    row is right, the labels alone would ask for T = 0, and n rows do not say that no row is ever wrong. n is what N rows of these
-    weights are worth, (sum w)^2 / sum w^2. No unit of the scores matters: distances, votes and logits can be compared.
+    The T that is given back is fitted to labels of which one in N + 2 is spread over all classes, after Platt (1999): where every
+    row is right, the labels alone would ask for T = 0, and N rows do not say that no row is ever wrong. No unit of the scores
+    matters: distances, votes and logits can be compared.
     """
     finite_NC = torch.isfinite(scores_NC)
     top_N1 = scores_NC.masked_fill(~finite_NC, -torch.inf).amax(dim=1, keepdim=True)
@@ -59,8 +59,8 @@ def log_likelihoods(scores_NC: Tensor, labels_N: Tensor, weight_N: Tensor) -> tu
         return (-finite_NC.sum(dim=1).double().log()).masked_fill(~known_N, FLOOR), 1.0
     factor = _factor(margin_NC, true_N.double(), weight_N, spread, 1 / spread)
     likelihood_N = factor * true_N.double() - torch.logsumexp(factor * margin_NC, dim=1).double()
-    effective = float(weight_N.sum() ** 2 / weight_N.square().sum())
-    careful = _factor(margin_NC, true_N + (mean_N - true_N) / (effective + 2), weight_N, spread, factor)
+    target_N = true_N + (mean_N - true_N) / (int(known_N.sum()) + 2)
+    careful = _factor(margin_NC, target_N, weight_N, spread, factor)
     return likelihood_N.clamp(min=FLOOR), 1 / careful
 
 

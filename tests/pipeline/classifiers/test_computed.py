@@ -49,7 +49,7 @@ def test_an_automatic_strength_is_the_likeliest_on_folds_and_a_given_one_is_kept
     worth, inverse = {}, {}
     for arm, scores in rows.scores(arms, 4).items():
         # A grid of temperatures in place of Newton's steps. The one given back is of labels that are spread a little.
-        spread = 1 / (float(1 / weight.square().sum()) + 2)
+        spread = 1 / (len(scores) + 2)
         label = torch.nn.functional.one_hot(rows.labels_H, 4).double()
         tried = {float(b): (scores.double() * b).log_softmax(dim=1) for b in torch.logspace(-3, 2, 400)}
         worth[candidates.name(arm)] = max(float((weight @ (label * log)).sum()) for log in tried.values())

