@@ -20,16 +20,16 @@ ROUNDING = 4 * torch.finfo(torch.float32).eps
 SUPPORT = 16
 """Effective rows that a column's variance must rest on to count in full; with fewer than 128 rows an eighth of these. A
 backbone leaves many columns at nearly one value on images unlike its own. One that differs by .001 in a single row has a spread
-that a new row can exceed 5,000 times. RESULTS.md has what 3 to 16, and sharp limits, gain on four sets and on seven others."""
+that a new row can exceed 5,000 times. RESULTS.md has what other limits gain."""
 
 
 @dataclass(frozen=True)
 class Coordinates:
     """x -> (x - offset) / scale for each column: offset (D,), scale (D,), float32; `varies` (D,) is False for a constant.
 
-    The scale is the spread, more for a column whose variance rests on a few rows (SUPPORT). A constant column has scale 1 and
-    contributes 0, whatever a later row holds there. The offset is rounded to float32: that
-    moves the origin by less than 1e-4 spreads where the offset is 1,000 of them, the same for every row.
+    The scale is the spread, or more for a column whose variance rests on a few rows (SUPPORT). A constant column has scale 1
+    and contributes 0, whatever a later row holds there. The offset is rounded to float32: that moves the origin by less than
+    1e-4 spreads where the offset is 1,000 of them, the same for every row.
     """
 
     offset_D: Tensor

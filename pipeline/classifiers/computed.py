@@ -114,7 +114,7 @@ def _values(problem: Problem, name: str) -> tuple[float, ...]:
 def _likeliest(problem: Problem, arms: list[candidates.Arm]) -> Classifier:
     """The arm that is likeliest on held-out rows, fitted on all training rows; a single arm is not compared.
 
-    It is divided by the temperature that it is likeliest with on those rows: penalised fits are too unsure, discriminants too
+    What is compared is divided by its temperature on those rows: penalised fits are too unsure, discriminants too
     sure of themselves.
     """
     rows_ND, labels_N, classes = clean(problem.train), problem.train.labels_N, problem.classes

@@ -82,7 +82,7 @@ def _factor(margin_NC: Tensor, target_N: Tensor, weight_N: Tensor, spread: float
 
 
 def _derivatives(margin_NC: Tensor, target_N: Tensor, weight_N: Tensor, factor: float) -> tuple[float, float]:
-    """First and second derivative, in log(1/T), of the weighted mean of b z_target - log sum exp(b z), in log b."""
+    """First and second derivative, in log b, of the weighted mean of b z_target - log sum exp(b z); `factor` is b."""
     probability_NC = (factor * margin_NC).softmax(dim=1)
     finite_NC = margin_NC.masked_fill(~torch.isfinite(margin_NC), 0.0)
     mean_N = (probability_NC * finite_NC).sum(dim=1).double()

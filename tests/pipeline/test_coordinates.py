@@ -108,9 +108,8 @@ def test_a_column_that_differs_in_one_row_says_next_to_nothing_of_a_row_far_from
 def test_a_column_counts_by_the_rows_that_its_variance_rests_on(moved):
     count = 400
     p = moved / count
-    effective = (
-        count * p * (1 - p) / (1 - 3 * p * (1 - p))
-    )  # N times the variance squared over the fourth moment of a coin
+    # N times the variance squared over the fourth moment of a coin.
+    effective = count * p * (1 - p) / (1 - 3 * p * (1 - p))
     made = fit(sparse(moved)).apply(sparse(moved))
     share = min(1.0, (effective - 1) / 15)
     torch.testing.assert_close(made[:, 0].std(correction=0), torch.tensor(share), rtol=1e-3, atol=1e-6)

@@ -37,3 +37,5 @@ def test_where_lapack_gives_up_the_other_routine_is_taken(monkeypatch):
     monkeypatch.setattr(torch.linalg, "eigh", gives_up)
     value, axis = eigen(matrix)
     torch.testing.assert_close((axis * value) @ axis.T, matrix)
+    with pytest.raises(torch.linalg.LinAlgError):  # what no routine can do is said by the first
+        eigen(matrix * torch.nan)
