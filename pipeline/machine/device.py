@@ -81,10 +81,11 @@ def number_format(amp: Amp | Literal["auto"], device: torch.device, pixels: int)
     """
     if amp != "auto":
         return amp
-    return "bf16" if pixels >= TINY and _has_fast_bf16(device) else "off"
+    return "bf16" if pixels >= TINY and has_fast_bf16(device) else "off"
 
 
-def _has_fast_bf16(device: torch.device) -> bool:
+def has_fast_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies bf16 at speed; False where it does not tell."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type != "cpu":

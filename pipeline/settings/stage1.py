@@ -16,7 +16,7 @@ Pixels = Annotated[int, Field(ge=1, le=4096)]
 
 TEST_VIEWS = {"none": 1, "crop": 5, "crop-flip": 10, "resized-crop": 10}
 """The most views of a test image, by `stage1.augmentation`: it is moved where training crops, and mirrored where it mirrors."""
-_ADDED: dict[str, Any] = {"body_factor": 1.0}
+_ADDED: dict[str, Any] = {"body_factor": 1.0, "optimizer": "sgd", "muon_rate": 0.02, "muon_decay": 0.1}
 """Settings of [stage1] that came after runs were made, at what was done before."""
 
 
@@ -114,9 +114,18 @@ class Stage1(Section):
     """0: the backbone is taken as it is, with its `weights`, and without a classifier."""
     batch_size: Batch = 128
     """Images of a step, counted over all processes and parts that share it."""
+    optimizer: Literal["sgd", "muon"] = "sgd"
+    """`muon`: the weights of the backbone's convolutions and linear layers are moved by Muon (Jordan et al., 2024), with a rate
+    and a decay of their own and a momentum of 0.95, all others by SGD with Nesterov's momentum. For short trainings: it wants
+    half the steps."""
+    muon_rate: Positive = 0.02
+    """Muon's rate where SGD's is `learning_rate`; the schedule moves both."""
+    muon_decay: NonNegative = 0.1
+    """Muon's weight decay: a step at rate r multiplies weights by 1 - r `muon_decay`."""
     learning_rate: Positive = 0.1
     momentum: Share = 0.9
     weight_decay: NonNegative = 2e-4
+    """Of what SGD moves, as part of the gradient."""
     schedule: Literal["steps", "cosine", "one-cycle"] = "steps"
     """`steps` and `cosine` follow a linear warm-up. `one-cycle` rises to `learning_rate` in the first 30 % of the steps and
     falls to nothing in the others, for trainings of few epochs."""

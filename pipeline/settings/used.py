@@ -53,6 +53,8 @@ CONDITIONS = (
     Condition("longtail.imbalance_factor", "longtail.profile", ("exponential",)),
     Condition("longtail.draw", "longtail.profile", ("exponential",)),
     Condition("longtail.n_max", "longtail.profile", ("exponential",)),
+    Condition("stage1.muon_rate", "stage1.optimizer", ("muon",)),
+    Condition("stage1.muon_decay", "stage1.optimizer", ("muon",)),
     Condition("stage1.warmup_epochs", "stage1.schedule", ("steps", "cosine")),
     Condition("stage1.milestones", "stage1.schedule", ("steps",)),
     Condition("stage1.gamma", "stage1.schedule", ("steps",)),

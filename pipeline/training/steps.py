@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +23,7 @@ from pipeline.training.averaging import Average
 from pipeline.training.batches import Batch, Micro, Part, batches, part, with_reversed
 from pipeline.training.mixing import Mix
 from pipeline.training.objective import Objective
+from pipeline.training.optimizer import Optimizer
 from pipeline.training.sam import climbed
 from pipeline.training.schedule import learning_rate
 
@@ -69,12 +69,7 @@ class Training:
         self._together = _distributed(model, self.device) if world() > 1 else None
         forward: nn.Module = self._together or model
         self._forward: nn.Module = torch.compile(forward) if self.stage1.compile else forward  # type: ignore[assignment]
-        self._optimizer = torch.optim.SGD(
-            parameter_groups(model, self.stage1.body_factor),
-            lr=self.stage1.learning_rate,
-            momentum=self.stage1.momentum,
-            weight_decay=self.stage1.weight_decay,
-        )
+        self._optimizer = Optimizer(model, self.stage1)
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=self.stage1.amp == "fp16")
         self._labels_N = torch.from_numpy(split.labels_N)
         counts_C = torch.bincount(self._labels_N, minlength=model.classes)
@@ -129,11 +124,8 @@ class Training:
     def state(self) -> dict[str, Tensor]:
         """The model's tensors as `model.*`, the momentum as `momentum.*`, averaged weights as `average.*`."""
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
-        for name, parameter in self.model.named_parameters():
-            buffer = self._optimizer.state[parameter].get("momentum_buffer")
-            if buffer is not None:
-                tensors[f"momentum.{name}"] = buffer
-        return tensors | self._average.state()
+        momenta = {f"momentum.{name}": momentum for name, momentum in self._optimizer.momenta().items()}
+        return tensors | momenta | self._average.state()
 
     def scale(self) -> dict[str, float]:
         """The state of fp16's loss scale; empty otherwise."""
@@ -148,12 +140,8 @@ class Training:
     def restore(self, tensors: Mapping[str, Tensor], scale: Mapping[str, float]) -> None:
         """Take back what `state`, whose names and shapes are those `expected`, and `scale` gave. Raises ValueError."""
         self._average.restore(tensors)
-        model = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
-        self.model.load_state_dict(model)
-        for name, parameter in self.model.named_parameters():
-            if f"momentum.{name}" in tensors:
-                buffer = torch.empty_like(parameter).copy_(tensors[f"momentum.{name}"])
-                self._optimizer.state[parameter]["momentum_buffer"] = buffer.detach()
+        self.model.load_state_dict(_below("model.", tensors))
+        self._optimizer.restore(_below("momentum.", tensors))
         if scale:
             self._scaler.load_state_dict(dict(scale))
 
@@ -162,20 +150,17 @@ class Training:
 
     def _step(self, own: Part, pixels_Q3SS: Tensor, rate: float, epoch: int, batch: Batch) -> Tensor:
         """Make one step of the optimiser. Returns what this process's rows add to the mean loss of the global batch."""
-        for settings in self._optimizer.param_groups:
-            settings["lr"] = rate * settings.get("factor", 1.0)
         data = self.settings.data
         inputs_Q3SS = normalise(pixels_Q3SS.to(self.device, non_blocking=True), data.mean, data.std)
         if not self.stage1.channels_last:
             inputs_Q3SS = inputs_Q3SS.contiguous()
         labels_Q = self._labels_N[own.rows_Q].to(self.device)
-        self._optimizer.zero_grad(set_to_none=True)
+        self.model.zero_grad(set_to_none=True)
         loss = self._gradients(own, inputs_Q3SS, labels_Q, epoch, batch)
         if self.stage1.sam_rho:
             with climbed(self.model, self.stage1.sam_rho):
                 self._gradients(own, inputs_Q3SS, labels_Q, epoch, batch)
-        self._scaler.step(self._optimizer)
-        self._scaler.update()
+        self._optimizer.step(rate, self._scaler)
         self._average.after_step()
         return loss
 
@@ -222,12 +207,9 @@ class Training:
         return Done(done.epoch, done.step + len(sizes), done.steps, done.images + sum(sizes), loss_sum)
 
 
-def parameter_groups(model: ImageClassifier, body_factor: float) -> list[dict[str, Any]]:
-    """The optimiser's groups of parameters: one, or two where the backbone's rate is `body_factor` times that of the others."""
-    if body_factor == 1:
-        return [{"params": list(model.parameters())}]
-    body = list(model.backbone.parameters())
-    return [{"params": body, "factor": body_factor}, {"params": list(model.classifier.parameters())}]
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin so, by the rest of the name."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _first_line(error: Exception) -> str:
