@@ -41,6 +41,7 @@ def _settings(backbone="plain", seed=0, ending="plain", **stage1):
 
 METHODS = {
     "sam": _settings(batch_size=20, accumulate=2, sam_rho=0.05),
+    "muon": _settings(batch_size=20, accumulate=2, optimizer="muon"),
     "ema": _settings(batch_size=20, accumulate=2, averaging="ema", ema_decay=0.5),
     "swa": _settings(batch_size=20, accumulate=2, averaging="swa", swa_start=0.4),
     "bbn": _settings("grouped", ending="bbn", batch_size=20, accumulate=2, mixing="none"),
