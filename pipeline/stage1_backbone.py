@@ -18,7 +18,7 @@ from pipeline.errors import DataError, LineageError
 from pipeline.evaluate import backbone_figures, measured
 from pipeline.images.dataset import Dataset, load
 from pipeline.machine import group
-from pipeline.machine.device import device_of, keep_freed_memory, on_this_machine
+from pipeline.machine.device import device_of, keep_freed_memory, on_this_machine, say_emulated
 from pipeline.progress import note
 from pipeline.settings import Settings
 from pipeline.settings import stage1 as stage1_settings
@@ -193,6 +193,7 @@ def _train(settings: Settings, folder: Path, dataset: Dataset, key: str, device:
         return
     if group.leads():
         _say_few(settings, len(dataset.splits["train"]))
+        say_emulated(settings.stage1.amp, device, "stage1.amp")
     keep_freed_memory()
     for split in dataset.splits.values():
         split.images.prepare()

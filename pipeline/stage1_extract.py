@@ -22,7 +22,7 @@ from pipeline.backbones.maps import LastMap
 from pipeline.errors import ConfigError, DataError
 from pipeline.images.dataset import Dataset, Split
 from pipeline.images.transforms.views import recipes
-from pipeline.machine.device import device_of, keep_freed_memory, on_this_machine
+from pipeline.machine.device import device_of, keep_freed_memory, on_this_machine, say_emulated
 from pipeline.machine.rank import rank, world
 from pipeline.progress import note, on_interrupt, track
 from pipeline.rng import derive
@@ -52,6 +52,8 @@ def extract(settings: Settings, run: BackboneRun, stores: Path) -> Path | None:
     if path is not None and first and (unproved := catalog.prove(path)):
         note(unproved)
     if path is None:
+        if first:
+            say_emulated(settings.extract.amp, device_of(settings.stage1.device), "extract.amp")
         if settings.extract.bn == "shifted":
             reestimate(model.backbone, dataset.splits["train"], settings, "balanced")
         provenance = _provenance(settings, run)

@@ -9,6 +9,7 @@ import torch
 
 from pipeline.errors import ConfigError
 from pipeline.machine.rank import local_rank, world
+from pipeline.progress import note
 from pipeline.settings import Settings
 
 TINY = 32
@@ -93,6 +94,15 @@ def has_fast_bf16(device: torch.device) -> bool:
     ask = getattr(torch.cpu, "get_capabilities", None)  # older torch does not tell
     capabilities = ask() if ask is not None else {}
     return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+
+
+def say_emulated(amp: str, device: torch.device, setting: str) -> None:
+    """A note where bf16 was asked for, by `setting`, on a processor that has to emulate it."""
+    if amp == "bf16" and device.type == "cpu" and not has_fast_bf16(device):
+        note(
+            f"{setting}=bf16: this processor has neither AMX nor AVX512-BF16, where PyTorch emulates bf16 and may take ten times "
+            f"as long as in float32; {setting}=auto takes what is quick here"
+        )
 
 
 def on_this_machine(settings: Settings) -> Settings:

@@ -3,10 +3,13 @@
 import pytest
 import torch
 from other_device import NAME, stand_in
+from small_runs import small
 
 from pipeline.errors import ConfigError
 from pipeline.machine import device
 from pipeline.settings import Settings
+from pipeline.stage1_backbone import stage1
+from pipeline.stage1_extract import extract
 
 CPU = torch.device("cpu")
 
@@ -43,6 +46,25 @@ def test_settings_name_the_format_that_was_used(monkeypatch):
     here = device.on_this_machine(settings)
     assert (settings.stage1.amp, here.stage1.amp, here.extract.amp) == ("auto", "bf16", "off")
     assert device.on_this_machine(here) == here
+
+
+@pytest.mark.parametrize(
+    ("amp", "capabilities", "said"),
+    [("bf16", {"avx2": True}, 1), ("bf16", {"avx512_bf16": True}, 0), ("off", {"avx2": True}, 0)],
+)
+def test_bf16_on_a_processor_without_it_is_told_to_be_slow(monkeypatch, capsys, tmp_path, amp, capabilities, said):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    settings = small(epochs=1, amp=amp)
+    settings = settings.model_copy(update={"extract": settings.extract.model_copy(update={"amp": amp})})
+    run = stage1(settings, tmp_path / "runs")
+    extract(settings, run, tmp_path / "stores")
+    lines = capsys.readouterr().err
+    for setting in ("stage1.amp", "extract.amp"):
+        line = (
+            f"{setting}=bf16: this processor has neither AMX nor AVX512-BF16, where PyTorch emulates bf16 and may take ten times "
+            f"as long as in float32; {setting}=auto takes what is quick here\n"
+        )
+        assert lines.count(line) == said
 
 
 @pytest.mark.parametrize("name", ["cpu", "cpu:0"])

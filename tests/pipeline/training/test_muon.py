@@ -36,7 +36,7 @@ def test_singular_vectors_stay_and_values_go_through_the_polynomial(float32, sha
     assert float(value_KS.max()) < 1.25
 
 
-def test_no_gradient_at_all_moves_nothing_but_by_decay():
+def test_a_gradient_of_zeros_gives_zeros():
     assert torch.equal(orthogonal(torch.zeros(1, 3, 5)), torch.zeros(1, 3, 5))
 
 
