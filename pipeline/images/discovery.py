@@ -48,13 +48,15 @@ EPOCH_IMAGES = 200_000
 LEAST_EPOCHS, MOST_EPOCHS = 10, 100
 SHORT_TRAINING = {
     "batch_size": 64,
+    "optimizer": "muon",
+    "schedule": "cosine",
     "warmup_epochs": 1.0,
     "loss": "logit-adjusted",
     "mixing": "none",
     "weight_decay": 5e-4,
 }
-"""Stage 1 of the epochs below, not the 200 that mixup wants: more and smaller steps and a balanced softmax. On CIFAR-100-LT in
-20 epochs that is 3.5 points (RESULTS.md, "Short budgets")."""
+"""Stage 1 of so few epochs, not the 200 that mixup wants: Muon, more and smaller steps, a balanced softmax (RESULTS.md, "Short
+budgets")."""
 
 
 def is_data(path: Path) -> bool:

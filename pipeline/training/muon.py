@@ -13,7 +13,7 @@ from pipeline.machine.device import has_fast_bf16
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """a, b, c of x <- a x + (b A + c A^2) x with A = x x': they take singular values in (0, 1] to about 1 in few rounds."""
 ROUNDS = 5
-SMALLEST = 1e-7
+LEAST_NORM = 1e-7
 """Added to a norm that is divided by."""
 
 
@@ -59,7 +59,7 @@ def orthogonal(matrix_KRC: Tensor) -> Tensor:
     is_tall = matrix_KRC.shape[1] > matrix_KRC.shape[2]
     x_KRC = matrix_KRC.bfloat16() if has_fast_bf16(matrix_KRC.device) else matrix_KRC.float()
     x_KRC = x_KRC.mT if is_tall else x_KRC
-    x_KRC = x_KRC / (x_KRC.norm(dim=(1, 2), keepdim=True) + SMALLEST)
+    x_KRC = x_KRC / (x_KRC.norm(dim=(1, 2), keepdim=True) + LEAST_NORM)
     a, b, c = COEFFICIENTS
     for _ in range(ROUNDS):
         gram_KRR = x_KRC @ x_KRC.mT

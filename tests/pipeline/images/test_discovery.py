@@ -93,7 +93,8 @@ def test_defaults_come_from_the_images(tmp_path):
     assert values["data"]["mean"] == pytest.approx(pixels.mean(axis=(0, 1, 2)), abs=1e-3)
     assert values["data"]["image_size"] == 32
     assert values["stage1"] == {
-        "epochs": 100, "batch_size": 64, "warmup_epochs": 1.0, "loss": "logit-adjusted", "mixing": "none", "weight_decay": 5e-4
+        "epochs": 100, "batch_size": 64, "optimizer": "muon", "schedule": "cosine", "warmup_epochs": 1.0,
+        "loss": "logit-adjusted", "mixing": "none", "weight_decay": 5e-4
     }  # fmt: skip
     shutil.copytree(tmp_path / "My photos", tmp_path / "moved")
     assert settings_found(tmp_path / "moved")["data"]["mean"] == values["data"]["mean"]
