@@ -13,7 +13,6 @@ from pipeline.artefacts import folders
 from pipeline.artefacts.reuse import why_not_reused
 from pipeline.backbones import build_for
 from pipeline.backbones.maps import map_size
-from pipeline.backbones.speed import probed
 from pipeline.classifiers.speed import training_seconds
 from pipeline.comparing.folds import USUAL_FOLDS, check_folds_of_cache, check_folds_of_images
 from pipeline.images.bad import unlisted
@@ -31,6 +30,7 @@ from pipeline.stage1_backbone import stage1_key
 from pipeline.stage1_identity import identity_wanted
 from pipeline.stage2_stg import stg_folder
 from pipeline.stage3_retrain import planned
+from pipeline.training.speed import probed
 
 
 class Plan(BaseModel):

@@ -1,6 +1,7 @@
 """The device and the number format of computation, and how freed memory is kept."""
 
 import ctypes
+import platform
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
@@ -97,8 +98,9 @@ def has_fast_bf16(device: torch.device) -> bool:
 
 
 def say_emulated(amp: str, device: torch.device, setting: str) -> None:
-    """A note where bf16 was asked for, by `setting`, on a processor that has to emulate it."""
-    if amp == "bf16" and device.type == "cpu" and not has_fast_bf16(device):
+    """A note where bf16 was asked for, by `setting`, on an x86 processor that has to emulate it."""
+    is_x86 = platform.machine().lower() in ("x86_64", "amd64") and hasattr(torch.cpu, "get_capabilities")
+    if amp == "bf16" and device.type == "cpu" and is_x86 and not has_fast_bf16(device):
         note(
             f"{setting}=bf16: this processor has neither AMX nor AVX512-BF16, where PyTorch emulates bf16 and may take ten times "
             f"as long as in float32; {setting}=auto takes what is quick here"

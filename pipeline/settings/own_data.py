@@ -19,7 +19,7 @@ COMMENTS = {
     "data.std": "their spread",
     "stage1.epochs": "passes over the training images; more on a GPU (200 is usual for CIFAR)",
     "stage1.batch_size": "images of a step; few passes want small steps, 200 do with 128",
-    "stage1.optimizer": "muon learns in half the passes what sgd does; sgd is what published recipes of 200 passes take",
+    "stage1.optimizer": "muon, for few passes from random weights; sgd is what published recipes of 200 take",
     "stage1.schedule": "the rate falls to nothing along a cosine",
     "stage1.warmup_epochs": "epochs in which the rate rises",
     "stage1.loss": "the balanced softmax: classes' frequencies are part of the loss; ce is plain",

@@ -14,7 +14,7 @@ MUON_MOMENTUM = 0.95
 
 
 class Optimizer:
-    """The optimisers of the settings, as one."""
+    """The optimisers of the settings, as one: a loss scale that overflows stops all of them."""
 
     def __init__(self, model: ImageClassifier, stage1: Stage1) -> None:
         self.model = model
@@ -31,21 +31,30 @@ class Optimizer:
             lr=stage1.learning_rate,
             momentum=stage1.momentum,
             weight_decay=stage1.weight_decay,
-            nesterov=is_muon,
+            nesterov=is_muon and stage1.momentum > 0,
         )
         self._all: list[torch.optim.Optimizer] = [sgd]
         if matrices:
             factor = stage1.body_factor * stage1.muon_rate / stage1.learning_rate
             own: list[dict[str, Any]] = [{"params": matrices, "factor": factor}]
-            self._all.append(Muon(own, stage1.muon_rate, MUON_MOMENTUM, stage1.muon_decay))
+            # The format that the network computes in: a run's key has it, and all processes share it.
+            dtype = torch.bfloat16 if stage1.amp == "bf16" else torch.float32
+            self._all.append(Muon(own, stage1.muon_rate, MUON_MOMENTUM, stage1.muon_decay, dtype))
 
-    def step(self, rate: float, scaler: torch.amp.GradScaler) -> None:
-        """Move the weights by their gradients; `rate` is that of SGD, the others' follow it in proportion."""
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """All groups of parameters, as a gradient scaler wants them."""
+        return [group for optimizer in self._all for group in optimizer.param_groups]
+
+    def at_rate(self, rate: float) -> None:
+        """Take `rate` as that of SGD from now on; the others' follow it in proportion."""
+        for group in self.param_groups:
+            group["lr"] = rate * group["factor"]
+
+    def step(self) -> None:
+        """Move the weights by their gradients."""
         for optimizer in self._all:
-            for group in optimizer.param_groups:
-                group["lr"] = rate * group["factor"]
-            scaler.step(optimizer)
-        scaler.update()
+            optimizer.step()
 
     def momenta(self) -> dict[str, Tensor]:
         """The momentum of each parameter that a gradient has reached, by the parameter's name."""
@@ -69,12 +78,14 @@ class Optimizer:
 
 
 def matrices_of(network: nn.Module) -> list[nn.Parameter]:
-    """The weights of linear layers and of convolutions over all channels, which are what Muon is for."""
+    """The weights of linear layers and of convolutions over all channels, which are what Muon is for.
+
+    Not those that a module keeps by itself, such as the joint projection of torch's MultiheadAttention.
+    """
     layers = [
         module
         for module in network.modules()
         if isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1)
     ]
-    return [
-        parameter for layer in layers for name, parameter in layer.named_parameters(recurse=False) if name == "weight"
-    ]
+    weights = [layer.get_parameter("weight") for layer in layers]
+    return list(dict.fromkeys(weights))  # layers may share one

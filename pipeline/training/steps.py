@@ -160,7 +160,9 @@ class Training:
         if self.stage1.sam_rho:
             with climbed(self.model, self.stage1.sam_rho):
                 self._gradients(own, inputs_Q3SS, labels_Q, epoch, batch)
-        self._optimizer.step(rate, self._scaler)
+        self._optimizer.at_rate(rate)
+        self._scaler.step(self._optimizer)  # type: ignore[arg-type]  # which wants its groups and its step alone
+        self._scaler.update()
         self._average.after_step()
         return loss
 
@@ -202,6 +204,7 @@ class Training:
                 raise TrainingError(
                     f"stage 1: loss {loss} in epoch {done.epoch + 1}, step {step + 1} of {done.steps}, at learning rate "
                     f"{rate:.4g}; lower stage1.learning_rate, lengthen stage1.warmup_epochs, or set stage1.amp=off"
+                    + ("; Muon's rate is stage1.muon_rate" if self.stage1.optimizer == "muon" else "")
                 )
         loss_sum = done.loss_sum + float((losses * torch.tensor(sizes, dtype=torch.float64)).sum())
         return Done(done.epoch, done.step + len(sizes), done.steps, done.images + sum(sizes), loss_sum)

@@ -20,6 +20,7 @@ from pipeline.machine.rank import world
 from pipeline.progress import note
 from pipeline.rng import generator
 from pipeline.training.checkpoint import threads_of
+from pipeline.training.optimizer import Optimizer
 from pipeline.training.steps import Training
 
 CHOSEN_BY_USER = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
@@ -103,6 +104,8 @@ def trial_step(training: Training) -> Callable[[], None]:
     noise_B3SS = torch.randn(images, 3, size, size, generator=generator(training.settings.seed, "threads"))
     pixels_B3SS = noise_B3SS.contiguous(memory_format=layout)
     labels_B = torch.zeros(images, dtype=torch.long)
+    optimizer = Optimizer(model, stage1)
+    optimizer.at_rate(0.0)
 
     def step() -> None:
         with torch.random.fork_rng(devices=[]):
@@ -110,5 +113,6 @@ def trial_step(training: Training) -> Callable[[], None]:
             with autocast(stage1.amp, training.device):
                 loss = F.cross_entropy(model(pixels_B3SS).flatten(1), labels_B)
             loss.backward()
+            optimizer.step()
 
     return step

@@ -24,7 +24,7 @@ FAST = {
 @pytest.fixture
 def places(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("pipeline.backbones.speed.PROBED", 2)
+    monkeypatch.setattr("pipeline.training.speed.PROBED", 2)
     return tmp_path
 
 

@@ -161,4 +161,8 @@ def test_a_published_method_goes_over_the_settings_found(tmp_path, method):
     write_folder(tmp_path, {"cat": 2, "dog": 1})
     over = load_settings(f"+{method}", base=("photos", settings_found(tmp_path))).settings
     assert over.data.train == str(tmp_path)
-    assert over.stage1.reweight == load_settings(f"+{method}", base=("photos", {})).settings.stage1.reweight
+    alone = load_settings(f"+{method}", base=("photos", {})).settings
+    assert over.stage1.reweight == alone.stage1.reweight
+    assert over.stage1.optimizer == ("sgd" if method in ("bbn", "fine-tune", "new-block", "strong") else "muon")
+    if method == "bbn":
+        assert (over.stage1.schedule, over.stage1.milestones) == ("steps", alone.stage1.milestones)

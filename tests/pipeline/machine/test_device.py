@@ -54,6 +54,7 @@ def test_settings_name_the_format_that_was_used(monkeypatch):
 )
 def test_bf16_on_a_processor_without_it_is_told_to_be_slow(monkeypatch, capsys, tmp_path, amp, capabilities, said):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    monkeypatch.setattr(device.platform, "machine", lambda: "x86_64")
     settings = small(epochs=1, amp=amp)
     settings = settings.model_copy(update={"extract": settings.extract.model_copy(update={"amp": amp})})
     run = stage1(settings, tmp_path / "runs")

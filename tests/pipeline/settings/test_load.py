@@ -70,10 +70,9 @@ def test_a_method_s_name_is_the_one_in_metrics(method):
     assert stage1_method(load(f"cifar10-lt+{method}").settings) == method
 
 
-def test_strong_is_short_for_its_three_methods():
-    assert (
-        load("cifar100-lt+strong").settings == load("cifar100-lt+balanced-softmax+trivialaugment+weight-decay").settings
-    )
+@pytest.mark.parametrize("config", ["cifar100-lt", "imagenet-lt"])
+def test_strong_is_short_for_its_three_methods(config):
+    assert load(f"{config}+strong").settings == load(f"{config}+balanced-softmax+trivialaugment+weight-decay").settings
 
 
 def test_methods_are_put_one_over_the_other_and_set_over_all():

@@ -6,25 +6,20 @@ from small_runs import small
 from torch import nn
 
 from pipeline.backbones import build_for
+from pipeline.errors import TrainingError
 from pipeline.images.dataset import load
 from pipeline.progress import track
 from pipeline.settings.load import load as load_settings
 from pipeline.stage1_backbone import train_backbone
-from pipeline.training import muon
 from pipeline.training.muon import Muon, orthogonal
-from pipeline.training.optimizer import matrices_of
+from pipeline.training.optimizer import Optimizer, matrices_of
 from pipeline.training.steps import Done, Training
 
-STEP = {"optimizer": "muon", "mixing": "none", "batch_size": 100, "warmup_epochs": 0, "epochs": 1}
-
-
-@pytest.fixture
-def float32(monkeypatch):
-    monkeypatch.setattr(muon, "has_fast_bf16", lambda _device: False)
+STEP = {"optimizer": "muon", "amp": "off", "mixing": "none", "batch_size": 100, "warmup_epochs": 0, "epochs": 1}
 
 
 @pytest.mark.parametrize("shape", [(2, 16, 40), (1, 40, 16), (3, 8, 8)])
-def test_singular_vectors_stay_and_values_go_through_the_polynomial(float32, shape):
+def test_singular_vectors_stay_and_values_go_through_the_polynomial(shape):
     matrix_KRC = torch.randn(shape, generator=torch.Generator().manual_seed(0)) * 7
     u, value_KS, v = torch.linalg.svd(matrix_KRC.double(), full_matrices=False)
     value_KS = value_KS / value_KS.square().sum(dim=1, keepdim=True).sqrt()
@@ -40,7 +35,7 @@ def test_a_gradient_of_zeros_gives_zeros():
     assert torch.equal(orthogonal(torch.zeros(1, 3, 5)), torch.zeros(1, 3, 5))
 
 
-def test_a_step_is_torch_s_of_matrices(float32):
+def test_a_step_is_torch_s_of_matrices():
     random = torch.Generator().manual_seed(1)
     shapes = [(16, 8, 3, 3), (40, 10), (16, 8, 3, 3), (5, 30)]
     weights = [nn.Parameter(torch.randn(shape, generator=random)) for shape in shapes]
@@ -78,7 +73,7 @@ def _moved(**stage1):
     return {name: parameter.detach() - before[name] for name, parameter in model.named_parameters()}
 
 
-def test_only_the_backbone_s_matrices_heed_muon_s_rate(float32):
+def test_only_the_backbone_s_matrices_heed_muon_s_rate():
     one, twice = (_moved(muon_rate=rate, muon_decay=0.0) for rate in (0.01, 0.02))
     names = {name for name, step in one.items() if name.startswith("backbone.") and step.dim() > 1}
     assert names
@@ -90,11 +85,43 @@ def test_only_the_backbone_s_matrices_heed_muon_s_rate(float32):
             assert 0.5 * size < float(step.norm()) < 1.3 * size
 
 
-def test_a_body_factor_slows_muon_too(float32):
+def test_a_body_factor_slows_muon_too():
     whole, tenth = _moved(), _moved(body_factor=0.1)
     for name, step in whole.items():
         factor = 0.1 if name.startswith("backbone.") else 1.0
         torch.testing.assert_close(tenth[name], factor * step, rtol=1e-2, atol=1e-5)
+
+
+def test_sgd_without_momentum_may_go_with_muon():
+    assert all(step.isfinite().all() for step in _moved(momentum=0.0).values())
+
+
+def test_a_loss_that_diverges_names_both_rates():
+    with pytest.raises(TrainingError, match=r"; lower stage1\.learning_rate, .* Muon's rate is stage1\.muon_rate"):
+        _moved(epochs=1, batch_size=10, learning_rate=1e30)
+
+
+def test_layers_that_share_a_weight_are_one():
+    first, second = nn.Linear(3, 3), nn.Linear(3, 3)
+    second.weight = first.weight
+    (found,) = matrices_of(nn.Sequential(first, second))
+    assert found is first.weight
+
+
+def test_an_overflow_in_one_gradient_stops_all():
+    settings = small(**STEP)
+    model = build_for(settings, 10)
+    optimizer = Optimizer(model, settings.stage1)
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    matrices_of(model.backbone)[0].grad.view(-1)[0] = torch.inf
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
+    scaler.scale(torch.zeros(()))
+    scaler.step(optimizer)
+    scaler.update()
+    assert scaler.get_scale() == 1.0
+    assert all(torch.equal(parameter, before[name]) for name, parameter in model.named_parameters())
 
 
 def test_stopped_and_gone_on_with_gives_the_same_weights(tmp_path, monkeypatch):

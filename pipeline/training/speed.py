@@ -7,6 +7,7 @@ from pipeline.backbones import build_for
 from pipeline.machine.device import device_of
 from pipeline.machine.timing import seconds_each
 from pipeline.settings import Settings
+from pipeline.training.optimizer import Optimizer
 
 PROBED = 20
 """Batches of a probe, at most."""
@@ -23,9 +24,13 @@ def probed(settings: Settings, classes: int) -> tuple[float, float, int]:
     pixels_B3SS = torch.randn(batch, 3, size, size, device=device)
     labels_B = torch.zeros(batch, dtype=torch.long, device=device)
 
+    optimizer = Optimizer(model, settings.stage1)
+    optimizer.at_rate(0.0)
+
     def step() -> None:
         model.zero_grad(set_to_none=True)
         F.cross_entropy(model(pixels_B3SS).flatten(1), labels_B).backward()
+        optimizer.step()
 
     @torch.inference_mode()
     def forward() -> None:
