@@ -83,10 +83,10 @@ def number_format(amp: Amp | Literal["auto"], device: torch.device, pixels: int)
     """
     if amp != "auto":
         return amp
-    return "bf16" if pixels >= TINY and has_fast_bf16(device) else "off"
+    return "bf16" if pixels >= TINY and _has_fast_bf16(device) else "off"
 
 
-def has_fast_bf16(device: torch.device) -> bool:
+def _has_fast_bf16(device: torch.device) -> bool:
     """Whether the device multiplies bf16 at speed; False where it does not tell."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
@@ -100,7 +100,7 @@ def has_fast_bf16(device: torch.device) -> bool:
 def say_emulated(amp: str, device: torch.device, setting: str) -> None:
     """A note where bf16 was asked for, by `setting`, on an x86 processor that has to emulate it."""
     is_x86 = platform.machine().lower() in ("x86_64", "amd64") and hasattr(torch.cpu, "get_capabilities")
-    if amp == "bf16" and device.type == "cpu" and is_x86 and not has_fast_bf16(device):
+    if amp == "bf16" and device.type == "cpu" and is_x86 and not _has_fast_bf16(device):
         note(
             f"{setting}=bf16: this processor has neither AMX nor AVX512-BF16, where PyTorch emulates bf16 and may take ten times "
             f"as long as in float32; {setting}=auto takes what is quick here"
