@@ -19,7 +19,7 @@ class Muon(Optimizer):
     """Muon for weights of two dimensions or more; a convolution's is the matrix (filters, channels x height x width).
 
     The same as torch.optim.Muon, which takes matrices alone, one at a time, and computes in bf16 everywhere: on a processor
-    that emulates it a ResNet-32 takes seven times as long for it. Here matrices of one shape are taken together, and in
+    that emulates it a ResNet-32 takes ten times as long for it. Here matrices of one shape are taken together, and in
     float32 unless `dtype` says otherwise. A step at rate r: B <- m B + (1 - m) G; O = `orthogonal` of m B + (1 - m) G;
     W <- (1 - r decay) W - r max(1, rows / columns)^1/2 O.
     """

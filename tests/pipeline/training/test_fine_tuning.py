@@ -1,30 +1,18 @@
 """Training on from weights: the backbone at a lower rate than the classifier, from the weights and no others."""
 
-import pytest
 import torch
-from small_runs import small
+from small_runs import moved, small, stopped_and_gone_on_with
 
 from pipeline.artefacts import tensors
-from pipeline.backbones import build_for
 from pipeline.images.dataset import load
-from pipeline.progress import track
 from pipeline.settings.load import load as load_settings
 from pipeline.stage1_backbone import stage1, stage1_key, train_backbone
-from pipeline.training.steps import Done, Training
 
 PLAIN = {"momentum": 0.0, "weight_decay": 0.0, "mixing": "none", "batch_size": 100, "warmup_epochs": 0, "epochs": 1}
 
 
 def _moved(body_factor):
-    """By how much one step, of all 62 images at once, moves each parameter."""
-    settings = small(**PLAIN, body_factor=body_factor)
-    dataset = load(settings)
-    model = build_for(settings, len(dataset.classes))
-    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    training = Training(model, dataset.splits["train"], settings)
-    with track(62, "step", "images") as progress:
-        assert [done.step for done in training.epoch(Done(0), progress)] == [1]
-    return {name: parameter.detach() - before[name] for name, parameter in model.named_parameters()}
+    return moved(small(**PLAIN, body_factor=body_factor))
 
 
 def test_the_backbone_moves_by_the_factor_and_the_classifier_as_ever():
@@ -39,19 +27,7 @@ def test_the_backbone_moves_by_the_factor_and_the_classifier_as_ever():
 def test_fine_tuning_stopped_and_gone_on_with_gives_the_same_weights(tmp_path, monkeypatch):
     settings = small(epochs=2, body_factor=0.1)
     whole = train_backbone(settings, tmp_path / "whole").digest
-    step, steps = Training._step, []
-
-    def stopping(self, *arguments):
-        steps.append(1)
-        if len(steps) == 6:
-            raise KeyboardInterrupt
-        return step(self, *arguments)
-
-    monkeypatch.setattr(Training, "_step", stopping)
-    with pytest.raises(KeyboardInterrupt):
-        train_backbone(settings, tmp_path / "stopped")
-    monkeypatch.setattr(Training, "_step", step)
-    assert train_backbone(settings, tmp_path / "stopped").digest == whole
+    assert stopped_and_gone_on_with(settings, tmp_path / "stopped", monkeypatch) == whole
 
 
 def test_the_run_begins_with_the_file_s_weights(tmp_path):

@@ -2,18 +2,15 @@
 
 import pytest
 import torch
-from small_runs import small
+from small_runs import moved, small, stopped_and_gone_on_with
 from torch import nn
 
 from pipeline.backbones import build_for
 from pipeline.errors import TrainingError
-from pipeline.images.dataset import load
-from pipeline.progress import track
 from pipeline.settings.load import load as load_settings
 from pipeline.stage1_backbone import train_backbone
 from pipeline.training.muon import Muon, orthogonal
 from pipeline.training.optimizer import Optimizer, matrices_of
-from pipeline.training.steps import Done, Training
 
 STEP = {"optimizer": "muon", "amp": "off", "mixing": "none", "batch_size": 100, "warmup_epochs": 0, "epochs": 1}
 
@@ -63,14 +60,7 @@ def test_matrices_are_those_of_layers_over_all_channels():
 
 
 def _moved(**stage1):
-    """By how much one step, of all 62 images at once, moves each parameter."""
-    settings = small(**{**STEP, **stage1})
-    dataset = load(settings)
-    model = build_for(settings, len(dataset.classes))
-    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    with track(62, "step", "images") as progress:
-        list(Training(model, dataset.splits["train"], settings).epoch(Done(0), progress))
-    return {name: parameter.detach() - before[name] for name, parameter in model.named_parameters()}
+    return moved(small(**{**STEP, **stage1}))
 
 
 def test_only_the_backbone_s_matrices_heed_muon_s_rate():
@@ -127,19 +117,7 @@ def test_an_overflow_in_one_gradient_stops_all():
 def test_stopped_and_gone_on_with_gives_the_same_weights(tmp_path, monkeypatch):
     settings = small(epochs=2, optimizer="muon")
     whole = train_backbone(settings, tmp_path / "whole").digest
-    step, steps = Training._step, []
-
-    def stopping(self, *arguments):
-        steps.append(1)
-        if len(steps) == 6:
-            raise KeyboardInterrupt
-        return step(self, *arguments)
-
-    monkeypatch.setattr(Training, "_step", stopping)
-    with pytest.raises(KeyboardInterrupt):
-        train_backbone(settings, tmp_path / "stopped")
-    monkeypatch.setattr(Training, "_step", step)
-    assert train_backbone(settings, tmp_path / "stopped").digest == whole
+    assert stopped_and_gone_on_with(settings, tmp_path / "stopped", monkeypatch) == whole
 
 
 def test_the_method_by_name_and_older_keys():
